@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use super::kernels::{Rows, convolve, outer_sums};
 use super::norm::{Affine, Combination, Norm, Sums, TileSums};
-use super::rows::{add_through_relu, combine, normalise_relu, pad_strip, through_relu};
+use super::rows::{add_through_relu, combine, normalise_relu, pad_strip, shift_relu, through_relu};
 use super::weights::Convolution;
 use super::{
     Buffer, ChannelStatistics, Correction, Extent, Group, Grouping, LANES, NormGradients,
-    NormWeights, Pool, TILE, tiles,
+    NormWeights, Pool, TILE, ZERO, tiles,
 };
 use crate::simd::{Vectors, with_vectors};
 
@@ -130,6 +130,88 @@ impl DenseLayer {
             statistics: of_bottleneck,
         };
         (statistics_of(&sums, count), tape)
+    }
+
+    /// As [`Self::forward`], with running statistics. norm2 is part of conv1's weights.
+    pub fn evaluate(
+        &self,
+        weights: DenseLayerWeights<'_>,
+        extent: Extent,
+        maps: &mut [Group],
+        pool: &Pool,
+    ) {
+        with_vectors!(simd => self.evaluate_on(simd, weights, extent, maps, pool));
+    }
+
+    fn evaluate_on<S: Vectors>(
+        &self,
+        simd: S,
+        weights: DenseLayerWeights<'_>,
+        extent: Extent,
+        maps: &mut [Group],
+        pool: &Pool,
+    ) {
+        let (pixels, width) = (extent.pixels(), extent.width);
+        let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
+        let norm1 = Affine::of_running(weights.norm1, &self.input);
+        let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
+        let scales: Vec<Group> = norm2.iter().map(|affine| affine.scale).collect();
+        let conv1 = self.conv1(weights.conv1).forward(Some(&scales));
+        let conv2 = self.conv2(weights.conv2).forward(None);
+        let strips = Strips::new(extent, narrow);
+        let (line, plane) = (strips.line(), strips.plane());
+        let wide_lines = (TILE / width).max(1);
+        let wide_taps: Vec<usize> = (0..wide).map(|group| group * wide_lines * width).collect();
+        let taps = strips.taps(narrow);
+        maps.par_chunks_mut(maps.len() / extent.images)
+            .for_each(|maps| {
+                let (input, new) = maps.split_at_mut(wide * pixels);
+                let mut activated = pool.take(wide * wide_lines * width);
+                // Line l of a strip is row `first + l − 1` of the image; the border stays 0.
+                let mut padded = pool.zeros(strips.padded(narrow));
+                let mut ready = 0;
+                for (first, rows) in strips.rows() {
+                    if first > 0 {
+                        // The last two lines of the strip before are the first two of this.
+                        for padded in padded.chunks_exact_mut(plane) {
+                            padded.copy_within(strips.height * line.., 0);
+                        }
+                    }
+                    let end = (first + rows + 1).min(extent.height);
+                    while ready < end {
+                        let lines = wide_lines.min(end - ready);
+                        let tiles = activated.chunks_exact_mut(wide_lines * width);
+                        for (group, activated) in tiles.enumerate() {
+                            let run = group * pixels + ready * width;
+                            let run = &input[run..run + lines * width];
+                            normalise_relu(simd, &norm1[group], run, activated);
+                        }
+                        for (group, padded) in padded.chunks_exact_mut(plane).enumerate() {
+                            let conv1 = &conv1[group * wide..][..wide];
+                            for row in 0..lines {
+                                let from = (ready + row + 1 - first) * line + 1;
+                                let out = &mut padded[from..from + width];
+                                convolve(simd, &activated[row * width..], &wide_taps, conv1, out);
+                                shift_relu(simd, &norm2[group].shift, out);
+                            }
+                        }
+                        ready += lines;
+                    }
+                    if first + rows == extent.height {
+                        for padded in padded.chunks_exact_mut(plane) {
+                            padded[(rows + 1) * line..].fill(ZERO);
+                        }
+                    }
+                    let own = new.chunks_exact_mut(pixels).take(self.output.groups());
+                    for (group, new) in own.enumerate() {
+                        let weights = &conv2[group * TAPS * narrow..][..TAPS * narrow];
+                        let lines = new[first * width..].chunks_exact_mut(width).take(rows);
+                        for (row, out) in lines.enumerate() {
+                            convolve(simd, &padded[row * line..], &taps, weights, out);
+                        }
+                    }
+                }
+            });
     }
 
     /// norm1, relu and conv1 of one image; the sums of what it writes.

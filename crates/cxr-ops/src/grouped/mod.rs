@@ -35,7 +35,7 @@ mod transition;
 mod weights;
 
 pub use dense::{DenseLayer, DenseLayerGradients, DenseLayerTape, DenseLayerWeights};
-pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights};
+pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights, RunningStatistics};
 pub use pool::{Buffer, Pool};
 pub use stem::{Stem, StemGradients, StemTape, StemWeights};
 pub use tail::Tail;

@@ -64,6 +64,19 @@ impl Transition {
             .collect()
     }
 
+    /// As [`Self::forward`], with running statistics.
+    pub fn evaluate(
+        &self,
+        weights: TransitionWeights<'_>,
+        extent: Extent,
+        maps: &[Group],
+        next: &mut [Group],
+        pool: &Pool,
+    ) {
+        let norm = Affine::of_running(weights.norm, &self.input);
+        with_vectors!(simd => self.forward_on(simd, &norm, weights, extent, maps, next, pool));
+    }
+
     /// The backward pass. `next` and `of_next` are the next block's maps and their gradient, `corrections` what
     /// is still to be added to it. Writes the gradient of `maps` to `gradient`, all groups of it, and
     /// returns what is still to be added to that.
@@ -93,7 +106,7 @@ impl Transition {
         clippy::too_many_arguments,
         reason = "a pass between two blocks needs them all"
     )]
-    pub(crate) fn forward_on<S: Vectors>(
+    fn forward_on<S: Vectors>(
         &self,
         simd: S,
         norm: &[Affine],
