@@ -24,6 +24,7 @@
 //! order; never by the number of threads. A sum over pixels is single precision within a tile of
 //! about a hundred and double precision across tiles.
 
+mod conv3x3;
 mod dense;
 mod kernels;
 mod norm;
@@ -33,6 +34,7 @@ mod stem;
 mod tail;
 mod transition;
 mod weights;
+mod winograd;
 
 pub use dense::{DenseLayer, DenseLayerGradients, DenseLayerTape, DenseLayerWeights};
 pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights, RunningStatistics};
