@@ -72,8 +72,8 @@ struct Geometry {
 
 /// Patches of about one megabyte stay in a core's second-level cache.
 const PATCH_VALUES: usize = 1 << 18;
-/// Images are cut into at most this many groups for the weight's gradient; each has a partial sum.
-const GRADIENT_GROUPS: usize = 8;
+/// Input maps are cut into at most this many parts for the weight's gradient.
+const GRADIENT_PARTS: usize = 16;
 /// Fewer images than this are cut by output maps too, so that a single image keeps threads busy.
 const SMALL_BATCH: usize = 4;
 
@@ -382,31 +382,39 @@ fn images_gradient(g: &Geometry, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
     result
 }
 
+/// Cut by input maps: each part lays out the patches of its own maps and adds up all images in order, so that
+/// there are no partial sums.
 fn weight_gradient(g: &Geometry, gradient: &[f32], images: &[f32]) -> Vec<f32> {
-    let images_a_group = g.images.div_ceil(GRADIENT_GROUPS);
-    let sums: Vec<Vec<f32>> = images
-        .par_chunks(images_a_group * g.image_values())
-        .zip(gradient.par_chunks(images_a_group * g.maps_out * g.pixels_out()))
-        .map(|(images, gradient)| {
-            let mut sum = vec![0f32; g.maps_out * g.patch_rows()];
+    let maps_a_part = g.maps_in.div_ceil(GRADIENT_PARTS);
+    let parts: Vec<Vec<f32>> = (0..g.maps_in)
+        .step_by(maps_a_part)
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|first| {
+            let part = Geometry {
+                maps_in: maps_a_part.min(g.maps_in - first),
+                ..*g
+            };
+            let mut sum = vec![0f32; g.maps_out * part.patch_rows()];
             let mut patches = Vec::new();
             let pairs = images
                 .chunks(g.image_values())
                 .zip(gradient.chunks(g.maps_out * g.pixels_out()));
             for (image, gradient) in pairs {
-                for tile in g.tiles() {
-                    let source = if g.is_pointwise() {
+                let image = &image[first * g.height * g.width..][..part.image_values()];
+                for tile in part.tiles() {
+                    let source = if part.is_pointwise() {
                         image
                     } else {
-                        g.gather(image, tile, &mut patches);
+                        part.gather(image, tile, &mut patches);
                         patches.as_slice()
                     };
                     matmul(
-                        (&mut sum, g.weight_rows(0, g.maps_out)),
+                        (&mut sum, part.weight_rows(0, g.maps_out)),
                         (gradient, tile_of_gradient(g, tile)),
                         (
                             source,
-                            Matrix::dense(0, g.patch_rows(), tile.pixels).transposed(),
+                            Matrix::dense(0, part.patch_rows(), tile.pixels).transposed(),
                         ),
                         true,
                     );
@@ -415,7 +423,15 @@ fn weight_gradient(g: &Geometry, gradient: &[f32], images: &[f32]) -> Vec<f32> {
             sum
         })
         .collect();
-    add_in_order(sums)
+    // Each part has some columns of every output map.
+    let columns: Vec<usize> = parts.iter().map(|part| part.len() / g.maps_out).collect();
+    let mut weight = Vec::with_capacity(g.maps_out * g.patch_rows());
+    for map in 0..g.maps_out {
+        for (part, &columns) in parts.iter().zip(&columns) {
+            weight.extend_from_slice(&part[map * columns..(map + 1) * columns]);
+        }
+    }
+    weight
 }
 
 fn tile_of_gradient(g: &Geometry, tile: Tile) -> Matrix {
@@ -426,16 +442,4 @@ fn tile_of_gradient(g: &Geometry, tile: Tile) -> Matrix {
         row_stride: g.pixels_out(),
         column_stride: 1,
     }
-}
-
-/// The sum of equally long vectors, always from the first to the last.
-fn add_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
-    let mut parts = parts.into_iter();
-    let mut sum = parts.next().unwrap_or_default();
-    for part in parts {
-        for (sum, value) in sum.iter_mut().zip(part) {
-            *sum += value;
-        }
-    }
-    sum
 }

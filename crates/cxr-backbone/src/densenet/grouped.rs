@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{Result, Shape, Tensor};
 use cxr_ops::grouped::{
-    Buffer, ChannelStatistics, Correction, DenseLayer, DenseLayerGradients, DenseLayerTape,
-    DenseLayerWeights, Extent, Grouping, NormGradients, NormWeights, Pool, RunningStatistics, Stem,
-    StemTape, StemWeights, Tail, Transition, TransitionWeights,
+    Buffer, ChannelStatistics, Correction, DenseLayer, DenseLayerGradients, DenseLayerKernels,
+    DenseLayerTape, DenseLayerWeights, Extent, Grouping, NormGradients, NormWeights, Pass, Pool,
+    RunningStatistics, Stem, StemTape, StemWeights, Tail, Transition, TransitionWeights,
 };
 use cxr_ops::{BatchNorm, BatchStatistics, Fused, apply_fused};
 
@@ -34,6 +34,16 @@ struct Block {
 }
 
 impl Block {
+    fn kernels(
+        &self,
+        weights: &BlockWeights<'_>,
+        extent: Extent,
+        pass: Pass,
+        pool: &Pool,
+    ) -> Vec<DenseLayerKernels> {
+        DenseLayer::kernels(&self.layers, &weights.layers, extent, pass, pool)
+    }
+
     fn groups(&self) -> usize {
         self.layers
             .last()
@@ -203,8 +213,10 @@ impl Fused for Evaluation {
         plan.stem
             .evaluate(weights.stem, self.extent, images, &mut maps, pool);
         for (index, (block, weights)) in plan.blocks.iter().zip(&weights.blocks).enumerate() {
-            for (layer, weights) in block.layers.iter().zip(&weights.layers) {
-                layer.evaluate(*weights, extents[index], &mut maps, pool);
+            let kernels = block.kernels(weights, extents[index], Pass::Evaluate, pool);
+            let layers = block.layers.iter().zip(&weights.layers).zip(&kernels);
+            for ((layer, weights), kernels) in layers {
+                layer.evaluate(*weights, kernels, extents[index], &mut maps, pool);
             }
             if let (Some(transition), Some(weights)) = (&block.transition, weights.transition) {
                 let mut next = plan.buffer(index + 1, extents[index + 1]);
@@ -328,8 +340,11 @@ impl Training {
         for (index, (block, weights)) in blocks.iter().zip(&weights.blocks).enumerate() {
             let extent = extents[index];
             let mut layers = Vec::with_capacity(block.layers.len());
-            for (layer, weights) in block.layers.iter().zip(&weights.layers) {
-                let (new, tape) = layer.forward(*weights, extent, &mut maps, &statistics, pool);
+            let kernels = block.kernels(weights, extent, Pass::Forward, pool);
+            let of_layers = block.layers.iter().zip(&weights.layers).zip(&kernels);
+            for ((layer, weights), kernels) in of_layers {
+                let (new, tape) =
+                    layer.forward(*weights, kernels, extent, &mut maps, &statistics, pool);
                 statistics.extend(new);
                 layers.push(tape);
             }
@@ -465,8 +480,10 @@ impl Fused for Training {
                     vec![Correction::NONE; block.groups()]
                 }
             };
+            let kernels = block.kernels(weights_here, extent, Pass::Backward, pool);
             let layers = block.layers.iter().zip(&weights_here.layers);
-            for ((layer, weights), layer_tape) in layers.zip(&block_tape.layers).rev() {
+            let layers = layers.zip(&kernels).zip(&block_tape.layers);
+            for (((layer, weights), kernels), layer_tape) in layers.rev() {
                 let DenseLayerGradients {
                     norm1,
                     conv1,
@@ -474,6 +491,7 @@ impl Fused for Training {
                     conv2,
                 } = layer.backward(
                     *weights,
+                    kernels,
                     layer_tape,
                     extent,
                     maps,

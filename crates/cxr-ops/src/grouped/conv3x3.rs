@@ -24,7 +24,7 @@ const STRIP_TILES: usize = 28;
 const LEAST_SIDE: usize = 12;
 
 /// How convolutions over images of one extent are computed, and the strips of rows in which they go.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Strips {
     pub(super) extent: Extent,
     /// Rows of a strip.
@@ -122,6 +122,7 @@ impl Strips {
 }
 
 /// A 3×3 convolution with its weights in the kernels' order.
+#[derive(Debug)]
 pub(super) struct Conv3x3 {
     strips: Strips,
     inputs: usize,

@@ -7,8 +7,6 @@ use super::kernels::{Rows, convolve, outer_sums};
 use super::norm::{Affine, Combination, Norm, Sums, TileSums};
 use super::rows::{add_through_relu, combine, normalise_relu, shift_relu, through_relu};
 use super::weights::Convolution;
-const M_TRAIN: Method = Method::Direct;
-const M_BACK: Method = Method::Fast;
 use super::{
     Buffer, ChannelStatistics, Correction, Extent, Group, Grouping, LANES, NormGradients,
     NormWeights, Pool, TILE, ZERO, tiles,
@@ -63,25 +61,118 @@ pub struct DenseLayerTape {
     pub statistics: Vec<ChannelStatistics>,
 }
 
+/// What a layer's weights are readied for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// [`DenseLayer::forward`].
+    Forward,
+    /// [`DenseLayer::backward`].
+    Backward,
+    /// [`DenseLayer::evaluate`].
+    Evaluate,
+}
+
+/// The weights of a dense layer's convolutions in the order in which one pass reads them.
+#[derive(Debug)]
+pub struct DenseLayerKernels {
+    conv1: Buffer,
+    conv2: Conv3x3,
+}
+
+impl Pass {
+    /// How 3×3 convolutions are computed. The transform's larger rounding error would be
+    /// amplified by the batch statistics of all layers behind, and is kept out of training's forward pass.
+    fn method(self) -> Method {
+        match self {
+            Self::Forward => Method::Direct,
+            Self::Backward | Self::Evaluate => Method::Fast,
+        }
+    }
+}
+
 impl DenseLayer {
+    /// Readies the weights of the layers of a block, all of them at once so that no thread waits.
+    pub fn kernels(
+        layers: &[Self],
+        weights: &[DenseLayerWeights<'_>],
+        extent: Extent,
+        pass: Pass,
+        pool: &Pool,
+    ) -> Vec<DenseLayerKernels> {
+        with_vectors!(simd => {
+            layers
+                .par_iter()
+                .zip(weights)
+                .map(|(layer, weights)| layer.kernels_on(simd, *weights, extent, pass, pool))
+                .collect()
+        })
+    }
+
+    fn kernels_on<S: Vectors>(
+        &self,
+        simd: S,
+        weights: DenseLayerWeights<'_>,
+        extent: Extent,
+        pass: Pass,
+        pool: &Pool,
+    ) -> DenseLayerKernels {
+        let (conv1, conv2) = (self.conv1(weights.conv1), self.conv2(weights.conv2));
+        let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
+        let strips = self.strips(extent, pass);
+        let (conv1, groups, conv2) = match pass {
+            Pass::Forward => (
+                conv1.forward(None, pool),
+                (narrow, new),
+                conv2.forward(None, pool),
+            ),
+            Pass::Backward => (conv1.backward(pool), (new, narrow), conv2.backward(pool)),
+            Pass::Evaluate => {
+                let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
+                let scales: Vec<Group> = norm2.iter().map(|affine| affine.scale).collect();
+                (
+                    conv1.forward(Some(&scales), pool),
+                    (narrow, new),
+                    conv2.forward(None, pool),
+                )
+            }
+        };
+        DenseLayerKernels {
+            conv1,
+            conv2: Conv3x3::new(simd, strips, groups, conv2, pool),
+        }
+    }
+
+    /// The strips of the 3×3 convolution in one pass.
+    fn strips(&self, extent: Extent, pass: Pass) -> Strips {
+        let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
+        let groups = if pass == Pass::Backward {
+            narrow + new
+        } else {
+            narrow
+        };
+        Strips::new(extent, groups, pass.method())
+    }
+
     /// Appends the layer's maps to those of a block in training. `maps` is `N × block_groups × pixels`; the
     /// layer reads the groups of [`Self::input`], writes those after, and returns their statistics with
     /// what the backward pass needs. `statistics` are those of all groups it reads.
     pub fn forward(
         &self,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         extent: Extent,
         maps: &mut [Group],
         statistics: &[ChannelStatistics],
         pool: &Pool,
     ) -> (Vec<ChannelStatistics>, DenseLayerTape) {
-        with_vectors!(simd => self.forward_on(simd, weights, extent, maps, statistics, pool))
+        with_vectors!(simd => self.forward_on(simd, weights, kernels, extent, maps, statistics, pool))
     }
 
     fn forward_on<S: Vectors>(
         &self,
         simd: S,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         extent: Extent,
         maps: &mut [Group],
         statistics: &[ChannelStatistics],
@@ -92,8 +183,7 @@ impl DenseLayer {
         let image_groups = maps.len() / extent.images;
         let count = extent.images * pixels;
         let norm1 = Norm::new(weights.norm1, &self.input, statistics);
-        let conv1 = self.conv1(weights.conv1).forward(None, pool);
-        let (conv1, _) = conv1.as_chunks::<LANES>();
+        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
         let mut bottleneck = pool.take(extent.images * narrow * pixels);
         let parts: Vec<Vec<Sums>> = bottleneck
             .par_chunks_mut(narrow * pixels)
@@ -101,16 +191,14 @@ impl DenseLayer {
             .map(|(bottleneck, maps)| {
                 let mut scratch = pool.take(self.input.groups() * TILE);
                 let maps = Image { maps, pixels };
-                self.narrow_image(simd, &norm1.affine, &conv1, maps, bottleneck, &mut scratch)
+                self.narrow_image(simd, &norm1.affine, conv1, maps, bottleneck, &mut scratch)
             })
             .collect();
         let sums = Sums::total(narrow, parts.iter().map(Vec::as_slice));
         let of_bottleneck = statistics_of(&sums, count);
         let norm2 = Norm::new(weights.norm2, &self.bottleneck, &of_bottleneck);
 
-        let strips = Strips::new(extent, narrow, M_TRAIN);
-        let conv2 = self.conv2(weights.conv2).forward(None, pool);
-        let conv2 = Conv3x3::new(simd, strips, (narrow, self.output.groups()), conv2, pool);
+        let (strips, conv2) = (self.strips(extent, Pass::Forward), &kernels.conv2);
         let parts: Vec<Vec<Sums>> = maps
             .par_chunks_mut(image_groups)
             .zip(bottleneck.par_chunks(narrow * pixels))
@@ -152,17 +240,19 @@ impl DenseLayer {
     pub fn evaluate(
         &self,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         extent: Extent,
         maps: &mut [Group],
         pool: &Pool,
     ) {
-        with_vectors!(simd => self.evaluate_on(simd, weights, extent, maps, pool));
+        with_vectors!(simd => self.evaluate_on(simd, weights, kernels, extent, maps, pool));
     }
 
     fn evaluate_on<S: Vectors>(
         &self,
         simd: S,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         extent: Extent,
         maps: &mut [Group],
         pool: &Pool,
@@ -171,12 +261,8 @@ impl DenseLayer {
         let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
         let norm1 = Affine::of_running(weights.norm1, &self.input);
         let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
-        let scales: Vec<Group> = norm2.iter().map(|affine| affine.scale).collect();
-        let conv1 = self.conv1(weights.conv1).forward(Some(&scales), pool);
-        let (conv1, _) = conv1.as_chunks::<LANES>();
-        let strips = Strips::new(extent, narrow, Method::Fast);
-        let conv2 = self.conv2(weights.conv2).forward(None, pool);
-        let conv2 = Conv3x3::new(simd, strips, (narrow, self.output.groups()), conv2, pool);
+        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
+        let (strips, conv2) = (self.strips(extent, Pass::Evaluate), &kernels.conv2);
         let (line, plane) = (strips.line(), strips.plane());
         let wide_lines = (TILE / width).max(1);
         let wide_taps: Vec<usize> = (0..wide).map(|group| group * wide_lines * width).collect();
@@ -272,6 +358,7 @@ impl DenseLayer {
     pub fn backward(
         &self,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         tape: &DenseLayerTape,
         extent: Extent,
         maps: &[Group],
@@ -286,13 +373,13 @@ impl DenseLayer {
                 .map(|correction| correction.with_scale([1.; LANES]))
                 .collect();
             let (masked, sums, conv2) =
-                self.backward_conv2(simd, weights, tape, extent, maps, gradient, &new, pool);
+                self.backward_conv2(simd, weights, kernels, tape, extent, maps, gradient, &new, pool);
             let (norm2, of_bottleneck) = tape.norm2.backward(&sums);
             let of_bottleneck: Vec<Combination> = (of_bottleneck.iter().zip(&tape.norm2.affine))
                 .map(|(correction, affine)| correction.with_scale(affine.scale))
                 .collect();
             let (sums, conv1) = self.backward_conv1(
-                simd, weights, tape, extent, maps, gradient, &masked, &of_bottleneck, pool,
+                simd, weights, kernels, tape, extent, maps, gradient, &masked, &of_bottleneck, pool,
             );
             let (norm1, of_input) = tape.norm1.backward(&sums);
             for (total, correction) in wide.iter_mut().zip(&of_input) {
@@ -311,6 +398,7 @@ impl DenseLayer {
         &self,
         simd: S,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         tape: &DenseLayerTape,
         extent: Extent,
         maps: &[Group],
@@ -322,9 +410,7 @@ impl DenseLayer {
         let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv2(weights.conv2);
-        let strips = Strips::new(extent, narrow + new, M_BACK);
-        let of_input = convolution.backward(pool);
-        let of_input = Conv3x3::new(simd, strips, (new, narrow), of_input, pool);
+        let (strips, of_input) = (self.strips(extent, Pass::Backward), &kernels.conv2);
         let of_weight = Conv3x3Gradient::new(strips, (narrow, new));
         let mut masked = pool.take(extent.images * narrow * pixels);
         let mut partial_sums = pool.take(extent.parts() * of_weight.part());
@@ -400,6 +486,7 @@ impl DenseLayer {
         &self,
         simd: S,
         weights: DenseLayerWeights<'_>,
+        kernels: &DenseLayerKernels,
         tape: &DenseLayerTape,
         extent: Extent,
         maps: &[Group],
@@ -412,8 +499,7 @@ impl DenseLayer {
         let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv1(weights.conv1);
-        let conv1 = convolution.backward(pool);
-        let (conv1, _) = conv1.as_chunks::<LANES>();
+        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
         let part_blocks = convolution.gradient_blocks() * LANES;
         let mut of_weight = pool.take(extent.parts() * part_blocks);
         let taps: Vec<usize> = (0..narrow).map(|group| group * TILE).collect();

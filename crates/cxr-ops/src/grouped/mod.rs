@@ -36,7 +36,9 @@ mod transition;
 mod weights;
 mod winograd;
 
-pub use dense::{DenseLayer, DenseLayerGradients, DenseLayerTape, DenseLayerWeights};
+pub use dense::{
+    DenseLayer, DenseLayerGradients, DenseLayerKernels, DenseLayerTape, DenseLayerWeights, Pass,
+};
 pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights, RunningStatistics};
 pub use pool::{Buffer, Pool};
 pub use stem::{Stem, StemGradients, StemTape, StemWeights};

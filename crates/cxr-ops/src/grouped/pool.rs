@@ -18,18 +18,13 @@ impl Pool {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that is large enough, so that large ones stay for large requests.
         let fitting = (0..free.len())
-            .filter(|&at| free[at].capacity() >= len)
-            .min_by_key(|&at| free[at].capacity());
+            .filter(|&at| free[at].len() >= len)
+            .min_by_key(|&at| free[at].len());
         let reused = fitting.map(|at| free.swap_remove(at));
         drop(free);
-        // One that is far too large would be missed elsewhere.
-        let mut groups = match reused {
-            Some(groups) => groups,
-            None => Vec::with_capacity(len),
-        };
-        groups.resize(len, ZERO);
         Buffer {
-            groups,
+            groups: reused.unwrap_or_else(|| vec![ZERO; len]),
+            len,
             pool: self.clone(),
         }
     }
@@ -38,7 +33,9 @@ impl Pool {
 /// Groups from a [`Pool`], to which they return.
 #[derive(Debug)]
 pub struct Buffer {
+    /// At least `len`, and never made shorter: lengthening it again would write zeros.
     groups: Vec<Group>,
+    len: usize,
     pool: Pool,
 }
 
@@ -46,13 +43,13 @@ impl Deref for Buffer {
     type Target = [Group];
 
     fn deref(&self) -> &[Group] {
-        &self.groups
+        &self.groups[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [Group] {
-        &mut self.groups
+        &mut self.groups[..self.len]
     }
 }
 
