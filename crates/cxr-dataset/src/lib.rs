@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod archive;
 mod atomic;
 mod boxes;
 mod decode;
@@ -49,6 +50,10 @@ mod split;
 mod store;
 mod subset;
 
+pub use archive::{
+    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
+    is_archive, visit_archive,
+};
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
@@ -64,5 +69,7 @@ pub use name::{ImageName, PatientId};
 pub use record::{Record, Sex, ViewPosition};
 pub use resize::resize_bicubic;
 pub use split::{Part, PartReport, SharedPatients, Split, SplitReport, ValidationSplit};
-pub use store::{PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare};
+pub use store::{
+    Inserted, PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare,
+};
 pub use subset::Subset;

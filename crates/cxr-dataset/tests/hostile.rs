@@ -1,4 +1,4 @@
-//! Tables, lists, splits, images and stores with random damage: an error or a right answer, never
+//! Tables, lists, splits, images, stores and archives with random damage: an error or a right answer, never
 //! a panic, a hang, or memory without bound. More than ten thousand cases.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it cannot read")]
@@ -6,9 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use cxr_dataset::{
-    ImageName, Index, MAX_PIXELS, OfficialLists, PrepareOptions, Split, Store, StoreSettings,
-    ValidationSplit, decode_gray_bytes, prepare, read_boxes,
+    ImageName, Index, MAX_PIXELS, OfficialLists, PrepareOptions, Split, Store, StoreBuilder,
+    StoreSettings, ValidationSplit, decode_gray_bytes, prepare, read_boxes,
 };
+
+mod common;
+
+use common::archives::{Item, gzip, tar, zip};
 
 /// Marsaglia's xorshift: the cases are the same on every run.
 struct Random(u64);
@@ -245,4 +249,75 @@ fn damaged_stores_give_an_error_or_the_right_pixels() {
             }
         }
     }
+}
+
+#[test]
+fn damaged_archives_give_an_error_or_the_right_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decode/gray.png");
+    let png = std::fs::read(png).unwrap();
+    let items: Vec<Item> = (0..3)
+        .map(|number| Item::file(&format!("images/{number}.png"), png.clone()))
+        .collect();
+    let names: Vec<ImageName> = (0..3)
+        .map(|number| ImageName::new(&format!("{number}.png")).unwrap())
+        .collect();
+    let settings = StoreSettings::new(4).unwrap();
+    let expected = {
+        let target = folder.path().join("sound.store");
+        let builder = StoreBuilder::create_or_resume(&target, &names, settings).unwrap();
+        for name in &names {
+            builder.insert_encoded(name, &png).unwrap();
+        }
+        let store = builder.commit().unwrap();
+        store.image(&names[0]).unwrap().to_vec()
+    };
+    let plain = tar(&items);
+    let path = folder.path().join("hostile");
+    let target = folder.path().join("hostile.store");
+    let mut random = Random(8);
+    let (mut n_read, mut n_refused) = (0, 0);
+    for (kind, sound) in [plain.clone(), gzip(&plain), zip(&items)]
+        .iter()
+        .enumerate()
+    {
+        for _ in 0..700 {
+            let mut bytes = random.damage(sound, &["\u{0}", "../", "PK\u{1}\u{2}", "ustar"]);
+            if kind == 0 && random.below(2) == 0 && bytes.len() >= 512 {
+                repair_header(&mut bytes[..512]);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let builder = StoreBuilder::create_or_resume(&target, &names, settings).unwrap();
+            match builder.insert_archive(&path, PrepareOptions::default()) {
+                Ok(inserted) => {
+                    n_read += 1;
+                    n_refused += inserted.n_refused + inserted.failures.len();
+                    assert!(inserted.n_prepared + inserted.failures.len() <= 3);
+                }
+                Err(error) => assert!(error.to_string().contains("hostile"), "{error}"),
+            }
+            // TAR has no checksum of its contents, and a damaged PNG is found by its own.
+            if builder.n_present() == 0 {
+                builder.discard().unwrap();
+                continue;
+            }
+            let store = builder.commit().unwrap();
+            for name in store.names() {
+                assert!(store.image(&name).unwrap() == expected);
+            }
+            drop(store);
+            std::fs::remove_file(&target).unwrap();
+        }
+    }
+    assert!(
+        n_read > 50 && n_refused > 50,
+        "{n_read} read, {n_refused} refused"
+    );
+}
+
+/// Makes a damaged header valid again, so that the damage reaches what reads it.
+fn repair_header(header: &mut [u8]) {
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }

@@ -118,6 +118,7 @@ impl Split {
 /// The inverse of the rule's `Display`.
 fn parse_rule(text: &str) -> Option<ValidationSplit> {
     match text {
+        "official" => Some(ValidationSplit::Official),
         "paper" => Some(ValidationSplit::Paper),
         "patient" => Some(ValidationSplit::Patient),
         _ => {

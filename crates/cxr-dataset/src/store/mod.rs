@@ -3,9 +3,11 @@
 
 mod builder;
 mod format;
+mod insert;
 mod prepare;
 
 pub use builder::StoreBuilder;
+pub use insert::Inserted;
 pub use prepare::{PrepareOptions, Prepared, Progress, prepare};
 
 use std::fs::File;
