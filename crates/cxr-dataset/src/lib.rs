@@ -56,8 +56,8 @@ pub use archive::{
 };
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
-    MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
-    decode_radiograph_bytes,
+    ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
+    decode_radiograph_bytes, inspect_image, inspect_image_bytes,
 };
 pub use error::DatasetError;
 pub use fingerprint::Fingerprint;

@@ -454,3 +454,35 @@ fn lists_and_index_of_different_data_sets_are_refused() {
     let error = Split::new(&anonymous, &lists, ValidationSplit::Patient, 0).unwrap_err();
     assert!(error.to_string().contains("`patient` column"), "{error}");
 }
+
+#[test]
+fn rules_are_read_as_they_are_written() {
+    for rule in [
+        ValidationSplit::Official,
+        ValidationSplit::Paper,
+        ValidationSplit::Patient,
+        ValidationSplit::PatientFold { fold: 3, of: 5 },
+    ] {
+        let text = rule.to_string();
+        assert_eq!(text.parse::<ValidationSplit>().unwrap(), rule);
+        let hyphens = text.replace(' ', "-");
+        assert_eq!(hyphens.parse::<ValidationSplit>().unwrap(), rule);
+    }
+    for bad in [
+        "",
+        "Paper",
+        "patient-fold",
+        "patient-fold-1",
+        "patient-fold-x-of-3",
+    ] {
+        let error = bad.parse::<ValidationSplit>().unwrap_err();
+        assert!(error.to_string().contains("patient-fold-0-of-5"), "{error}");
+    }
+    let subset = Subset {
+        view: Some(ViewPosition::PosteroAnterior),
+        min_age: Some(18),
+        ..Subset::default()
+    };
+    assert_eq!(subset.to_string(), "view PA, at least 18 years");
+    assert_eq!(Subset::default().to_string(), "all images");
+}

@@ -8,12 +8,14 @@ pub use report::{PartReport, SharedPatients, SplitReport};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use stratify::Group;
 
+use crate::name::excerpt;
 use crate::{DatasetError, ImageName, Index, LabelState, OfficialLists, PatientId, Subset};
 
 /// What an image is used for.
@@ -79,6 +81,33 @@ impl fmt::Display for ValidationSplit {
             Self::Patient => formatter.write_str("patient"),
             Self::PatientFold { fold, of } => write!(formatter, "patient-fold {fold} of {of}"),
         }
+    }
+}
+
+impl FromStr for ValidationSplit {
+    type Err = DatasetError;
+
+    /// Reads what `Display` writes, with spaces or hyphens: `official`, `paper`, `patient`,
+    /// `patient-fold-0-of-5`.
+    fn from_str(text: &str) -> Result<Self, DatasetError> {
+        let fold = |text: &str| {
+            let (fold, of) = text.strip_prefix("patient-fold-")?.split_once("-of-")?;
+            Some(Self::PatientFold {
+                fold: fold.parse().ok()?,
+                of: of.parse().ok()?,
+            })
+        };
+        let rule = match text {
+            "official" => Some(Self::Official),
+            "paper" => Some(Self::Paper),
+            "patient" => Some(Self::Patient),
+            _ => fold(&text.replace(' ', "-")),
+        };
+        rule.ok_or_else(|| DatasetError::Split {
+            problem: format!("`{}` is no rule for the validation images", excerpt(text)),
+            repair: "take `official`, `paper`, `patient` or one such as `patient-fold-0-of-5`"
+                .to_owned(),
+        })
     }
 }
 
