@@ -260,6 +260,8 @@ fn stores_archives_and_folders_without_a_table_are_looked_at_too() {
     std::fs::write(place.path("alone/a.store"), bytes).unwrap();
     let json = place.json(&["inspect", "alone/a.store"], 3);
     assert_eq!(json["images"]["broken"].as_array().unwrap().len(), 1);
+    // The metadata was found in the folder beside; without it there is no table to split.
+    std::fs::rename(place.path("alone/data"), place.path("elsewhere")).unwrap();
     let (_, stderr) = place.ends(&["inspect", "alone/images", "--hold-out", "5"], 1);
     assert!(stderr.contains("--labels"), "{stderr}");
 }

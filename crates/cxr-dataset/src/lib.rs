@@ -23,7 +23,7 @@
 //! let index = Index::read(&table)?;
 //! let names: Vec<_> = index.records().iter().map(|record| record.name.clone()).collect();
 //! let lists = OfficialLists::new(names[..2].to_vec(), names[2..].to_vec())?;
-//! let split = Split::new(&index, &lists, ValidationSplit::Patient, 0)?;
+//! let split = Split::new(&index, &lists, ValidationSplit::Paper, 0)?;
 //! println!("{}", split.report(&index)?);
 //! assert_eq!((split.train().len(), split.test().len()), (2, 1));
 //! # Ok(())

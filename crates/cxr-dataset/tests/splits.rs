@@ -368,7 +368,7 @@ fn folds_share_no_patient_and_cover_every_image_once() {
         tenth.validation(),
         split(ValidationSplit::Patient).unwrap().validation()
     );
-    for (fold, of) in [(0, 0), (0, 1), (5, 5)] {
+    for (fold, of) in [(0, 0), (0, 1), (5, 5), (0, 61)] {
         assert!(
             split(ValidationSplit::PatientFold { fold, of }).is_err(),
             "fold {fold} of {of}"

@@ -278,7 +278,7 @@ mod tests {
             names("weights", None),
             ["models/densenet121.tv_in1k.safetensors"]
         );
-        let experiment = include_str!("../experiments/paper.toml");
+        let experiment = include_str!("../../experiments/paper.toml");
         assert!(experiment.contains(&names("weights", None)[0]));
         assert_eq!(
             names("nih-metadata", Some("nih")),

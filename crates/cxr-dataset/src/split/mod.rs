@@ -135,7 +135,7 @@ impl Split {
     ///
     /// # Errors
     /// [`DatasetError::Split`] when a listed image is not in the index, or when patients are
-    /// needed and the index does not know them.
+    /// needed and the index does not know them or there are fewer than folds.
     pub fn new(
         index: &Index,
         lists: &OfficialLists,
@@ -295,6 +295,12 @@ pub(crate) fn by_patient(
         for (n_positive, state) in group.positives.iter_mut().zip(states) {
             *n_positive += usize::from(*state == LabelState::Positive);
         }
+    }
+    if of_patient.len() < n_folds {
+        return Err(DatasetError::Split {
+            problem: format!("{} patients do not fill {n_folds} folds", of_patient.len()),
+            repair: "take fewer folds, or split by image".to_owned(),
+        });
     }
     let (ranked, groups): (Vec<&PatientId>, Vec<Group>) = ranked(of_patient, seed).unzip();
     let folds = stratify::deal(&groups, n_labels, n_folds);
