@@ -206,3 +206,64 @@ fn an_image_that_cannot_be_read_ends_the_epoch_and_leaving_early_ends_the_worker
         });
     }
 }
+
+#[test]
+fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about_defaults() {
+    let text = |more: &str, validation: &str, last: &str| {
+        format!(
+            r#"
+            name = "own"
+            {more}
+            [data]
+            {validation}
+            [training]
+            {last}
+            [[training.stages]]
+            name = "all layers"
+            epochs = 1
+            schedule = {{ constant = {{ rate = 1e-3 }} }}
+            [[variants]]
+            name = "zlpr"
+            loss = "zlpr"
+            "#
+        )
+    };
+    let transforms = r#"transforms = [
+        { translation = { max_fraction = 0.05 } },
+        { scaling = { smallest = 0.9, largest = 1.1 } },
+        { brightness-contrast = { max_brightness = 0.1, max_contrast = 0.2 } },
+        { gaussian-noise = { max_std = 0.02 } },
+        { random-erasing = { probability = 0.25, min_area = 0.02, max_area = 0.2, max_aspect = 3.0 } },
+    ]"#;
+    let validation = r#"validation = { patient-fold = { fold = 0, of = 5 } }
+        subset = { view = "PA", min_age = 18 }"#;
+    let parse = |text: &str| cxr_train::Experiment::parse(text);
+    let experiment = parse(&text(transforms, validation, "last_batch = \"drop\"")).unwrap();
+    assert_eq!(experiment.transforms.len(), 5);
+    assert_eq!(
+        experiment.data.validation,
+        ValidationSplit::PatientFold { fold: 0, of: 5 }
+    );
+    assert_eq!(
+        experiment.data.subset.to_string(),
+        "view PA, at least 18 years"
+    );
+    assert_eq!(experiment.training.last_batch, LastBatch::Drop);
+    let written = experiment.variant("zlpr").unwrap().to_toml().unwrap();
+    assert_eq!(parse(&written).unwrap(), experiment);
+
+    let plain = parse(&text("", "", "")).unwrap().variant("zlpr").unwrap();
+    let plain = plain.to_toml().unwrap();
+    for key in ["subset", "transforms", "last_batch"] {
+        assert!(
+            written.contains(key) && !plain.contains(key),
+            "{key} in\n{plain}"
+        );
+    }
+    let twice = "transforms = [{ gaussian-noise = { max_std = 0.1 } }, { gaussian-noise = { max_std = 0.2 } }]";
+    let error = parse(&text(twice, "", "")).unwrap_err().to_string();
+    assert!(
+        error.contains("two transforms are named `gaussian-noise`"),
+        "{error}"
+    );
+}

@@ -198,8 +198,7 @@ pub fn has_image_extension(name: &str) -> bool {
     const DICOM: [&str; 2] = ["dcm", "dicom"];
     let extension = Path::new(name).extension().and_then(|end| end.to_str());
     let is = |known: &&str| extension.is_some_and(|found| found.eq_ignore_ascii_case(known));
-    ALWAYS.iter().any(|known| is(&known))
-        || (cfg!(feature = "dicom") && DICOM.iter().any(|known| is(&known)))
+    ALWAYS.iter().any(is) || (cfg!(feature = "dicom") && DICOM.iter().any(is))
 }
 
 /// Refuses a file that is longer than any image.

@@ -140,8 +140,7 @@ fn matrix(index: &Index, text: &mut String) {
     *text += "\nimages with both of two labels\n";
     let _ = write!(text, "{:widest$}", "");
     for name in names {
-        let short: String = name.chars().take(5).collect();
-        let _ = write!(text, " {short:>6}");
+        let _ = write!(text, " {:>6}", short(name, names));
     }
     text.push('\n');
     for (name, row) in names.iter().zip(&counts) {
@@ -151,6 +150,18 @@ fn matrix(index: &Index, text: &mut String) {
         }
         text.push('\n');
     }
+}
+
+/// Six characters that tell a label from the others: its beginning, and where that is another's too
+/// its last one.
+fn short(name: &str, names: &[String]) -> String {
+    let beginning = |name: &str| name.chars().take(5).collect::<String>();
+    let own = beginning(name);
+    if names.iter().filter(|other| beginning(other) == own).count() == 1 {
+        return own;
+    }
+    let last = name.chars().next_back();
+    (own.chars().take(4)).chain(['…']).chain(last).collect()
 }
 
 fn images_of_patients(records: &[Record]) -> Vec<usize> {
@@ -190,6 +201,13 @@ fn summary(mut values: Vec<usize>) -> Option<Summary> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_with_one_beginning_are_told_apart() {
+        let names = ["Pneumonia", "Pneumothorax", "Mass"].map(str::to_owned);
+        let shown = names.each_ref().map(|name| short(name, &names));
+        assert_eq!(shown, ["Pneu…a", "Pneu…x", "Mass"]);
+    }
 
     #[test]
     fn bars_are_as_long_as_their_share() {

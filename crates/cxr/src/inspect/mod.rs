@@ -222,9 +222,10 @@ impl Place {
             None if has_table(&own_folder) || is_table || args.labels.is_some() => {
                 Some(own_folder.clone())
             }
-            None => beside(&own_folder, &|folder| {
+            None if kind.is_dir() => beside(&own_folder, &|folder| {
                 has_table(folder) && has_lists(folder)
             }),
+            None => None,
         };
         let table = match (&args.labels, is_table) {
             (Some(table), _) => Some(table.clone()),
