@@ -1,5 +1,6 @@
 //! Tables, lists, splits, images, stores and archives with random damage: an error or a right answer, never
-//! a panic, a hang, or memory without bound. More than ten thousand cases.
+//! a panic, a hang, or memory without bound. More than ten thousand cases; `CXR_HOSTILE=100` makes a
+//! hundred times as many, all different.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it cannot read")]
 
@@ -65,12 +66,18 @@ const INSERTS: [&str; 9] = [
     "NaN",
 ];
 
+/// So many cases, or as many times more as `CXR_HOSTILE` says.
+fn cases(n_cases: usize) -> usize {
+    let times = std::env::var("CXR_HOSTILE").ok();
+    n_cases * times.map_or(1, |times| times.parse().unwrap())
+}
+
 /// Runs `check` on damaged copies of `sound`, each written to a file.
 fn with_damaged(sound: &[u8], n_cases: usize, seed: u64, mut check: impl FnMut(&Path, &[u8])) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.csv");
     let mut random = Random(seed);
-    for _ in 0..n_cases {
+    for _ in 0..cases(n_cases) {
         let bytes = random.damage(sound, &INSERTS);
         std::fs::write(&path, &bytes).unwrap();
         check(&path, &bytes);
@@ -166,7 +173,7 @@ fn damaged_images_give_an_error_or_pixels() {
     let mut n_decoded = 0;
     for file in &files {
         let sound = std::fs::read(file).unwrap();
-        for _ in 0..300 {
+        for _ in 0..cases(300) {
             let mut bytes = random.damage(
                 &sound,
                 &["\u{0}", "IDAT", "IEND", "\u{7f}\u{7f}\u{7f}\u{7f}"],
@@ -223,7 +230,7 @@ fn damaged_stores_give_an_error_or_the_right_pixels() {
 
     let damaged_path = folder.path().join("damaged.cxr");
     let mut random = Random(7);
-    for case in 0..1_500 {
+    for case in 0..cases(1_500) {
         // Most of the file is padding: damage the head, and in half of the cases make its
         // checksums right, so that a crafted index is read too.
         let mut bytes = random.damage(&sound[..400], &["\u{0}", "\u{7f}\u{7f}\u{7f}\u{7f}"]);
@@ -281,7 +288,7 @@ fn damaged_archives_give_an_error_or_the_right_images() {
         .iter()
         .enumerate()
     {
-        for _ in 0..700 {
+        for _ in 0..cases(700) {
             let mut bytes = random.damage(sound, &["\u{0}", "../", "PK\u{1}\u{2}", "ustar"]);
             if kind == 0 && random.below(2) == 0 && bytes.len() >= 512 {
                 repair_header(&mut bytes[..512]);

@@ -115,7 +115,7 @@ fn uneven() -> (Index, OfficialLists) {
                 true => LabelState::Positive,
                 false => LabelState::Negative,
             };
-            let states = [mixed < 30, mixed % 5 == 0, mixed % 2 == 0].map(state);
+            let states = [mixed < 30, mixed.is_multiple_of(5), mixed.is_multiple_of(2)].map(state);
             records.push(Record {
                 patient: Some(PatientId::from_chest_x_ray14(&name).unwrap()),
                 ..Record::new(name, states)

@@ -10,7 +10,7 @@ use cxr_dataset::{
     ImageName, Index, LabelSet, LabelState, OfficialLists, Part, PrepareOptions, Record, Split,
     Store, StoreSettings, ValidationSplit, prepare,
 };
-use cxr_train::{Batch, LastBatch, Loader, TrainError, TrainingData, epoch_order};
+use cxr_train::{Batch, Experiment, LastBatch, Loader, TrainError, TrainingData, epoch_order};
 
 const SIDE: usize = 40;
 const N_TRAIN: usize = 27;
@@ -237,8 +237,8 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
     ]"#;
     let validation = r#"validation = { patient-fold = { fold = 0, of = 5 } }
         subset = { view = "PA", min_age = 18 }"#;
-    let parse = |text: &str| cxr_train::Experiment::parse(text);
-    let experiment = parse(&text(transforms, validation, "last_batch = \"drop\"")).unwrap();
+    let experiment =
+        Experiment::parse(&text(transforms, validation, "last_batch = \"drop\"")).unwrap();
     assert_eq!(experiment.transforms.len(), 5);
     assert_eq!(
         experiment.data.validation,
@@ -250,9 +250,12 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
     );
     assert_eq!(experiment.training.last_batch, LastBatch::Drop);
     let written = experiment.variant("zlpr").unwrap().to_toml().unwrap();
-    assert_eq!(parse(&written).unwrap(), experiment);
+    assert_eq!(Experiment::parse(&written).unwrap(), experiment);
 
-    let plain = parse(&text("", "", "")).unwrap().variant("zlpr").unwrap();
+    let plain = Experiment::parse(&text("", "", ""))
+        .unwrap()
+        .variant("zlpr")
+        .unwrap();
     let plain = plain.to_toml().unwrap();
     for key in ["subset", "transforms", "last_batch"] {
         assert!(
@@ -261,7 +264,9 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
         );
     }
     let twice = "transforms = [{ gaussian-noise = { max_std = 0.1 } }, { gaussian-noise = { max_std = 0.2 } }]";
-    let error = parse(&text(twice, "", "")).unwrap_err().to_string();
+    let error = Experiment::parse(&text(twice, "", ""))
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("two transforms are named `gaussian-noise`"),
         "{error}"
