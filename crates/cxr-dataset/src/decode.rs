@@ -3,6 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::DatasetError;
 use crate::gray::GrayImage;
 
@@ -69,14 +71,51 @@ pub fn decode_radiograph_bytes(
     origin: impl AsRef<Path>,
 ) -> Result<GrayImage, DatasetError> {
     let origin = origin.as_ref();
-    let Decoded { image, color } = decode(bytes, origin)?;
-    if color > MAX_COLOR {
-        return Err(DatasetError::NotARadiograph {
-            path: origin.to_owned(),
-            found: format!("a colour image (channels {color:.0} levels apart on average)"),
-        });
-    }
-    Ok(image)
+    let decoded = decode(bytes, origin)?;
+    decoded.refuse_colour(origin)?;
+    Ok(decoded.image)
+}
+
+/// What an image file is, found by decoding all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ImageFacts {
+    /// `PNG`, `JPEG` or `DICOM`.
+    pub format: &'static str,
+    /// How its pixels are stored, such as `grey 8-bit` or `RGBA 8-bit`.
+    pub mode: String,
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// Decodes an image as [`decode_radiograph`] does, and says what it was.
+///
+/// # Errors
+/// As [`decode_radiograph`]: what this accepts, [`prepare`](crate::prepare) accepts.
+pub fn inspect_image(path: impl AsRef<Path>) -> Result<ImageFacts, DatasetError> {
+    let path = path.as_ref();
+    inspect_image_bytes(&read(path)?, path)
+}
+
+/// As [`inspect_image`], of bytes; `origin` stands for their file in messages.
+///
+/// # Errors
+/// As [`decode_radiograph`].
+pub fn inspect_image_bytes(
+    bytes: &[u8],
+    origin: impl AsRef<Path>,
+) -> Result<ImageFacts, DatasetError> {
+    let origin = origin.as_ref();
+    let decoded = decode(bytes, origin)?;
+    decoded.refuse_colour(origin)?;
+    Ok(ImageFacts {
+        format: decoded.format,
+        mode: decoded.mode,
+        width: decoded.image.width(),
+        height: decoded.image.height(),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DatasetError> {
@@ -87,7 +126,27 @@ struct Decoded {
     image: GrayImage,
     /// Mean over all pixels of the largest minus the smallest channel; 0 for grey.
     color: f64,
+    format: &'static str,
+    mode: String,
 }
+
+impl Decoded {
+    fn refuse_colour(&self, origin: &Path) -> Result<(), DatasetError> {
+        if self.color > MAX_COLOR {
+            return Err(DatasetError::NotARadiograph {
+                path: origin.to_owned(),
+                found: format!(
+                    "a colour image (channels {:.0} levels apart on average)",
+                    self.color
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Grey pixels, and how far the colours were apart.
+type Pixels = (GrayImage, f64);
 
 fn decode(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
@@ -99,8 +158,13 @@ fn decode(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     let is_dicom = bytes.get(128..132) == Some(b"DICM");
     #[cfg(feature = "dicom")]
     if is_dicom {
-        let image = crate::dicom::decode(bytes, origin)?;
-        return Ok(Decoded { image, color: 0.0 });
+        let (image, mode) = crate::dicom::decode(bytes, origin)?;
+        return Ok(Decoded {
+            image,
+            color: 0.0,
+            format: "DICOM",
+            mode,
+        });
     }
     let found = match bytes {
         [] => "an empty file".to_owned(),
@@ -142,11 +206,12 @@ fn decode_png(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     // Reads up to the end, so that a file cut behind its last row is noticed too.
     reader.finish().map_err(damaged)?;
     let (color, depth) = reader.output_color_type();
+    let mode = png_mode(reader.info());
     let samples = match depth {
         png::BitDepth::Sixteen => to_eight_bits(&samples),
         _ => samples,
     };
-    match color {
+    let (image, color) = match color {
         png::ColorType::Grayscale | png::ColorType::Indexed => gray(width, height, samples),
         png::ColorType::GrayscaleAlpha => {
             let (pixels, _) = samples.as_chunks::<2>();
@@ -158,7 +223,24 @@ fn decode_png(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
         }
         png::ColorType::Rgb => luma::<3>(width, height, &samples),
         png::ColorType::Rgba => luma::<4>(width, height, &samples),
-    }
+    }?;
+    Ok(Decoded {
+        image,
+        color,
+        format: "PNG",
+        mode,
+    })
+}
+
+fn png_mode(info: &png::Info<'_>) -> String {
+    let color = match info.color_type {
+        png::ColorType::Grayscale => "grey",
+        png::ColorType::GrayscaleAlpha => "grey with alpha",
+        png::ColorType::Indexed => "palette",
+        png::ColorType::Rgb => "RGB",
+        png::ColorType::Rgba => "RGBA",
+    };
+    format!("{color} {}-bit", info.bit_depth as u8)
 }
 
 fn decode_jpeg(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
@@ -179,17 +261,23 @@ fn decode_jpeg(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), origin)?;
     let (width, height) = (width as usize, height as usize);
-    match DynamicImage::from_decoder(decoder).map_err(damaged)? {
-        DynamicImage::ImageLuma8(image) => gray(width, height, image.into_raw()),
-        other => luma::<3>(width, height, other.into_rgb8().as_raw()),
-    }
+    let (mode, (image, color)) = match DynamicImage::from_decoder(decoder).map_err(damaged)? {
+        DynamicImage::ImageLuma8(image) => ("grey 8-bit", gray(width, height, image.into_raw())?),
+        other => {
+            let rgb = other.into_rgb8();
+            ("RGB 8-bit", luma::<3>(width, height, rgb.as_raw())?)
+        }
+    };
+    Ok(Decoded {
+        image,
+        color,
+        format: "JPEG",
+        mode: mode.to_owned(),
+    })
 }
 
-fn gray(width: usize, height: usize, pixels: Vec<u8>) -> Result<Decoded, DatasetError> {
-    Ok(Decoded {
-        image: GrayImage::new(width, height, pixels)?,
-        color: 0.0,
-    })
+fn gray(width: usize, height: usize, pixels: Vec<u8>) -> Result<Pixels, DatasetError> {
+    Ok((GrayImage::new(width, height, pixels)?, 0.0))
 }
 
 pub(crate) fn check_size(width: u64, height: u64, origin: &Path) -> Result<(), DatasetError> {
@@ -223,7 +311,7 @@ fn luma<const CHANNELS: usize>(
     width: usize,
     height: usize,
     samples: &[u8],
-) -> Result<Decoded, DatasetError> {
+) -> Result<Pixels, DatasetError> {
     let (colored, _) = samples.as_chunks::<CHANNELS>();
     let mut pixels = Vec::with_capacity(colored.len());
     let mut spread = 0;
@@ -234,8 +322,5 @@ fn luma<const CHANNELS: usize>(
         spread += u64::from(largest - red.min(green).min(blue));
     }
     let color = spread as f64 / colored.len().max(1) as f64;
-    Ok(Decoded {
-        image: GrayImage::new(width, height, pixels)?,
-        color,
-    })
+    Ok((GrayImage::new(width, height, pixels)?, color))
 }

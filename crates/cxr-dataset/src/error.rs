@@ -134,6 +134,14 @@ pub enum DatasetError {
         /// What to do about it.
         repair: &'static str,
     },
+    /// An archive is none, is truncated or damaged, or grows like a decompression bomb.
+    #[error("archive `{}`: {problem}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An image was asked of a store that does not hold it.
     #[error("prepared store `{}` holds no image `{name}`", path.display())]
     NotInStore {

@@ -2,8 +2,8 @@
 //! prepared image store.
 //!
 //! A published or a user's table becomes an [`Index`]; with the [`OfficialLists`] it becomes a
-//! [`Split`]; image files are decoded, made grey, resized and kept in one memory-mapped
-//! [`Store`], from which training reads them. Nothing is dropped silently: a row, list or image
+//! [`Split`]; image files, or those in an archive, are decoded, made grey, resized and kept in one
+//! memory-mapped [`Store`], from which training reads them. Nothing is dropped silently: a row, list or image
 //! that cannot be used is an error that names file, line and repair, and images that are merely
 //! not at hand are taken out by an explicit call that counts them.
 //!
@@ -23,13 +23,14 @@
 //! let index = Index::read(&table)?;
 //! let names: Vec<_> = index.records().iter().map(|record| record.name.clone()).collect();
 //! let lists = OfficialLists::new(names[..2].to_vec(), names[2..].to_vec())?;
-//! let split = Split::new(&index, &lists, ValidationSplit::Patient, 0)?;
+//! let split = Split::new(&index, &lists, ValidationSplit::Paper, 0)?;
 //! println!("{}", split.report(&index)?);
 //! assert_eq!((split.train().len(), split.test().len()), (2, 1));
 //! # Ok(())
 //! # }
 //! ```
 
+mod archive;
 mod atomic;
 mod boxes;
 mod decode;
@@ -49,10 +50,14 @@ mod split;
 mod store;
 mod subset;
 
+pub use archive::{
+    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
+    is_archive, visit_archive,
+};
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
-    MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
-    decode_radiograph_bytes,
+    ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
+    decode_radiograph_bytes, inspect_image, inspect_image_bytes,
 };
 pub use error::DatasetError;
 pub use fingerprint::Fingerprint;
@@ -64,5 +69,7 @@ pub use name::{ImageName, PatientId};
 pub use record::{Record, Sex, ViewPosition};
 pub use resize::resize_bicubic;
 pub use split::{Part, PartReport, SharedPatients, Split, SplitReport, ValidationSplit};
-pub use store::{PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare};
+pub use store::{
+    Inserted, PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare,
+};
 pub use subset::Subset;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::source::read_text;
-use crate::{DatasetError, ImageName};
+use crate::split::{by_patient, first_of};
+use crate::{DatasetError, ImageName, Index};
 
 /// Which images belong to training and validation together, and which to the test.
 ///
@@ -53,6 +54,63 @@ impl OfficialLists {
             }
         }
         Ok(Self { train_val, test })
+    }
+
+    /// Lists for a data set that has none: one in `of` images is for the test, as
+    /// [`Split`](crate::Split) chooses validation images by `seed`. Where the index knows the
+    /// patients the test has whole patients, with its share of each label's positive images; where
+    /// it knows none it has single images.
+    ///
+    /// # Errors
+    /// [`DatasetError::Split`] unless `of` is from 2 to the number of images (or patients), or when
+    /// the patients of some images are known and those of others are not.
+    pub fn hold_out(index: &Index, seed: u64, of: usize) -> Result<Self, DatasetError> {
+        let names: Vec<ImageName> = (index.records().iter())
+            .map(|record| record.name.clone())
+            .collect();
+        let anonymous = index.n_patients() == 0;
+        let n_units = if anonymous {
+            names.len()
+        } else {
+            index.n_patients()
+        };
+        if !(2..=n_units).contains(&of) {
+            return Err(DatasetError::Split {
+                problem: format!("one in {of} cannot be taken of {n_units}"),
+                repair: "take one in 2 or more".to_owned(),
+            });
+        }
+        let (test, train_val) = if anonymous {
+            let chosen = first_of(names.iter().collect(), seed, of);
+            (names.iter().cloned()).partition(|name| chosen.contains(name))
+        } else {
+            by_patient(index, &names, seed, 0, of)?
+        };
+        Self::new(train_val, test)
+    }
+
+    /// Writes the two lists as [`Self::read`] reads them.
+    ///
+    /// # Errors
+    /// [`DatasetError::Io`].
+    pub fn write(
+        &self,
+        train_val: impl AsRef<Path>,
+        test: impl AsRef<Path>,
+    ) -> Result<(), DatasetError> {
+        let lists = [
+            (train_val.as_ref(), &self.train_val),
+            (test.as_ref(), &self.test),
+        ];
+        for (path, names) in lists {
+            let mut text = String::new();
+            for name in names {
+                text += name.as_str();
+                text.push('\n');
+            }
+            crate::atomic::write(path, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The images of training and validation, in the list's order.

@@ -1,5 +1,7 @@
 //! Which images of a data set an experiment wants.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{DatasetError, LabelSet, LabelState, Record, Sex, ViewPosition};
@@ -29,6 +31,11 @@ pub struct Subset {
 }
 
 impl Subset {
+    /// Whether it has no condition: every image is in it.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether the image meets every condition.
     ///
     /// # Errors
@@ -66,5 +73,25 @@ impl Subset {
             };
         }
         Ok(contains)
+    }
+}
+
+impl fmt::Display for Subset {
+    /// The conditions in words, such as `view PA, at least 18 years`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let conditions = [
+            self.view.map(|view| format!("view {view}")),
+            self.min_age.map(|least| format!("at least {least} years")),
+            self.max_age.map(|most| format!("at most {most} years")),
+            self.sex.map(|sex| sex.to_string()),
+            self.finding
+                .as_ref()
+                .map(|finding| format!("with {finding}")),
+        ];
+        let conditions: Vec<String> = conditions.into_iter().flatten().collect();
+        match conditions.as_slice() {
+            [] => formatter.write_str("all images"),
+            _ => formatter.write_str(&conditions.join(", ")),
+        }
     }
 }

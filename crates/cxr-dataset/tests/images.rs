@@ -170,3 +170,31 @@ fn impossible_sizes_are_refused() {
     assert!(GrayImage::new(4, 0, vec![]).is_err());
     assert!(GrayImage::new(usize::MAX, 2, vec![0; 4]).is_err());
 }
+
+#[test]
+fn files_are_said_to_be_what_they_are() {
+    for (file, format, mode) in [
+        ("bilevel.png", "PNG", "grey 1-bit"),
+        ("gray.jpg", "JPEG", "grey 8-bit"),
+        ("gray.png", "PNG", "grey 8-bit"),
+        ("gray16.png", "PNG", "grey 16-bit"),
+        ("gray_alpha.png", "PNG", "grey with alpha 8-bit"),
+        ("rgba_equal.png", "PNG", "RGBA 8-bit"),
+    ] {
+        let path = golden("decode").join(file);
+        match cxr_dataset::inspect_image(&path) {
+            Ok(facts) => {
+                assert_eq!(
+                    (facts.format, facts.mode.as_str()),
+                    (format, mode),
+                    "{file}"
+                );
+                let image = decode_gray(&path).unwrap();
+                assert_eq!((facts.width, facts.height), (image.width(), image.height()));
+            }
+            Err(error) => panic!("{file}: {error}"),
+        }
+    }
+    let error = cxr_dataset::inspect_image(golden("decode/rgba_colour.png")).unwrap_err();
+    assert!(error.to_string().contains("a colour image"), "{error}");
+}

@@ -57,26 +57,194 @@ fn the_validation_images_are_those_that_rank_first() {
     assert_eq!((split.train().len(), split.test().len()), (144, 40));
 }
 
+/// Iterative stratification of groups, written down once more without regard for speed: the
+/// patients of each fold, in the order of their rank.
+fn stratified(index: &Index, names: &[ImageName], seed: u64, n_folds: usize) -> Vec<Vec<String>> {
+    use sha2::{Digest, Sha256};
+    let patient = |name: &ImageName| name.as_str()[..8].to_owned();
+    let mut patients: Vec<String> = names.iter().map(patient).collect();
+    patients.sort();
+    patients.dedup();
+    patients.sort_by_key(|patient| {
+        let mut key = seed.to_le_bytes().to_vec();
+        key.extend(patient.as_bytes());
+        Sha256::digest(key).to_vec()
+    });
+    // How many images of these patients have the label; the label past the last one is any image.
+    let n_labels = index.label_set().len();
+    let count = |of: &[String], label: usize| {
+        let images = names.iter().filter(|name| of.contains(&patient(name)));
+        images
+            .filter(|name| {
+                let labels = &index.get(name).unwrap().labels;
+                label == n_labels || labels[label] == LabelState::Positive
+            })
+            .count()
+    };
+    let mut folds = vec![Vec::new(); n_folds];
+    while !patients.is_empty() {
+        let label = (0..n_labels)
+            .filter(|&label| count(&patients, label) > 0)
+            .min_by_key(|&label| count(&patients, label))
+            .unwrap_or(n_labels);
+        // All that have this label, the one with most of it first.
+        while let Some(next) = (0..patients.len())
+            .rev()
+            .max_by_key(|&at| count(&patients[at..=at], label))
+            .filter(|&at| count(&patients[at..=at], label) > 0)
+        {
+            let neediest = (0..n_folds)
+                .min_by_key(|&fold| (count(&folds[fold], label), count(&folds[fold], n_labels)))
+                .unwrap();
+            folds[neediest].push(patients.remove(next));
+        }
+    }
+    folds
+}
+
+/// 300 images of 90 patients, one to nine each, with three labels of different frequency.
+fn uneven() -> (Index, OfficialLists) {
+    let labels = ["Rare", "Usual", "Frequent"].map(str::to_owned).to_vec();
+    let mut records = Vec::new();
+    let mut patient: usize = 0;
+    while records.len() < 300 {
+        for image in 0..1 + patient * patient % 9 {
+            let name = ImageName::new(&format!("{patient:08}_{image:03}.png")).unwrap();
+            let mixed = (patient * 7919 + image * 104_729) % 1009;
+            let state = |positive: bool| match positive {
+                true => LabelState::Positive,
+                false => LabelState::Negative,
+            };
+            let states = [mixed < 30, mixed.is_multiple_of(5), mixed.is_multiple_of(2)].map(state);
+            records.push(Record {
+                patient: Some(PatientId::from_chest_x_ray14(&name).unwrap()),
+                ..Record::new(name, states)
+            });
+        }
+        patient += 1;
+    }
+    let names: Vec<ImageName> = records.iter().map(|record| record.name.clone()).collect();
+    let n_test = names.len() - 20;
+    let lists = OfficialLists::new(names[..n_test].to_vec(), names[n_test..].to_vec()).unwrap();
+    let label_set = LabelSet::new(labels).unwrap();
+    (Index::new(label_set, records).unwrap(), lists)
+}
+
 #[test]
-fn the_validation_patients_are_those_that_rank_first() {
-    // patients = [f"{i:08}" for i in range(60)]
-    // sorted(sorted(patients, key=rank)[:6])
-    let expected: HashSet<&str> = [
-        "00000002", "00000027", "00000052", "00000053", "00000054", "00000057",
-    ]
-    .into();
+fn the_validation_patients_are_dealt_by_iterative_stratification() {
+    for (index, lists) in [data_set(), uneven()] {
+        for (rule, fold, of, seed) in [
+            (ValidationSplit::Patient, 0, 10, 7),
+            (ValidationSplit::Patient, 0, 10, 8),
+            (ValidationSplit::PatientFold { fold: 3, of: 4 }, 3, 4, 7),
+        ] {
+            let split = Split::new(&index, &lists, rule, seed).unwrap();
+            let patients = |part: Part| -> HashSet<&str> {
+                let names = split.part(part).iter();
+                names.map(|name| &name.as_str()[..8]).collect()
+            };
+            let folds = stratified(&index, lists.train_val(), seed, of);
+            let expected: HashSet<&str> = folds[fold].iter().map(String::as_str).collect();
+            assert_eq!(patients(Part::Validation), expected);
+            assert!(patients(Part::Train).is_disjoint(&expected));
+            assert_eq!(
+                split.train().len() + split.validation().len(),
+                lists.train_val().len()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_fold_has_its_share_of_images_and_labels() {
+    let (index, lists) = uneven();
+    for of in [3, 5, 10] {
+        for fold in 0..of {
+            let rule = ValidationSplit::PatientFold { fold, of };
+            let report = Split::new(&index, &lists, rule, 1).unwrap().report(&index);
+            let report = report.unwrap();
+            let [train, validation, _] = report.parts.as_slice() else {
+                panic!()
+            };
+            let shares = |validation: usize, train: usize| {
+                let share = (validation + train) as f64 / of as f64;
+                (validation as f64 - share).abs()
+            };
+            // Patients are not cut: nine images is the most that one has.
+            assert!(
+                shares(validation.n_images, train.n_images) <= 9.0,
+                "{report}"
+            );
+            let counts = validation.label_counts.iter().zip(&train.label_counts);
+            for (validation, train) in counts {
+                assert!(
+                    shares(validation.positive, train.positive) <= 3.0,
+                    "{report}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_official_split_validates_nothing() {
     let (index, lists) = data_set();
-    let split = Split::new(&index, &lists, ValidationSplit::Patient, 7).unwrap();
-    let patients = |part: Part| -> HashSet<&str> {
-        split
-            .part(part)
+    let split = Split::new(&index, &lists, ValidationSplit::Official, 7).unwrap();
+    assert_eq!(split.train(), lists.train_val());
+    assert_eq!(split.validation(), []);
+    assert_eq!(split.test(), lists.test());
+    let report = split.report(&index).unwrap();
+    assert_eq!(report.rule, "official");
+    assert_eq!(report.shared_patients[1].n_patients, 0);
+}
+
+#[test]
+fn a_data_set_without_lists_gets_its_own() {
+    let (index, _) = uneven();
+    let lists = OfficialLists::hold_out(&index, 3, 5).unwrap();
+    let patients = |names: &[ImageName]| -> HashSet<String> {
+        names
             .iter()
-            .map(|name| &name.as_str()[..8])
+            .map(|name| name.as_str()[..8].to_owned())
             .collect()
     };
-    assert_eq!(patients(Part::Validation), expected);
-    assert!(patients(Part::Train).is_disjoint(&expected));
-    assert_eq!(split.train().len() + split.validation().len(), 160);
+    assert!(patients(lists.train_val()).is_disjoint(&patients(lists.test())));
+    assert_eq!(
+        lists.train_val().len() + lists.test().len(),
+        index.records().len()
+    );
+    assert!(lists.test().len().abs_diff(index.records().len() / 5) <= 9);
+
+    let folder = tempfile::tempdir().unwrap();
+    let [train_val, test] = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
+    lists.write(&train_val, &test).unwrap();
+    assert_eq!(OfficialLists::read(&train_val, &test).unwrap(), lists);
+
+    // Without patients a fifth of the images, and a test that depends on the seed.
+    let anonymous: Vec<Record> = (index.records().iter())
+        .map(|record| Record {
+            patient: None,
+            ..record.clone()
+        })
+        .collect();
+    let mut half_known = anonymous.clone();
+    half_known[0].patient = index.records()[0].patient.clone();
+    let index_of = |records| Index::new(index.label_set().clone(), records).unwrap();
+    let anonymous = index_of(anonymous);
+    let lists = |seed| OfficialLists::hold_out(&anonymous, seed, 5).unwrap();
+    assert_eq!(lists(1).test().len(), anonymous.records().len() / 5);
+    assert_ne!(lists(1).test(), lists(2).test());
+    for (index, of) in [
+        (&anonymous, 1),
+        (&anonymous, 0),
+        (&anonymous, 1000),
+        (&index_of(half_known), 5),
+    ] {
+        assert!(
+            OfficialLists::hold_out(index, 1, of).is_err(),
+            "one in {of}"
+        );
+    }
 }
 
 #[test]
@@ -186,7 +354,7 @@ fn folds_share_no_patient_and_cover_every_image_once() {
             let split = Split::new(&index, &lists, rule, 7).unwrap();
             let report = split.report(&index).unwrap();
             assert_eq!(report.shared_patients[0].n_patients, 0);
-            assert!(report.parts[1].n_patients.unwrap().abs_diff(60 / of) <= 1);
+            assert!(report.parts[1].n_images.abs_diff(160 / of) <= 3, "{report}");
             assert_eq!(split.test().len(), 40);
             for name in split.validation() {
                 assert!(validated.insert(name.clone()), "{name} is in two folds");
@@ -200,7 +368,7 @@ fn folds_share_no_patient_and_cover_every_image_once() {
         tenth.validation(),
         split(ValidationSplit::Patient).unwrap().validation()
     );
-    for (fold, of) in [(0, 0), (0, 1), (5, 5)] {
+    for (fold, of) in [(0, 0), (0, 1), (5, 5), (0, 61)] {
         assert!(
             split(ValidationSplit::PatientFold { fold, of }).is_err(),
             "fold {fold} of {of}"
@@ -285,4 +453,36 @@ fn lists_and_index_of_different_data_sets_are_refused() {
     assert!(Split::new(&anonymous, &lists, ValidationSplit::Paper, 0).is_ok());
     let error = Split::new(&anonymous, &lists, ValidationSplit::Patient, 0).unwrap_err();
     assert!(error.to_string().contains("`patient` column"), "{error}");
+}
+
+#[test]
+fn rules_are_read_as_they_are_written() {
+    for rule in [
+        ValidationSplit::Official,
+        ValidationSplit::Paper,
+        ValidationSplit::Patient,
+        ValidationSplit::PatientFold { fold: 3, of: 5 },
+    ] {
+        let text = rule.to_string();
+        assert_eq!(text.parse::<ValidationSplit>().unwrap(), rule);
+        let hyphens = text.replace(' ', "-");
+        assert_eq!(hyphens.parse::<ValidationSplit>().unwrap(), rule);
+    }
+    for bad in [
+        "",
+        "Paper",
+        "patient-fold",
+        "patient-fold-1",
+        "patient-fold-x-of-3",
+    ] {
+        let error = bad.parse::<ValidationSplit>().unwrap_err();
+        assert!(error.to_string().contains("patient-fold-0-of-5"), "{error}");
+    }
+    let subset = Subset {
+        view: Some(ViewPosition::PosteroAnterior),
+        min_age: Some(18),
+        ..Subset::default()
+    };
+    assert_eq!(subset.to_string(), "view PA, at least 18 years");
+    assert_eq!(Subset::default().to_string(), "all images");
 }

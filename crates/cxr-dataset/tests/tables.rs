@@ -406,15 +406,74 @@ fn the_real_table_has_its_published_counts() {
                     "a random tenth of the images shares most of its patients"
                 );
             }
-            ValidationSplit::Patient | ValidationSplit::PatientFold { .. } => {
+            _ => {
                 assert_eq!(shared[0], 0);
-                assert_eq!(
-                    (train.n_patients, validation.n_patients),
-                    (Some(25_208), Some(2_800))
-                );
+                // Whole patients of up to 180 images, and yet a tenth of the images and of every
+                // label, to the image or nearly so.
+                assert!(validation.n_images.abs_diff(8_652) <= 1);
+                let counts = validation.label_counts.iter().zip(&train.label_counts);
+                for (label, (inside, outside)) in report.labels.iter().zip(counts) {
+                    let tenth = (inside.positive + outside.positive) as f64 / 10.0;
+                    let off = (inside.positive as f64 - tenth).abs();
+                    println!("{label}: {} of a tenth of {tenth}", inside.positive);
+                    assert!(off <= 1.0 + 0.01 * tenth, "{label}: {off} from {tenth}");
+                }
             }
         }
     }
+}
+
+#[test]
+fn folds_of_the_real_patients_resemble_each_other() {
+    let Some(data) = common::shared_data() else {
+        return;
+    };
+    let (index, lists) = real(&data);
+    let mut validated = 0;
+    for fold in 0..5 {
+        let rule = ValidationSplit::PatientFold { fold, of: 5 };
+        let report = Split::new(&index, &lists, rule, 0).unwrap().report(&index);
+        let report = report.unwrap();
+        let validation = &report.parts[1];
+        validated += validation.n_images;
+        assert_eq!(report.shared_patients[0].n_patients, 0);
+        let hernias = validation.label_counts[13].positive;
+        assert!(
+            hernias.abs_diff(141 / 5) <= 3,
+            "fold {fold}: {hernias} hernias"
+        );
+    }
+    assert_eq!(validated, 86_524);
+}
+
+#[test]
+fn a_complete_first_release_is_known_by_its_labels_whatever_its_form() {
+    let Some(data) = common::shared_data() else {
+        return;
+    };
+    // 51 more images without finding make the first release's number of them.
+    let path = data.join("nih-meta/Data_Entry_2017_v2020.csv.gz");
+    let mut text = String::new();
+    let file = std::fs::File::open(path).unwrap();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
+    let mut left = 51;
+    let changed: Vec<String> = (text.lines())
+        .map(|line| {
+            let mut cells: Vec<&str> = line.split(',').collect();
+            if left > 0 && cells[1] == "Infiltration" {
+                left -= 1;
+                cells[1] = "No Finding";
+            }
+            cells.join(",")
+        })
+        .collect();
+    let index = read(&changed.join("\n")).unwrap();
+    assert_eq!(
+        (index.records().len(), index.n_without_finding()),
+        (112_120, 60_412)
+    );
+    assert_eq!(index.release(), Release::ChestXRay14First);
+    assert_eq!(index.release().to_string(), "ChestX-ray14, first release");
 }
 
 #[test]

@@ -334,8 +334,11 @@ impl<'a> Download<'a> {
     }
 }
 
-/// Whether the volume of `folder` has room for `bytes` more and the reserve.
-pub(crate) fn check_space(folder: &Path, bytes: u64, reserve: u64) -> Result<(), HubError> {
+/// Whether the volume of `folder` has room for `bytes` more and `reserve` beside them.
+///
+/// # Errors
+/// [`HubError::DiskSpace`] when it has not; [`HubError::Io`] when it cannot be asked.
+pub fn check_space(folder: &Path, bytes: u64, reserve: u64) -> Result<(), HubError> {
     let available =
         fs4::available_space(folder).map_err(HubError::io("ask for free space in", folder))?;
     let needed = bytes.saturating_add(reserve);

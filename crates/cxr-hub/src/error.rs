@@ -189,7 +189,7 @@ impl HubError {
     }
 
     /// Whether another source might do better: not when the reason lies on this machine.
-    pub(crate) fn is_the_sources(&self) -> bool {
+    pub fn is_the_sources(&self) -> bool {
         matches!(
             self,
             Self::NoDigest { .. }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::download::{Attempts, Download, Session, check_space};
 use crate::http::Client;
-use crate::hub::{Listed, listing};
+use crate::hub::{Listed, commit, listing};
 use crate::manifest::{LOCK, PART, REJECTED};
 use crate::part::{Expected, hash};
 use crate::receipt::modified;
@@ -96,6 +96,8 @@ struct Fetcher<'a> {
     folder: &'a Path,
     session: Session<'a>,
     listings: HashMap<String, Vec<Listed>>,
+    /// Commits of branches and tags, as far as the hub tells.
+    commits: HashMap<String, Option<String>>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -114,6 +116,7 @@ impl<'a> Fetcher<'a> {
                 stop,
             },
             listings: HashMap::new(),
+            commits: HashMap::new(),
         }
     }
 
@@ -159,7 +162,8 @@ impl<'a> Fetcher<'a> {
         }
         match file.sources.first() {
             Some(source @ Source::Hub(_)) if file.digest.is_none() => {
-                match self.expect(file, source) {
+                let pinned = self.pin(file, source);
+                match pinned.and_then(|source| self.expect(file, &source)) {
                     Ok(expected) => Ok(expected.bytes),
                     Err(error) if error.is_the_sources() => Ok(None),
                     Err(error) => Err(error),
@@ -214,6 +218,7 @@ impl<'a> Fetcher<'a> {
         place: &Path,
         source: &Source,
     ) -> Result<Fetched, HubError> {
+        let source = &self.pin(file, source)?;
         let expected = self.expect(file, source)?;
         if let Some(receipt) = self.verify_existing(&file.name, place, &expected)? {
             return Ok(self.present(file, place.to_owned(), &receipt));
@@ -259,6 +264,31 @@ impl<'a> Fetcher<'a> {
             digest: receipt.digest,
             transferred: 0,
         }
+    }
+
+    /// The source in the commit that its branch is now, so that listing and bytes are of one state
+    /// and the receipt says which. Where the digest is known it decides, and nobody is asked.
+    fn pin(&mut self, file: &RemoteFile, source: &Source) -> Result<Source, HubError> {
+        let hub_file = match source {
+            Source::Hub(hub_file) if file.digest.is_none() && !hub_file.is_pinned() => hub_file,
+            other => return Ok(other.clone()),
+        };
+        let url = hub_file.revision_url(&self.session.options.endpoint);
+        if !self.commits.contains_key(&url) {
+            let mut attempts = Attempts::default();
+            let found = loop {
+                match commit(&self.session.client, &url, self.session.stop) {
+                    Ok(found) => break found,
+                    Err(failure) => attempts.after(failure, &mut self.session, &file.name, &url)?,
+                }
+            };
+            self.commits.insert(url.clone(), found);
+        }
+        let found = self.commits.get(&url).and_then(Option::as_deref);
+        Ok(Source::Hub(match found {
+            Some(commit) => hub_file.at(commit),
+            None => hub_file.clone(),
+        }))
     }
 
     /// What the file must turn out to be: the manifest says so, or else the hub.

@@ -141,6 +141,32 @@ impl HubFile {
         }
     }
 
+    /// The address that tells which commit the revision is.
+    pub(crate) fn revision_url(&self, endpoint: &Endpoint) -> String {
+        let kind = match self.kind {
+            RepositoryKind::Model => "models",
+            RepositoryKind::Dataset => "datasets",
+        };
+        let repository = percent_encode(&self.repository);
+        format!(
+            "{endpoint}/api/{kind}/{repository}/revision/{}",
+            self.revision_part()
+        )
+    }
+
+    /// Whether the revision is a commit, which never moves, and not a branch or tag.
+    pub(crate) fn is_pinned(&self) -> bool {
+        is_commit(&self.revision)
+    }
+
+    /// The same file in another revision.
+    pub(crate) fn at(&self, revision: &str) -> Self {
+        Self {
+            revision: revision.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// A revision is one part of the address, whatever slashes it has.
     fn revision_part(&self) -> String {
         percent_encode(&self.revision).replace('/', "%2F")
@@ -164,6 +190,36 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
+}
+
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[derive(Deserialize)]
+struct RawRevision {
+    sha: String,
+}
+
+/// The commit that a revision is now. `None` of a hub that does not tell: some mirrors have files
+/// and listings only.
+pub(crate) fn commit(
+    client: &Client,
+    url: &str,
+    stop: &AtomicBool,
+) -> Result<Option<String>, Failure> {
+    let response = client.get(Request::new(url), stop)?;
+    match response.status {
+        200 => {
+            let text = response.bytes(LONGEST_PAGE, stop)?;
+            let revision: Option<RawRevision> = serde_json::from_slice(&text).ok();
+            Ok(revision
+                .map(|revision| revision.sha)
+                .filter(|sha| is_commit(sha)))
+        }
+        400 | 403..=405 | 501 => Ok(None),
+        _ => Err(response.failure(url)),
+    }
 }
 
 /// What the hub says of one file.

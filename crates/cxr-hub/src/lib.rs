@@ -61,6 +61,7 @@ mod part;
 mod receipt;
 
 pub use digest::{Digest, Hasher};
+pub use download::check_space;
 pub use error::HubError;
 pub use fetch::{Fetched, SetReport, fetch, fetch_all};
 pub use hub::{Endpoint, HubFile, RepositoryKind};

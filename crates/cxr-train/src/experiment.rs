@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cxr_augment::Augmentation;
+use cxr_augment::{Augmentation, Pipeline, StandardTransform};
 use cxr_backbone::DenseNetConfig;
-use cxr_dataset::ValidationSplit;
+use cxr_dataset::{Subset, ValidationSplit};
 use cxr_losses::MultiLabelLoss;
 use cxr_ops::BatchNormConfig;
 use cxr_top::TopNetworkConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, ModelCard, Schedule, TrainError};
+use crate::{AdamWConfig, LastBatch, ModelCard, Schedule, TrainError};
 
 /// An experiment: one model, one data split, one course of training, and the variants in which it
 /// is run, each with its own loss.
@@ -35,6 +35,10 @@ pub struct Experiment {
     /// How training images are varied, and the sizes of images and crops.
     #[serde(default)]
     pub augmentation: Augmentation,
+    /// Further random variations of training images, such as `{ scaling = { smallest = 0.9, largest
+    /// = 1.1 } }`: those of `cxr_augment::StandardTransform`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<StandardTransform>,
     /// The course of training.
     pub training: TrainingConfig,
     /// What is compared.
@@ -46,14 +50,19 @@ pub struct Experiment {
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// How the validation images are taken out of the official training list: `paper`, a tenth
-    /// of the images, or `patient`, a tenth of the patients.
+    /// of the images, or `patient`, a tenth of them in whole patients.
     pub validation: ValidationSplit,
+    /// Which images are wanted, such as PA radiographs of adults; the split is made before, and the
+    /// others are counted.
+    #[serde(skip_serializing_if = "Subset::is_everything")]
+    pub subset: Subset,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
             validation: ValidationSplit::Paper,
+            subset: Subset::default(),
         }
     }
 }
@@ -140,6 +149,10 @@ pub struct TrainingConfig {
     /// Images a step, at least 2.
     #[serde(default = "paper_batch")]
     pub batch_size: usize,
+    /// Whether the last images of an epoch are a batch when they do not fill it: `keep` (the
+    /// paper's) or `drop`.
+    #[serde(default, skip_serializing_if = "LastBatch::is_keep")]
+    pub last_batch: LastBatch,
     /// Images at once in prediction; changes memory and speed, no result.
     #[serde(default = "evaluation_batch")]
     pub evaluation_batch_size: usize,
@@ -266,8 +279,19 @@ impl Experiment {
         Ok(VariantExperiment(experiment, variant.clone()))
     }
 
+    /// How training images are varied: the augmentation and the further transforms.
+    ///
+    /// # Errors
+    /// [`TrainError::Augment`] for two transforms of one kind.
+    pub fn pipeline(&self) -> Result<Pipeline, TrainError> {
+        let begin = Pipeline::new(self.augmentation);
+        let mut transforms = self.transforms.iter();
+        Ok(transforms.try_fold(begin, |pipeline, transform| pipeline.with(*transform))?)
+    }
+
     fn check(&self) -> Result<(), TrainError> {
         check_folder_name("name", &self.name)?;
+        self.pipeline()?;
         let training = &self.training;
         if training.batch_size < 2 {
             let found = training.batch_size;

@@ -63,7 +63,7 @@ pub use experiment::{
     Variant, VariantExperiment,
 };
 pub use files::write_atomically;
-pub use loader::{Batch, epoch_order, image_keys};
+pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
 pub use model_file::{load_model, save_model};
 pub use observer::{Event, Observer};
 pub use optimiser::{AdamW, AdamWConfig};

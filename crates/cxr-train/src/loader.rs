@@ -4,14 +4,41 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use candle_core::{Device, Tensor};
-use cxr_augment::{Augmentation, GrayImageRef, KeyedRng, Normalization, View};
+use cxr_augment::{GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{TrainError, TrainingData};
 
-/// Batches that wait for the training step.
-const AHEAD: usize = 2;
+/// Threads that make batches, unless told otherwise. One makes thousands of images a second; the
+/// second is for the moment in which the first hands over.
+const WORKERS: usize = 2;
+
+/// What becomes of the last images of an epoch when they do not fill a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastBatch {
+    /// They are a smaller batch: every image is seen in every epoch.
+    #[default]
+    Keep,
+    /// They are left out of this epoch; as the order changes, others are in the next.
+    Drop,
+}
+
+impl LastBatch {
+    pub(crate) fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
+
+    /// Batches of so many images.
+    pub fn steps(self, n_images: usize, batch_size: usize) -> usize {
+        match self {
+            Self::Keep => n_images.div_ceil(batch_size),
+            Self::Drop => n_images / batch_size,
+        }
+    }
+}
 
 /// Some images with their labels.
 #[derive(Debug, Clone)]
@@ -47,12 +74,45 @@ pub fn image_keys(names: &[ImageName], seed: u64, epoch: usize) -> Vec<u64> {
 pub(crate) enum Pixels<'a> {
     /// Varied at random, as drawn for (seed, epoch, name).
     Augmented {
-        augmentation: &'a Augmentation,
+        pipeline: &'a Pipeline,
         seed: u64,
         epoch: usize,
     },
     /// One test-time view of this size.
     View { view: View, size: usize },
+}
+
+impl Pixels<'_> {
+    /// Width and height of what is written.
+    fn size(&self) -> usize {
+        match self {
+            Self::Augmented { pipeline, .. } => pipeline.augmentation().crop_size(),
+            Self::View { size, .. } => *size,
+        }
+    }
+
+    /// Reads, warps and normalises one image.
+    fn write(
+        &self,
+        data: &TrainingData,
+        name: &ImageName,
+        normalization: &Normalization,
+        output: &mut [f32],
+    ) -> Result<(), TrainError> {
+        let image = GrayImageRef::square(data.store().image(name)?, data.store().side())?;
+        match *self {
+            Self::Augmented {
+                pipeline,
+                seed,
+                epoch,
+            } => {
+                let (epoch, name) = (epoch as u64, name.as_str());
+                pipeline.apply(seed, epoch, name, image, normalization, output)?;
+            }
+            Self::View { view, size } => view.apply(image, size, normalization, output)?,
+        }
+        Ok(())
+    }
 }
 
 /// Reads, warps and normalises the images `names` into one tensor, on all threads.
@@ -63,29 +123,12 @@ pub(crate) fn images(
     normalization: &Normalization,
     device: &Device,
 ) -> Result<Tensor, TrainError> {
-    let size = match pixels {
-        Pixels::Augmented { augmentation, .. } => augmentation.crop_size(),
-        Pixels::View { size, .. } => size,
-    };
+    let size = pixels.size();
     let mut values = vec![0f32; names.len() * 3 * size * size];
     values
         .par_chunks_mut(3 * size * size)
         .zip(names)
-        .try_for_each(|(output, name)| {
-            let image = GrayImageRef::square(data.store().image(name)?, data.store().side())?;
-            match pixels {
-                Pixels::Augmented {
-                    augmentation,
-                    seed,
-                    epoch,
-                } => {
-                    let draw = augmentation.draw(seed, epoch as u64, name.as_str());
-                    augmentation.apply(&draw, image, normalization, output)?;
-                }
-                Pixels::View { view, size } => view.apply(image, size, normalization, output)?,
-            }
-            Ok::<_, TrainError>(())
-        })?;
+        .try_for_each(|(output, name)| pixels.write(data, name, normalization, output))?;
     Ok(Tensor::from_vec(
         values,
         (names.len(), 3, size, size),
@@ -112,39 +155,168 @@ fn targets(
     Ok((Tensor::from_vec(targets, shape, device)?, mask))
 }
 
-/// Starts a thread that makes the batches of an epoch from step `first` on, a few ahead of whoever
-/// receives them. The batches do not depend on how fast either side is.
-pub(crate) fn spawn<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    data: &'env TrainingData,
-    order: Vec<ImageName>,
+/// Makes the batches of training epochs, ahead of whoever uses them.
+///
+/// A batch is a function of the data, the pipeline, the seed, the epoch and the step, and not of
+/// the number of workers or how fast either side is.
+///
+/// ```no_run
+/// use candle_core::Device;
+/// use cxr_augment::{Augmentation, Pipeline};
+/// use cxr_train::{LastBatch, Loader, TrainingData};
+///
+/// # fn train(data: &TrainingData) -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::new(Augmentation::default());
+/// let loader = Loader::new(data, &pipeline, 64, LastBatch::Keep, 0, &Device::Cpu)?;
+/// for epoch in 0..10 {
+///     std::thread::scope(|scope| {
+///         for batch in loader.epoch(scope, epoch, 0) {
+///             let batch = batch?;
+///             assert_eq!(batch.images.dims()[1..], [3, 224, 224]);
+///         }
+///         Ok::<_, cxr_train::TrainError>(())
+///     })?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loader<'a> {
+    data: &'a TrainingData,
+    pipeline: &'a Pipeline,
     batch_size: usize,
-    first: usize,
-    (augmentation, seed, epoch): (&'env Augmentation, u64, usize),
-    device: &'env Device,
-) -> Receiver<Result<Batch, TrainError>> {
-    let (sender, receiver) = sync_channel(AHEAD);
-    scope.spawn(move || {
-        for names in order.chunks(batch_size).skip(first) {
-            let pixels = Pixels::Augmented {
-                augmentation,
-                seed,
-                epoch,
-            };
-            let batch = images(data, names, pixels, &Normalization::IMAGENET, device)
-                .and_then(|images| Ok((images, targets(data, names, device)?)))
-                .map(|(images, (targets, mask))| Batch {
-                    images,
-                    targets,
-                    mask,
-                    names: names.to_vec(),
-                });
-            let failed = batch.is_err();
-            // A receiver that hung up wants no more batches.
-            if sender.send(batch).is_err() || failed {
-                return;
-            }
+    last_batch: LastBatch,
+    seed: u64,
+    device: &'a Device,
+    workers: usize,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader of the training images.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for a batch of no image, or when no batch can be filled.
+    pub fn new(
+        data: &'a TrainingData,
+        pipeline: &'a Pipeline,
+        batch_size: usize,
+        last_batch: LastBatch,
+        seed: u64,
+        device: &'a Device,
+    ) -> Result<Self, TrainError> {
+        let n_images = data.split().train().len();
+        if batch_size == 0 || last_batch.steps(n_images, batch_size) == 0 {
+            let expected = format!("from 1 to the {n_images} training images");
+            return Err(TrainError::setting(
+                "training.batch_size",
+                expected,
+                batch_size,
+            ));
         }
-    });
-    receiver
+        Ok(Self {
+            data,
+            pipeline,
+            batch_size,
+            last_batch,
+            seed,
+            device,
+            workers: WORKERS,
+        })
+    }
+
+    /// With so many threads that make batches, at least one. Each holds one finished batch: so many
+    /// are ready when the next one is wanted.
+    #[must_use]
+    pub fn with_workers(self, workers: usize) -> Self {
+        Self {
+            workers: workers.max(1),
+            ..self
+        }
+    }
+
+    /// Batches of an epoch.
+    pub fn steps(&self) -> usize {
+        let n_images = self.data.split().train().len();
+        self.last_batch.steps(n_images, self.batch_size)
+    }
+
+    /// Starts the workers on the batches of an epoch from step `first` on. They end with the epoch,
+    /// or when the batches are dropped.
+    pub fn epoch<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, 'a>,
+        epoch: usize,
+        first: usize,
+    ) -> Batches
+    where
+        'a: 'scope,
+    {
+        let order = std::sync::Arc::new(epoch_order(self.data.split().train(), self.seed, epoch));
+        let steps = self.steps();
+        let workers = (0..self.workers).map(|worker| {
+            // Handed over from thread to thread: what waits is in the worker's hands.
+            let (sender, receiver) = sync_channel(0);
+            let (loader, order) = (self.clone(), std::sync::Arc::clone(&order));
+            scope.spawn(move || {
+                for step in (first + worker..steps).step_by(loader.workers) {
+                    let batch = loader.batch(&order, epoch, step);
+                    let failed = batch.is_err();
+                    // A receiver that hung up wants no more batches.
+                    if sender.send(batch).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            receiver
+        });
+        Batches {
+            workers: workers.collect(),
+            next: 0,
+        }
+    }
+
+    fn batch(&self, order: &[ImageName], epoch: usize, step: usize) -> Result<Batch, TrainError> {
+        let begin = (step * self.batch_size).min(order.len());
+        let end = (begin + self.batch_size).min(order.len());
+        let names = order.get(begin..end).unwrap_or(&[]);
+        let pixels = Pixels::Augmented {
+            pipeline: self.pipeline,
+            seed: self.seed,
+            epoch,
+        };
+        let size = pixels.size();
+        let mut values = vec![0f32; names.len() * 3 * size * size];
+        for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
+            pixels.write(self.data, name, &Normalization::IMAGENET, output)?;
+        }
+        let shape = (names.len(), 3, size, size);
+        let (targets, mask) = targets(self.data, names, self.device)?;
+        Ok(Batch {
+            images: Tensor::from_vec(values, shape, self.device)?,
+            targets,
+            mask,
+            names: names.to_vec(),
+        })
+    }
+}
+
+/// The batches of an epoch in their order; after an error there are no more.
+#[derive(Debug)]
+pub struct Batches {
+    /// Each gives every so-manieth batch.
+    workers: Vec<Receiver<Result<Batch, TrainError>>>,
+    next: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.workers.get(self.next)?.recv().ok()?;
+        self.next = (self.next + 1) % self.workers.len();
+        if batch.is_err() {
+            self.workers.clear();
+        }
+        Some(batch)
+    }
 }

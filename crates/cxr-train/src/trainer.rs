@@ -3,19 +3,20 @@
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Var;
 use candle_core::backprop::GradStore;
-use cxr_augment::ViewSet;
+use cxr_augment::{Pipeline, ViewSet};
 use cxr_backbone::load_pretrained;
 use cxr_dataset::Part;
 use cxr_losses::MultiLabelLoss;
 use cxr_ops::{Phase, Role};
 
 use crate::checkpoint::{self, Identity, Progress};
-use crate::loader::{self, Batch, epoch_order, image_keys};
+use crate::loader::{Batch, LastBatch, Loader, image_keys};
 use crate::{
     AdamW, BestEpoch, Classifier, EpochRecord, Event, ModelCard, Observer, Position, Stage,
     TrainError, TrainingConfig, TrainingData, VariantExperiment, predict, save_model,
@@ -104,6 +105,7 @@ pub struct Trainer<'a> {
     folder: &'a RunFolder,
     card: ModelCard,
     classifier: Classifier,
+    pipeline: Arc<Pipeline>,
     loss: Box<dyn MultiLabelLoss>,
     loss_variables: Vec<(String, Var)>,
     experiment_text: String,
@@ -127,7 +129,8 @@ impl<'a> Trainer<'a> {
         let experiment = variant.experiment();
         let training = &experiment.training;
         let images = data.split().train().len();
-        if images % training.batch_size == 1 {
+        let keeps_last = training.last_batch == LastBatch::Keep;
+        if keeps_last && images % training.batch_size == 1 {
             return Err(TrainError::LastBatchOfOne {
                 images,
                 batch: training.batch_size,
@@ -142,6 +145,16 @@ impl<'a> Trainer<'a> {
                 asked,
             ));
         }
+        let pipeline = experiment.pipeline()?;
+        let (batch_size, last_batch) = (training.batch_size, training.last_batch);
+        Loader::new(
+            data,
+            &pipeline,
+            batch_size,
+            last_batch,
+            experiment.seed,
+            device,
+        )?;
         let card = variant.model_card(data.labels())?;
         let classifier = Classifier::new(&card, experiment.seed, device)?;
         check_frozen(training, &classifier)?;
@@ -155,6 +168,7 @@ impl<'a> Trainer<'a> {
             folder,
             card,
             classifier,
+            pipeline: Arc::new(pipeline),
             loss,
             loss_variables,
             experiment_text: variant.to_toml()?,
@@ -261,19 +275,13 @@ impl<'a> Trainer<'a> {
         let (data, seed) = (self.data, experiment.seed);
         let steps = self.steps_an_epoch();
         let epoch = self.first_epoch() + self.progress.position.epoch;
-        let order = epoch_order(data.split().train(), seed, epoch);
         let device = self.classifier.parameters().device().clone();
-        let device = &device;
+        let (batch_size, last_batch) = (training.batch_size, training.last_batch);
+        // The loader outlives the borrow of `self` that a step needs.
+        let pipeline = Arc::clone(&self.pipeline);
+        let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         std::thread::scope(|scope| {
-            let batches = loader::spawn(
-                scope,
-                data,
-                order,
-                training.batch_size,
-                self.progress.position.step,
-                (&experiment.augmentation, seed, epoch),
-                device,
-            );
+            let batches = loader.epoch(scope, epoch, self.progress.position.step);
             let mut before = Instant::now();
             for batch in batches {
                 let batch = batch?;
@@ -477,8 +485,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn steps_an_epoch(&self) -> usize {
-        let batch_size = self.variant.experiment().training.batch_size;
-        self.data.split().train().len().div_ceil(batch_size)
+        let training = &self.variant.experiment().training;
+        let images = self.data.split().train().len();
+        training.last_batch.steps(images, training.batch_size)
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, Store, StoreSettings, prepare,
+    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, Store, StoreSettings,
+    has_image_extension, prepare,
 };
 use cxr_train::{Experiment, TrainingData};
 
@@ -16,7 +17,8 @@ use crate::progress;
 /// The arguments of every command that reads a data set.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// The data set: a folder with `images/`, the label table and the official lists
+    /// The data set: a folder with the label table, the official lists, and images in `images/` or
+    /// a prepared store such as `images-256.store`
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
 
@@ -24,6 +26,11 @@ pub(crate) struct DataArgs {
     /// them is used and named
     #[arg(long, value_name = "DIR")]
     pub(crate) metadata: Option<PathBuf>,
+
+    /// A store that `cxr prepare` or `cargo xtask fetch nih --prepare` wrote, to be read instead of
+    /// image files
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
 
     /// Go on with the listed images that are there, and say how many are not
     #[arg(long)]
@@ -39,16 +46,18 @@ pub(crate) struct Prepared {
     pub(crate) phantom: bool,
 }
 
-const LABEL_TABLES: [&str; 4] = [
+const LABEL_TABLES: [&str; 6] = [
     "Data_Entry_2017_v2020.csv",
     "Data_Entry_2017_v2020.csv.gz",
     "Data_Entry_2017.csv",
     "Data_Entry_2017.csv.gz",
+    "labels.csv",
+    "labels.csv.gz",
 ];
 /// Stands in a folder that `cxr-phantom` wrote.
 const PHANTOM_NOTICE: &str = "PHANTOMS.txt";
-const TRAIN_LIST: &str = "train_val_list.txt";
-const TEST_LIST: &str = "test_list.txt";
+pub(crate) const TRAIN_LIST: &str = "train_val_list.txt";
+pub(crate) const TEST_LIST: &str = "test_list.txt";
 
 impl DataArgs {
     /// Reads labels and lists, splits, and prepares the images into `store`. `None` when `stop`
@@ -69,18 +78,41 @@ impl DataArgs {
         ));
         let lists = OfficialLists::read(metadata.join(TRAIN_LIST), metadata.join(TEST_LIST))?;
         let split = Split::new(&index, &lists, experiment.data.validation, experiment.seed)?;
-        let files = image_files(&self.data)?;
-        let split = self.at_hand(&split, &files)?;
+        let side = u32::try_from(experiment.augmentation.image_size())?;
+        let settings = StoreSettings::new(side)?;
+        let ready = self.ready_store(settings)?;
+        let files = match ready {
+            Some(_) => HashMap::new(),
+            None => image_files(&self.data)?,
+        };
+        let is_here = |name: &ImageName| match &ready {
+            Some(store) => store.contains(name),
+            None => files.contains_key(name),
+        };
+        let split = self.at_hand(&split, &is_here)?;
+        let subset = &experiment.data.subset;
+        let split = match subset.is_everything() {
+            true => split,
+            false => {
+                progress::say(&format!("subset: {subset}"));
+                split.select(&index, subset)?
+            }
+        };
         progress::say(&split.report(&index)?.to_string());
 
         let start = Instant::now();
-        let sources: Vec<(ImageName, PathBuf)> = (Part::ALL.into_iter())
-            .flat_map(|part| split.part(part))
-            .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
-            .collect();
-        let side = u32::try_from(experiment.augmentation.image_size())?;
-        let Some(store) = prepare_images(&sources, store, StoreSettings::new(side)?, stop)? else {
-            return Ok(None);
+        let store = match ready {
+            Some(store) => store,
+            None => {
+                let sources: Vec<(ImageName, PathBuf)> = (Part::ALL.into_iter())
+                    .flat_map(|part| split.part(part))
+                    .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
+                    .collect();
+                match prepare_images(&sources, store, settings, stop)? {
+                    Some(store) => store,
+                    None => return Ok(None),
+                }
+            }
         };
         let seconds = start.elapsed().as_secs_f64();
         let phantom = self.data.join(PHANTOM_NOTICE).is_file();
@@ -93,10 +125,14 @@ impl DataArgs {
     }
 
     /// The split without images that are not there, if that is allowed.
-    fn at_hand(&self, split: &Split, files: &HashMap<ImageName, PathBuf>) -> anyhow::Result<Split> {
+    fn at_hand(
+        &self,
+        split: &Split,
+        is_here: &dyn Fn(&ImageName) -> bool,
+    ) -> anyhow::Result<Split> {
         let missing: Vec<_> = (Part::ALL.into_iter())
             .flat_map(|part| split.part(part))
-            .filter(|name| !files.contains_key(*name))
+            .filter(|name| !is_here(name))
             .collect();
         let Some(first) = missing.first() else {
             return Ok(split.clone());
@@ -116,17 +152,38 @@ impl DataArgs {
             "{} of {listed} listed images are missing",
             missing.len()
         ));
-        Ok(split.keep(|name| files.contains_key(name)))
+        Ok(split.keep(is_here))
+    }
+
+    /// The store that was named, or the one that stands in a data folder without image files.
+    fn ready_store(&self, settings: StoreSettings) -> anyhow::Result<Option<Store>> {
+        let side = settings.side();
+        let path = match &self.store {
+            Some(path) => path.clone(),
+            None => {
+                let beside = self.data.join(store_file(side));
+                if !beside.is_file() || image_files(&self.data).is_ok() {
+                    return Ok(None);
+                }
+                beside
+            }
+        };
+        let store = Store::open(&path)?;
+        if store.settings() != settings {
+            bail!(
+                "`{}` holds images of {found}×{found} pixels, and the experiment wants {side}×{side}\nhint: prepare them again with `cxr prepare --side {side}`",
+                path.display(),
+                found = store.side()
+            );
+        }
+        progress::say(&format!("images: {} in `{}`", store.len(), path.display()));
+        Ok(Some(store))
     }
 
     fn metadata_folder(&self) -> anyhow::Result<PathBuf> {
-        let complete = |folder: &Path| {
-            label_table(folder).is_some()
-                && folder.join(TRAIN_LIST).is_file()
-                && folder.join(TEST_LIST).is_file()
-        };
+        let is_complete = |folder: &Path| label_table(folder).is_some() && has_lists(folder);
         if let Some(folder) = &self.metadata {
-            if complete(folder) {
+            if is_complete(folder) {
                 return Ok(folder.clone());
             }
             bail!(
@@ -135,32 +192,18 @@ impl DataArgs {
                 LABEL_TABLES[0]
             );
         }
-        if complete(&self.data) {
+        if is_complete(&self.data) {
             return Ok(self.data.clone());
         }
-        let mut beside = Vec::new();
-        if let Some(parent) = self
-            .data
-            .canonicalize()
-            .ok()
-            .as_deref()
-            .and_then(Path::parent)
-        {
-            for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-                if complete(&entry.path()) {
-                    beside.push(entry.path());
-                }
-            }
-        }
-        match beside.as_slice() {
-            [folder] => {
+        match beside(&self.data, &is_complete) {
+            Some(folder) => {
                 progress::say(&format!(
                     "label table and lists are taken from `{}`",
                     folder.display()
                 ));
-                Ok(folder.clone())
+                Ok(folder)
             }
-            _ => bail!(
+            None => bail!(
                 "`{}` does not hold {}, `{TRAIN_LIST}` and `{TEST_LIST}`\nhint: say with `--metadata DIR` where they are",
                 self.data.display(),
                 LABEL_TABLES[0]
@@ -169,16 +212,38 @@ impl DataArgs {
     }
 }
 
-fn label_table(folder: &Path) -> Option<PathBuf> {
+/// The only folder beside `folder` that is what is looked for.
+pub(crate) fn beside(folder: &Path, is_it: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let place = folder.canonicalize().ok()?;
+    let entries = std::fs::read_dir(place.parent()?).ok()?;
+    let mut found = (entries.flatten())
+        .map(|entry| entry.path())
+        .filter(|path| is_it(path));
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Whether both official lists are there.
+pub(crate) fn has_lists(folder: &Path) -> bool {
+    folder.join(TRAIN_LIST).is_file() && folder.join(TEST_LIST).is_file()
+}
+
+/// The name of a prepared store in a data folder.
+pub(crate) fn store_file(side: u32) -> String {
+    format!("images-{side}.store")
+}
+
+/// The label table of a folder, if there is one: ChestX-ray14's, or an own `labels.csv`.
+pub(crate) fn label_table(folder: &Path) -> Option<PathBuf> {
     LABEL_TABLES
         .iter()
         .map(|name| folder.join(name))
         .find(|path| path.is_file())
 }
 
-/// Every PNG and JPEG of `images/`, of NIH's unpacked archives (`images_001/images/` …), or of the
-/// folder itself, by name.
-fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
+/// Every image of `images/`, of NIH's unpacked archives (`images_001/images/` …), or of the folder
+/// itself, by name.
+pub(crate) fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
     let mut folders = Vec::new();
     let entries = std::fs::read_dir(data)
         .with_context(|| format!("cannot read the data folder `{}`", data.display()))?;
@@ -201,18 +266,7 @@ fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
     let mut files = HashMap::new();
     for folder in &folders {
         for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let extension = path
-                .extension()
-                .and_then(|e| e.to_str())
-                .unwrap_or_default();
-            let is_image = ["png", "jpg", "jpeg"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known));
-            let name = path.file_name().and_then(|name| name.to_str());
-            if let (true, Some(name)) = (is_image, name) {
-                files.insert(ImageName::new(name)?, path.clone());
-            }
+            add_image(&mut files, entry?.path())?;
         }
     }
     if files.is_empty() {
@@ -222,6 +276,27 @@ fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
         );
     }
     Ok(files)
+}
+
+/// Adds a file if it is an image by its name. Two images of one name cannot be told apart.
+pub(crate) fn add_image(
+    files: &mut HashMap<ImageName, PathBuf>,
+    path: PathBuf,
+) -> anyhow::Result<()> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Ok(());
+    };
+    if !has_image_extension(name) {
+        return Ok(());
+    }
+    if let Some(other) = files.insert(ImageName::new(name)?, path.clone()) {
+        bail!(
+            "`{}` and `{}` have the same name\nhint: remove or rename one of them",
+            other.display(),
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn prepare_images(
@@ -247,22 +322,12 @@ fn prepare_images(
     bar.finish();
     let failures = prepared.failures();
     if !failures.is_empty() {
-        const SHOWN: usize = 20;
-        let lines: Vec<String> = failures
-            .iter()
-            .take(SHOWN)
-            .map(|(_, error)| format!("  {}", chain(error)))
-            .collect();
+        let lines = failures.iter().map(|(_, error)| chain(error));
         bail!(
-            "{} of {} images cannot be used:\n{}{}\nhint: replace these files, or remove them and pass `--allow-missing`",
+            "{} of {} images cannot be used:\n{}hint: replace these files, or remove them and pass `--allow-missing`",
             failures.len(),
             sources.len(),
-            lines.join("\n"),
-            if failures.len() > SHOWN {
-                "\n  …"
-            } else {
-                ""
-            }
+            first_lines(lines)
         );
     }
     let (new, reused) = (prepared.n_prepared(), prepared.n_reused());
@@ -273,8 +338,21 @@ fn prepare_images(
     Ok(Some(store))
 }
 
+/// The first twenty of many lines, indented.
+pub(crate) fn first_lines(lines: impl ExactSizeIterator<Item = String>) -> String {
+    const SHOWN: usize = 20;
+    let n_hidden = lines.len().saturating_sub(SHOWN);
+    let mut text: String = (lines.take(SHOWN))
+        .map(|line| format!("  {line}\n"))
+        .collect();
+    if n_hidden > 0 {
+        text += &format!("  … and {n_hidden} more\n");
+    }
+    text
+}
+
 /// An error with its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),

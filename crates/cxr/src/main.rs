@@ -7,6 +7,8 @@ mod compare;
 mod data_folder;
 mod environment;
 mod evaluate;
+mod inspect;
+mod prepare;
 mod progress;
 mod score;
 mod scoring;
@@ -32,6 +34,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Inspect(inspect::Args),
+    Prepare(prepare::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
     Score(score::Args),
@@ -42,11 +46,15 @@ const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 some inputs failed, 130 interrupted.
 Not a medical device, not for clinical use.";
 
+/// Some inputs failed, and there are results for the others.
+const SOME_FAILED: u8 = 3;
 /// What the shell expects of a process that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Prepare(args) => prepare::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Score(args) => score::run(args),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use cxr_train::{Event, Observer};
@@ -19,6 +20,8 @@ pub(crate) struct Bar {
     what: String,
     total: usize,
     plain: bool,
+    /// Tenths that were told, where there is no terminal.
+    told: AtomicUsize,
 }
 
 impl Bar {
@@ -36,13 +39,15 @@ impl Bar {
             what: what.to_owned(),
             total,
             plain: !std::io::stderr().is_terminal(),
+            told: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn set(&self, done: usize) {
         self.bar.set_position(done as u64);
-        let tenth = |done: usize| done * 10 / self.total.max(1);
-        if self.plain && done > 0 && tenth(done) > tenth(done - 1) {
+        // Several threads report, and not in order.
+        let tenth = done * 10 / self.total.max(1);
+        if self.plain && self.told.fetch_max(tenth, Ordering::Relaxed) < tenth {
             say(&format!("{}: {done} of {}", self.what, self.total));
         }
     }

@@ -16,6 +16,8 @@ const NAMES: [(&str, &str); 3] = [
     ("augment_img_s", "augment to 224"),
     ("center_view_img_s", "centre view of 224"),
 ];
+/// Milliseconds for all of the images that the third key counts, which the table tells as a rate.
+const TOTALS: [(&str, &str, &str); 1] = [("open_ms", "n_images", "open a store of 112,120 images")];
 
 /// Ours and the peer; `None` when interrupted. Decoding needs a folder of images.
 pub(super) fn programs(
@@ -25,7 +27,10 @@ pub(super) fn programs(
 ) -> anyhow::Result<Option<(Vec<Program>, Option<Program>)>> {
     let images = images.map(absolute).transpose()?;
     let mut ours = Vec::new();
-    let mut examples = vec![("cxr-augment", "augment_throughput", None)];
+    let mut examples = vec![
+        ("cxr-augment", "augment_throughput", None),
+        ("cxr-dataset", "store_open", None),
+    ];
     match &images {
         Some(images) => examples.push(("cxr-dataset", "prepare_throughput", Some(images))),
         None => eprintln!("without `--images DIR` decoding and resizing are not measured"),
@@ -69,7 +74,12 @@ fn read(output: &str) -> anyhow::Result<Throughput> {
         let img_s = object.get(theirs)?.as_f64()?;
         Some(((*name).to_owned(), img_s))
     });
-    let measured: Throughput = measured.collect();
+    let totals = TOTALS.iter().filter_map(|(milliseconds, n_images, name)| {
+        let milliseconds = object.get(milliseconds)?.as_f64()?;
+        let n_images = object.get(n_images)?.as_f64()?;
+        Some(((*name).to_owned(), 1e3 * n_images / milliseconds))
+    });
+    let measured: Throughput = measured.chain(totals).collect();
     if measured.is_empty() {
         anyhow::bail!("a benchmark measured nothing: `{}`", output.trim());
     }
@@ -86,6 +96,9 @@ mod tests {
         let measured = read(output).unwrap();
         assert_eq!(measured[0], ("augment to 224".to_owned(), 900.5));
         assert_eq!(measured.len(), 2);
+        let opened = "{\"open_ms\": 5.0, \"find_ns\": 100, \"n_images\": 112120}";
+        let (name, img_s) = read(opened).unwrap().remove(0);
+        assert!(name.contains("112,120") && (112.12 / img_s * 1e3 - 5.0e-3).abs() < 1e-9);
         assert!(read("{\"threads\": 1}").is_err());
         assert!(read("").is_err());
     }

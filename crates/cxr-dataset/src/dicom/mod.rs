@@ -18,7 +18,36 @@ use crate::decode::check_size;
 use crate::name::excerpt;
 use crate::{DatasetError, GrayImage};
 
-pub(crate) fn decode(bytes: &[u8], origin: &Path) -> Result<GrayImage, DatasetError> {
+/// Transfer syntaxes that are read: uncompressed, and JPEG baseline, extended and lossless.
+const READ: [&str; 6] = [
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+];
+
+/// The image, and how its pixels are stored.
+pub(crate) fn decode(bytes: &[u8], origin: &Path) -> Result<(GrayImage, String), DatasetError> {
+    let syntax = structure::transfer_syntax(bytes).map_err(|problem| damaged(origin, problem))?;
+    if !READ.contains(&syntax.as_str()) {
+        let name = match syntax.as_str() {
+            "1.2.840.10008.1.2.2" => "big-endian",
+            "1.2.840.10008.1.2.1.99" => "deflated",
+            "1.2.840.10008.1.2.4.80" | "1.2.840.10008.1.2.4.81" => "JPEG-LS",
+            "1.2.840.10008.1.2.4.90" | "1.2.840.10008.1.2.4.91" => "JPEG 2000",
+            "1.2.840.10008.1.2.5" => "run lengths",
+            _ => "unknown",
+        };
+        return Err(DatasetError::ImageFormat {
+            path: origin.to_owned(),
+            found: format!(
+                "a DICOM file of the transfer syntax `{}` ({name}), which is not read: convert it to an uncompressed one",
+                excerpt(&syntax)
+            ),
+        });
+    }
     let structure = structure::check(bytes).map_err(|problem| damaged(origin, problem))?;
     let object = dicom_object::from_reader(Cursor::new(bytes));
     let object = object.map_err(|error| damaged(origin, error))?;
@@ -39,7 +68,17 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path) -> Result<GrayImage, DatasetEr
     let stored = file.stored_values(&decoded, width as usize * height as usize)?;
     let shown = file.shading(&decoded)?;
     let pixels = stored.into_iter().map(|value| shown.gray(value)).collect();
-    GrayImage::new(width as usize, height as usize, pixels)
+    let mode = format!(
+        "{} {} of {} bits",
+        file.text(tags::PHOTOMETRIC_INTERPRETATION)?
+            .unwrap_or_default(),
+        decoded.bits_stored(),
+        decoded.bits_allocated()
+    );
+    Ok((
+        GrayImage::new(width as usize, height as usize, pixels)?,
+        mode,
+    ))
 }
 
 fn damaged(

@@ -16,8 +16,6 @@ const ITEM: Tag = Tag(0xfffe, 0xe000);
 const DEEPEST: usize = 32;
 const UNDEFINED: u32 = u32::MAX;
 const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
-const EXPLICIT_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
-const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
 /// What the walk over a file's elements found.
 #[derive(Debug, Default, PartialEq)]
@@ -26,30 +24,16 @@ pub(super) struct Structure {
     pub(super) frames: Vec<(u16, u16)>,
 }
 
-/// Walks over all elements, nested ones too, and checks that none is longer than what follows.
+/// What the file's meta group says of how the rest is written.
+pub(super) fn transfer_syntax(bytes: &[u8]) -> Result<String, String> {
+    Walk { bytes, at: 132 }.meta_group()
+}
+
+/// Walks over all elements, nested ones too, and checks that none is longer than what follows. The
+/// file must be little-endian.
 pub(super) fn check(bytes: &[u8]) -> Result<Structure, String> {
     let mut walk = Walk { bytes, at: 132 };
-    let group_length = walk.element(false)?;
-    if group_length.tag != Tag(0x0002, 0x0000) || group_length.length != 4 {
-        return Err("expected the length of the file's meta group first".to_owned());
-    }
-    let declared_end = walk.u32()? as usize + walk.at;
-    let mut syntax = None;
-    while walk.peek_group() == Some(0x0002) {
-        let element = walk.element(false)?;
-        let value = walk.value(element.length)?;
-        if element.tag == TRANSFER_SYNTAX {
-            let text = String::from_utf8_lossy(value);
-            syntax = Some(text.trim_end_matches(['\0', ' ']).to_owned());
-        }
-    }
-    if walk.at != declared_end {
-        return Err("the meta group has another length than it declares".to_owned());
-    }
-    let syntax = syntax.ok_or("expected a transfer syntax, got none")?;
-    if syntax == EXPLICIT_BIG_ENDIAN || syntax == DEFLATED {
-        return Err(format!("the transfer syntax {syntax} is not read"));
-    }
+    let syntax = walk.meta_group()?;
     let implicit = syntax == IMPLICIT_LITTLE_ENDIAN;
     let mut structure = Structure::default();
     // Where the sequences and items around the walk end; `None` if a delimiter tells.
@@ -115,6 +99,28 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// Reads the group that every file begins with; returns the transfer syntax.
+    fn meta_group(&mut self) -> Result<String, String> {
+        let group_length = self.element(false)?;
+        if group_length.tag != Tag(0x0002, 0x0000) || group_length.length != 4 {
+            return Err("expected the length of the file's meta group first".to_owned());
+        }
+        let declared_end = self.u32()? as usize + self.at;
+        let mut syntax = None;
+        while self.peek_group() == Some(0x0002) {
+            let element = self.element(false)?;
+            let value = self.value(element.length)?;
+            if element.tag == TRANSFER_SYNTAX {
+                let text = String::from_utf8_lossy(value);
+                syntax = Some(text.trim_end_matches(['\0', ' ']).to_owned());
+            }
+        }
+        if self.at != declared_end {
+            return Err("the meta group has another length than it declares".to_owned());
+        }
+        syntax.ok_or_else(|| "expected a transfer syntax, got none".to_owned())
+    }
+
     fn element(&mut self, implicit: bool) -> Result<Element, String> {
         let tag = Tag(self.u16()?, self.u16()?);
         if tag.group() == ITEM.group() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Part, Split, ValidationSplit};
+use super::{Part, Split};
 use crate::source::read_text;
 use crate::{DatasetError, ImageName};
 
@@ -62,7 +62,7 @@ impl Split {
         let rule = lines
             .next()
             .and_then(|line| line.strip_prefix("# rule "))
-            .and_then(parse_rule);
+            .and_then(|rule| rule.parse().ok());
         let rule = rule.ok_or_else(|| unexpected(2, "`# rule paper` or `# rule patient`"))?;
         let seed = lines.next().and_then(|line| line.strip_prefix("# seed "));
         let seed = seed.and_then(|seed| seed.parse().ok());
@@ -112,20 +112,5 @@ impl Split {
             absent,
             excluded,
         })
-    }
-}
-
-/// The inverse of the rule's `Display`.
-fn parse_rule(text: &str) -> Option<ValidationSplit> {
-    match text {
-        "paper" => Some(ValidationSplit::Paper),
-        "patient" => Some(ValidationSplit::Patient),
-        _ => {
-            let (fold, of) = text.strip_prefix("patient-fold ")?.split_once(" of ")?;
-            Some(ValidationSplit::PatientFold {
-                fold: fold.parse().ok()?,
-                of: of.parse().ok()?,
-            })
-        }
     }
 }

@@ -2,16 +2,21 @@
 
 mod file;
 mod report;
+mod stratify;
 
 pub use report::{PartReport, SharedPatients, SplitReport};
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, ImageName, Index, OfficialLists, PatientId, Subset};
+use stratify::Group;
+
+use crate::name::excerpt;
+use crate::{DatasetError, ImageName, Index, LabelState, OfficialLists, PatientId, Subset};
 
 /// What an image is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,12 +54,15 @@ impl fmt::Display for Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValidationSplit {
+    /// The official lists as they are: nothing validates.
+    Official,
     /// A tenth of the images, as the paper does. Patients stand on both sides; the report counts
     /// them.
     Paper,
-    /// All images of a tenth of the patients: no patient on both sides.
+    /// A tenth of the images in whole patients, with a tenth of each label's positive images: no
+    /// patient on both sides.
     Patient,
-    /// One of several equal folds of the patients, for cross-validation. Fold 0 of 10 is
+    /// One of several such folds of the patients, for cross-validation. Fold 0 of 10 is
     /// [`Self::Patient`].
     #[serde(rename = "patient-fold")]
     PatientFold {
@@ -68,6 +76,7 @@ pub enum ValidationSplit {
 impl fmt::Display for ValidationSplit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Official => formatter.write_str("official"),
             Self::Paper => formatter.write_str("paper"),
             Self::Patient => formatter.write_str("patient"),
             Self::PatientFold { fold, of } => write!(formatter, "patient-fold {fold} of {of}"),
@@ -75,13 +84,43 @@ impl fmt::Display for ValidationSplit {
     }
 }
 
+impl FromStr for ValidationSplit {
+    type Err = DatasetError;
+
+    /// Reads what `Display` writes, with spaces or hyphens: `official`, `paper`, `patient`,
+    /// `patient-fold-0-of-5`.
+    fn from_str(text: &str) -> Result<Self, DatasetError> {
+        let fold = |text: &str| {
+            let (fold, of) = text.strip_prefix("patient-fold-")?.split_once("-of-")?;
+            Some(Self::PatientFold {
+                fold: fold.parse().ok()?,
+                of: of.parse().ok()?,
+            })
+        };
+        let rule = match text {
+            "official" => Some(Self::Official),
+            "paper" => Some(Self::Paper),
+            "patient" => Some(Self::Patient),
+            _ => fold(&text.replace(' ', "-")),
+        };
+        rule.ok_or_else(|| DatasetError::Split {
+            problem: format!("`{}` is no rule for the validation images", excerpt(text)),
+            repair: "take `official`, `paper`, `patient` or one such as `patient-fold-0-of-5`"
+                .to_owned(),
+        })
+    }
+}
+
 /// Three disjoint lists of images. The order within each part is the official list's.
 ///
 /// The validation part is made by ranking: each image (or patient) of the training and validation
 /// list is ranked by the SHA-256 digest of the seed (eight bytes, little-endian) followed by its
-/// name, and the first tenth, rounded down, is validation. So an image's part depends on the list
-/// and the seed alone, and not on which files are at hand: absent files are taken out afterwards
-/// by [`Self::keep`], and images that are not wanted by [`Self::select`]; both count them.
+/// name. Of images the first tenth, rounded down, is validation. Patients are dealt into folds in
+/// the order of their rank, such that every fold has its share of the images and of each label's
+/// positive images (iterative stratification); one fold is validation. So an image's part depends
+/// on the list, its labels and the seed, and not on which files are at hand: absent files are taken
+/// out afterwards by [`Self::keep`], and images that are not wanted by [`Self::select`]; both count
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     rule: ValidationSplit,
@@ -96,7 +135,7 @@ impl Split {
     ///
     /// # Errors
     /// [`DatasetError::Split`] when a listed image is not in the index, or when patients are
-    /// needed and the index does not know them.
+    /// needed and the index does not know them or there are fewer than folds.
     pub fn new(
         index: &Index,
         lists: &OfficialLists,
@@ -109,15 +148,16 @@ impl Split {
             }
         }
         let (validation, train) = match rule {
+            ValidationSplit::Official => (Vec::new(), lists.train_val().to_vec()),
             ValidationSplit::Paper => {
-                let chosen = ranked_fold(lists.train_val().iter().collect(), seed, 0, 10);
+                let chosen = first_of(lists.train_val().iter().collect(), seed, 10);
                 lists
                     .train_val()
                     .iter()
                     .cloned()
                     .partition(|name| chosen.contains(name))
             }
-            ValidationSplit::Patient => by_patient(index, lists, seed, 0, 10)?,
+            ValidationSplit::Patient => by_patient(index, lists.train_val(), seed, 0, 10)?,
             ValidationSplit::PatientFold { fold, of } => {
                 if of < 2 || fold >= of {
                     return Err(DatasetError::Split {
@@ -125,7 +165,7 @@ impl Split {
                         repair: "take at least two folds, numbered from 0".to_owned(),
                     });
                 }
-                by_patient(index, lists, seed, fold, of)?
+                by_patient(index, lists.train_val(), seed, fold, of)?
             }
         };
         Ok(Self {
@@ -234,50 +274,72 @@ fn patients_of<'a>(
     names.iter().map(patient_of).collect()
 }
 
-/// Validation and training images, when all images of a patient stay together.
-fn by_patient(
+/// The images of one of `n_folds` folds and the others, when all images of a patient stay together.
+pub(crate) fn by_patient(
     index: &Index,
-    lists: &OfficialLists,
+    names: &[ImageName],
     seed: u64,
     fold: usize,
     n_folds: usize,
 ) -> Result<(Vec<ImageName>, Vec<ImageName>), DatasetError> {
-    let patients = patients_of(index, lists.train_val())?;
-    let distinct: HashSet<&PatientId> = patients.iter().copied().collect();
-    let chosen = ranked_fold(distinct.into_iter().collect(), seed, fold, n_folds);
-    let (mut validation, mut train) = (Vec::new(), Vec::new());
-    for (name, patient) in lists.train_val().iter().zip(patients) {
+    let patients = patients_of(index, names)?;
+    let n_labels = index.label_set().len();
+    let mut of_patient: HashMap<&PatientId, Group> = HashMap::new();
+    for (name, patient) in names.iter().zip(&patients) {
+        let group = of_patient.entry(patient).or_insert_with(|| Group {
+            n_images: 0,
+            positives: vec![0; n_labels],
+        });
+        group.n_images += 1;
+        let states = index.get(name).map_or(&[][..], |record| &record.labels);
+        for (n_positive, state) in group.positives.iter_mut().zip(states) {
+            *n_positive += usize::from(*state == LabelState::Positive);
+        }
+    }
+    if of_patient.len() < n_folds {
+        return Err(DatasetError::Split {
+            problem: format!("{} patients do not fill {n_folds} folds", of_patient.len()),
+            repair: "take fewer folds, or split by image".to_owned(),
+        });
+    }
+    let (ranked, groups): (Vec<&PatientId>, Vec<Group>) = ranked(of_patient, seed).unzip();
+    let folds = stratify::deal(&groups, n_labels, n_folds);
+    let chosen: HashSet<&PatientId> = (ranked.into_iter().zip(folds))
+        .filter(|(_, of_patient)| *of_patient == fold)
+        .map(|(patient, _)| patient)
+        .collect();
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for (name, patient) in names.iter().zip(patients) {
         let side = if chosen.contains(patient) {
-            &mut validation
+            &mut inside
         } else {
-            &mut train
+            &mut outside
         };
         side.push(name.clone());
     }
-    Ok((validation, train))
+    Ok((inside, outside))
 }
 
-/// The names from ⌊n · fold / n_folds⌋ up to ⌊n · (fold + 1) / n_folds⌋ when all n are ranked by
-/// SHA-256(seed, name).
-fn ranked_fold<T: AsRef<str> + Ord + std::hash::Hash + ?Sized>(
-    names: Vec<&T>,
+/// The first ⌊n / `of`⌋ of n names in the order of their rank.
+pub(crate) fn first_of(names: Vec<&ImageName>, seed: u64, of: usize) -> HashSet<&ImageName> {
+    let n_chosen = names.len() / of;
+    let ranked = ranked(names.into_iter().map(|name| (name, ())), seed);
+    ranked.take(n_chosen).map(|(name, ())| name).collect()
+}
+
+/// What is named, in the order of SHA-256(seed, name): an order that is random, the same for
+/// everybody, and does not depend on the order before.
+fn ranked<'a, N: AsRef<str> + Ord + ?Sized + 'a, T>(
+    named: impl IntoIterator<Item = (&'a N, T)>,
     seed: u64,
-    fold: usize,
-    n_folds: usize,
-) -> HashSet<&T> {
-    let begin = names.len() * fold / n_folds;
-    let end = names.len() * (fold + 1) / n_folds;
-    let mut ranked: Vec<([u8; 32], &T)> = names
-        .into_iter()
-        .map(|name| (rank(seed, name.as_ref()), name))
+) -> impl Iterator<Item = (&'a N, T)> {
+    let mut ranked: Vec<([u8; 32], &N, T)> = (named.into_iter())
+        .map(|(name, value)| (rank(seed, name.as_ref()), name, value))
         .collect();
-    ranked.sort_unstable();
-    ranked
-        .into_iter()
-        .take(end)
-        .skip(begin)
-        .map(|(_, name)| name)
-        .collect()
+    ranked.sort_unstable_by(|(first, first_name, _), (second, second_name, _)| {
+        (first, first_name).cmp(&(second, second_name))
+    });
+    ranked.into_iter().map(|(_, name, value)| (name, value))
 }
 
 fn rank(seed: u64, name: &str) -> [u8; 32] {

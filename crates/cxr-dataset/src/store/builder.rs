@@ -34,6 +34,8 @@ pub struct StoreBuilder {
 struct State {
     file: File,
     entries: Vec<Entry>,
+    /// How many of the entries are present.
+    n_present: usize,
 }
 
 impl StoreBuilder {
@@ -99,6 +101,7 @@ impl StoreBuilder {
             state: Mutex::new(State {
                 file,
                 entries: vec![Entry::default(); names.len()],
+                n_present: 0,
             }),
             names,
             names_table,
@@ -114,6 +117,26 @@ impl StoreBuilder {
             builder.resume(length, file_len)?;
         }
         Ok(builder)
+    }
+
+    /// Whether the image is one of those that the store is made of.
+    pub fn expects(&self, name: &ImageName) -> bool {
+        self.slot(name).is_some()
+    }
+
+    /// How many images it was begun for.
+    pub fn n_expected(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many of them are done.
+    pub fn n_present(&self) -> usize {
+        self.lock().n_present
+    }
+
+    /// The length that the finished file will have.
+    pub fn file_len(&self) -> u64 {
+        self.layout.file_len().unwrap_or(u64::MAX)
     }
 
     /// Whether the image is done already, from a file of this length.
@@ -304,7 +327,11 @@ impl StoreBuilder {
             return Err(other(OTHER_IMAGES));
         }
         let mut state = self.lock();
-        let State { file, entries } = &mut *state;
+        let State {
+            file,
+            entries,
+            n_present,
+        } = &mut *state;
         let mut read = || {
             let mut names = vec![0; self.names_table.len()];
             file.seek(SeekFrom::Start(HEADER_LEN as u64))?;
@@ -331,6 +358,7 @@ impl StoreBuilder {
                 at_next = true;
                 if crc32fast::hash(&pixels) == found.pixels_crc {
                     *entry = found;
+                    *n_present += 1;
                 }
             }
             Ok(names)
@@ -386,9 +414,12 @@ impl StoreBuilder {
             state.file.write_all(&entry.to_bytes())
         };
         write().map_err(DatasetError::io("write", &self.partial))?;
+        let was_present = state.entries.get(slot).is_some_and(|held| held.present);
         if let Some(held) = state.entries.get_mut(slot) {
             *held = entry;
         }
+        state.n_present =
+            (state.n_present + usize::from(entry.present)).saturating_sub(usize::from(was_present));
         Ok(())
     }
 

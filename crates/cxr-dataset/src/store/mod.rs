@@ -3,9 +3,11 @@
 
 mod builder;
 mod format;
+mod insert;
 mod prepare;
 
 pub use builder::StoreBuilder;
+pub use insert::Inserted;
 pub use prepare::{PrepareOptions, Prepared, Progress, prepare};
 
 use std::fs::File;
@@ -224,8 +226,8 @@ impl Store {
         &self.path
     }
 
-    /// Length of the file an image was made from.
-    fn source_len(&self, name: &ImageName) -> Option<u64> {
+    /// Length of the file an image was made from; `None` for an image that it does not hold.
+    pub fn source_len(&self, name: &ImageName) -> Option<u64> {
         self.find(name).map(|(_, entry)| entry.source_len)
     }
 

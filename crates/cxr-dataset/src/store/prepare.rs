@@ -1,11 +1,9 @@
 //! Files to store, on all cores.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::prelude::*;
-
+use super::insert::file_len;
 use super::{Store, StoreBuilder, StoreSettings};
 use crate::{DatasetError, ImageName};
 
@@ -26,6 +24,18 @@ pub struct PrepareOptions<'a> {
     /// Checked before every image; when set, [`prepare`] ends with
     /// [`DatasetError::Interrupted`], and the next call resumes.
     pub stop: Option<&'a AtomicBool>,
+}
+
+impl PrepareOptions<'_> {
+    pub(super) fn observe(&self, done: usize, total: usize) {
+        if let Some(observer) = self.observer {
+            observer(Progress { done, total });
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
 }
 
 /// A preparation that has gone through all its images; the caller decides what becomes of it.
@@ -100,13 +110,8 @@ pub fn prepare(
     options: PrepareOptions<'_>,
 ) -> Result<Prepared, DatasetError> {
     let total = sources.len();
-    let observe = |done: usize| {
-        if let Some(observer) = options.observer {
-            observer(Progress { done, total });
-        }
-    };
     if let Some(store) = finished_store(sources, target.as_ref(), settings) {
-        observe(total);
+        options.observe(total, total);
         return Ok(Prepared {
             outcome: Outcome::Unchanged(store),
             failures: Vec::new(),
@@ -116,61 +121,12 @@ pub fn prepare(
     }
     let names: Vec<ImageName> = sources.iter().map(|(name, _)| name.clone()).collect();
     let builder = StoreBuilder::create_or_resume(target, &names, settings)?;
-    let pending: Vec<&(ImageName, PathBuf)> = sources
-        .iter()
-        .filter(|(name, path)| !file_len(path).is_some_and(|length| builder.holds(name, length)))
-        .collect();
-    let n_reused = total - pending.len();
-    let done = AtomicUsize::new(n_reused);
-    observe(n_reused);
-    let stopped = || {
-        options
-            .stop
-            .is_some_and(|stop| stop.load(Ordering::Relaxed))
-    };
-    let failures = Mutex::new(Vec::new());
-    pending
-        .par_iter()
-        .with_max_len(1)
-        .try_for_each(|(name, path)| {
-            if stopped() {
-                return Err(DatasetError::Interrupted {
-                    path: builder.target().to_owned(),
-                    done: done.load(Ordering::Relaxed),
-                    total,
-                });
-            }
-            let outcome = std::fs::read(path)
-                .map_err(DatasetError::io("read", path))
-                .and_then(|bytes| builder.insert_encoded_from(name, &bytes, path));
-            match outcome {
-                Ok(()) => {}
-                // The store's own file failed, not the image: a full disk ends the preparation.
-                Err(
-                    error @ DatasetError::Io {
-                        action: "write", ..
-                    },
-                ) => return Err(error),
-                Err(error) => {
-                    builder.forget(name)?;
-                    failures
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((name.clone(), error));
-                }
-            }
-            observe(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(())
-        })?;
-    let mut failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    failures.sort_by(|(first, _), (second, _)| first.cmp(second));
+    let inserted = builder.insert_files(sources, options)?;
     Ok(Prepared {
-        n_prepared: pending.len() - failures.len(),
         outcome: Outcome::Built(builder),
-        failures,
-        n_reused,
+        n_prepared: inserted.n_prepared,
+        n_reused: inserted.n_reused,
+        failures: inserted.failures,
     })
 }
 
@@ -188,8 +144,4 @@ fn finished_store(
             length.is_some() && length == file_len(path)
         });
     same.then_some(store)
-}
-
-fn file_len(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|metadata| metadata.len())
 }

@@ -1,6 +1,14 @@
 //! Where the tests on real data find it.
 
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test needs a part of it"
+)]
+
 use std::path::PathBuf;
+
+pub(crate) mod archives;
 
 /// The folder of real data, or `None` and a line that says so.
 pub(crate) fn shared_data() -> Option<PathBuf> {
@@ -17,4 +25,15 @@ pub(crate) fn shared_data() -> Option<PathBuf> {
         data.display()
     );
     None
+}
+
+/// Replaces every occurrence of `from` by `to`, which is as long.
+pub(crate) fn replaced_all(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
 }

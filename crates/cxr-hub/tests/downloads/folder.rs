@@ -147,6 +147,55 @@ fn the_hubs_listing_tells_unknown_digests_and_they_are_recorded() {
     }
 }
 
+/// A hub whose branch is at a commit; files have ranges or not, and the first answer is cut.
+fn hub_at_a_commit(ranges: bool) -> Server {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let cuts = std::sync::atomic::AtomicUsize::new(0);
+    Server::start(move |request, _| {
+        let folder = format!("/api/datasets/somebody/data/tree/{COMMIT}/data");
+        let file = format!("/datasets/somebody/data/resolve/{COMMIT}/data/list.txt");
+        match request.path.as_str() {
+            "/api/datasets/somebody/data/revision/main" => {
+                Reply::ok(format!(r#"{{"sha":"{COMMIT}","siblings":[]}}"#).as_bytes())
+            }
+            path if path == folder => {
+                let listing = format!(
+                    r#"[{{"type":"file","oid":"{HELLO_BLOB}","size":6,"path":"data/list.txt"}}]"#
+                );
+                Reply::ok(listing.as_bytes())
+            }
+            path if path == file => {
+                let reply = match ranges {
+                    true => Reply::file(request, b"hello\n", "\"a\""),
+                    false => Reply::ok(b"hello\n"),
+                };
+                match cuts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                    0 => reply.cut(4),
+                    _ => reply,
+                }
+            }
+            _ => Reply::status(404),
+        }
+    })
+}
+
+#[test]
+fn a_branch_is_fetched_at_the_commit_that_it_is_with_ranges_and_without() {
+    for (ranges, transferred) in [(true, 6), (false, 10)] {
+        let hub = hub_at_a_commit(ranges);
+        let mut place = Place::new();
+        place.options.endpoint = hub.url("").parse().unwrap();
+        let wanted = of_the_hub("data/list.txt");
+        let fetched = place.fetch(&wanted).unwrap();
+        place.check_complete(b"hello\n");
+        assert_eq!(fetched.transferred, transferred);
+        let receipt = Receipt::read(place.path(), &wanted.name).unwrap();
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        assert!(receipt.digest_from.contains(commit), "{receipt:?}");
+        assert!(receipt.url.unwrap().contains(commit));
+    }
+}
+
 #[test]
 fn the_hubs_bytes_must_be_those_of_its_listing() {
     let lies = Server::start(|request, _| match request.path.as_str() {

@@ -1,22 +1,29 @@
 //! `cargo xtask fetch`: what `data/manifest.toml` and `models/manifest.toml` name, verified.
 //!
-//! Archives are fetched as they are; nothing is unpacked here.
+//! Nothing is unpacked: archives stay as they are, or their images are streamed into a store.
+
+mod prepare;
+mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use cxr_hub::{Endpoint, Event, FileSet, HubError, Manifest, Observer, Options, fetch_all};
-use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressStyle};
+use cxr_hub::{Endpoint, FileSet, HubError, Manifest, Options, fetch_all};
+use indicatif::DecimalBytes;
+
+use watcher::Watcher;
 
 /// Fetch data and weights, verified; the same command goes on after an interruption
 ///
 /// Files are verified against the digest of the manifest, or that of the hub's listing, before they
-/// get their name, and are not fetched twice. Archives are not unpacked: data/README.md says how.
+/// get their name, and are not fetched twice. With `--prepare` the images of each archive are decoded,
+/// resized and kept in one store, which training reads; `--drop-archives` removes an archive after
+/// that, so that about 12 GB of disk are enough for ChestX-ray14.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to fetch: `weights`, `nih-metadata`, `nih`; without any, list what there is
     #[arg(value_name = "SET")]
@@ -33,14 +40,36 @@ pub(crate) struct Args {
     /// Another manifest than those of data/ and models/
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// Put the images of the archives into DIR/images-SIDE.store, without unpacking them
+    #[arg(long)]
+    prepare: bool,
+    /// Remove each archive as soon as all its images are in the store
+    #[arg(long, requires = "prepare")]
+    drop_archives: bool,
+    /// Width and height of the prepared images, in pixels
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 256,
+        requires = "prepare"
+    )]
+    side: u32,
+    /// Finish the store although some images of the label table are missing or broken
+    #[arg(long, requires = "prepare")]
+    allow_missing: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask fetch nih-metadata weights
+  cargo xtask fetch nih --prepare --drop-archives
+  cargo xtask fetch nih --mirror nih --to /big/disk/nih --prepare";
 
 const SOME_FAILED: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let manifests = match args.manifest {
-        Some(path) => vec![path],
+    let manifests = match &args.manifest {
+        Some(path) => vec![path.clone()],
         None => manifest_paths()?,
     };
     let shelves = manifests
@@ -60,42 +89,74 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut options = Options::default();
-    options.endpoint = match args.endpoint {
-        Some(endpoint) => endpoint,
+    options.endpoint = match &args.endpoint {
+        Some(endpoint) => endpoint.clone(),
         None => Endpoint::from_environment().context("HF_ENDPOINT")?,
     };
+    if args.prepare && !wanted.iter().any(|(_, set)| prepare::is_of_archives(set)) {
+        bail!("`--prepare` is for sets of archives, such as `nih`");
+    }
     let stop = stop_flag()?;
     let mut failures = 0;
     for (shelf, set) in wanted {
-        let folder = args.to.as_ref().map_or_else(
-            || shelf.folder.join(&set.folder),
-            |folder| folder.to_owned(),
-        );
         eprint!("{}", describe(set));
-        let mut watcher = Watcher::new(set);
-        let fetched = fetch_all(set, &folder, &options, &mut watcher, &stop);
-        watcher.finish();
-        let report = match fetched {
-            Err(HubError::Interrupted) => {
+        let outcome = if args.prepare && prepare::is_of_archives(set) {
+            prepare::run(&args, shelf, set, &options, &stop)
+        } else {
+            let folder = (args.to.clone()).unwrap_or_else(|| shelf.folder.join(&set.folder));
+            fetch_set(set, &folder, &options, &stop)
+        };
+        match outcome {
+            Err(error) if is_interruption(&error) => {
                 eprintln!("interrupted; the same command goes on from here");
                 return Ok(ExitCode::from(INTERRUPTED));
             }
-            fetched => fetched?,
-        };
-        for (name, error) in report.failed {
-            failures += 1;
-            eprintln!("error: {name}: {:#}", anyhow::Error::from(error));
-        }
-        for file in report.fetched {
-            println!("{}", file.path.display());
+            failed => failures += failed?,
         }
     }
     match failures {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("not fetched: {failures}");
+            eprintln!("failed: {failures}");
             Ok(ExitCode::from(SOME_FAILED))
         }
+    }
+}
+
+/// Brings a set into a folder and prints the files; how many could not be had.
+fn fetch_set(
+    set: &FileSet,
+    folder: &Path,
+    options: &Options,
+    stop: &AtomicBool,
+) -> anyhow::Result<usize> {
+    let mut watcher = Watcher::new(set);
+    let fetched = fetch_all(set, folder, options, &mut watcher, stop);
+    watcher.finish();
+    let report = fetched?;
+    for (name, error) in &report.failed {
+        eprintln!("error: {name}: {}", chain(error));
+    }
+    for file in report.fetched {
+        println!("{}", file.path.display());
+    }
+    Ok(report.failed.len())
+}
+
+/// Whether an error is only that Ctrl-C was pressed.
+fn is_interruption(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HubError::Interrupted))
+        || matches!(
+            error.downcast_ref(),
+            Some(cxr_dataset::DatasetError::Interrupted { .. })
+        )
+}
+
+/// An error with its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
 }
 
@@ -190,144 +251,6 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Two bars on a terminal, all files and the current one; plain lines elsewhere.
-struct Watcher {
-    bars: MultiProgress,
-    all: ProgressBar,
-    file: ProgressBar,
-    about_bytes: Option<u64>,
-    n_files: usize,
-    n_done: usize,
-    /// Bytes of the files that are done.
-    settled: u64,
-    began: Instant,
-}
-
-impl Watcher {
-    fn new(set: &FileSet) -> Self {
-        let bars = MultiProgress::new();
-        let bar = |template: &str| {
-            let bar = bars.add(ProgressBar::no_length());
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar
-        };
-        let numbers = "{bar:30} {decimal_bytes}/{decimal_total_bytes}";
-        let file = bar(&format!("{{prefix}} {numbers} {{msg}}"));
-        let all = bar(&format!(
-            "{{prefix}} {numbers}, {{decimal_bytes_per_sec}}, {{eta}} left"
-        ));
-        Self {
-            bars,
-            all,
-            file,
-            about_bytes: set.about_bytes,
-            n_files: set.files.len(),
-            n_done: 0,
-            settled: 0,
-            began: Instant::now(),
-        }
-    }
-
-    fn say(&self, line: &str) {
-        self.bars.suspend(|| eprintln!("{line}"));
-    }
-
-    fn position(&self, position: u64, bytes: Option<u64>) {
-        if let Some(bytes) = bytes {
-            self.file.set_length(bytes);
-        }
-        self.file.set_position(position);
-        self.all.set_position(self.settled + position);
-    }
-
-    fn done(&mut self, file: &str, bytes: u64, how: &str) {
-        self.n_done += 1;
-        self.settled += bytes;
-        self.all.set_position(self.settled);
-        let count = format!("{}/{}", self.n_done, self.n_files);
-        self.say(&format!("{count} {file}: {}, {how}", DecimalBytes(bytes)));
-        self.all.set_prefix(count);
-    }
-
-    fn finish(&self) {
-        self.file.finish_and_clear();
-        self.all.finish_and_clear();
-    }
-}
-
-impl Observer for Watcher {
-    fn on(&mut self, event: &Event<'_>) {
-        match *event {
-            Event::Planned {
-                here,
-                missing,
-                complete,
-                ..
-            } => {
-                let known = here + missing;
-                let total = match complete {
-                    true => known,
-                    false => known.max(self.about_bytes.unwrap_or_default()),
-                };
-                self.all.set_length(total);
-                // What is here already is no progress of this call, and would spoil its rate.
-                self.all.reset_elapsed();
-                self.all.set_prefix(format!("0/{}", self.n_files));
-            }
-            Event::Present { file, bytes } => self.done(file, bytes, "here and verified"),
-            Event::Started {
-                file, from, bytes, ..
-            } => {
-                self.began = Instant::now();
-                self.file.set_prefix(file.to_owned());
-                self.file.set_message("");
-                self.position(from, bytes);
-                if from > 0 {
-                    self.say(&format!("{file}: going on after {}", DecimalBytes(from)));
-                }
-            }
-            Event::Received {
-                position, bytes, ..
-            } => self.position(position, bytes),
-            Event::Hashing {
-                file,
-                position,
-                bytes,
-            } => {
-                self.file.set_prefix(file.to_owned());
-                self.file.set_message("verifying what is here");
-                self.position(position, Some(bytes));
-            }
-            Event::StartedOver { file, reason } => {
-                self.say(&format!("{file}: starting over, because {reason}"));
-            }
-            Event::Retrying {
-                file,
-                reason,
-                pause,
-            } => {
-                let seconds = pause.as_secs_f32();
-                self.say(&format!("{file}: {reason}; again in {seconds:.0} s"));
-            }
-            Event::SourceFailed { file, error } => {
-                self.say(&format!("{file}: {error}; trying another source"));
-            }
-            Event::Rejected { file } => {
-                self.say(&format!(
-                    "{file}: is not the expected file, renamed to {file}.rejected"
-                ));
-            }
-            Event::Finished { file, bytes } => {
-                let seconds = self.began.elapsed().as_secs();
-                self.done(file, bytes, &format!("fetched and verified in {seconds} s"));
-            }
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +278,7 @@ mod tests {
             names("weights", None),
             ["models/densenet121.tv_in1k.safetensors"]
         );
-        let experiment = include_str!("../experiments/paper.toml");
+        let experiment = include_str!("../../experiments/paper.toml");
         assert!(experiment.contains(&names("weights", None)[0]));
         assert_eq!(
             names("nih-metadata", Some("nih")),
