@@ -168,6 +168,10 @@ impl DenseLayer {
         with_vectors!(simd => self.forward_on(simd, weights, kernels, extent, maps, statistics, pool))
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a pass over a block needs them all"
+    )]
     fn forward_on<S: Vectors>(
         &self,
         simd: S,

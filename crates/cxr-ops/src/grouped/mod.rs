@@ -71,7 +71,8 @@ impl Grouping {
     pub fn append(&mut self, maps: usize) {
         let whole = maps / LANES;
         self.used.extend(std::iter::repeat_n(LANES, whole));
-        self.used.extend((maps % LANES > 0).then_some(maps % LANES));
+        let rest = maps % LANES;
+        self.used.extend((rest > 0).then_some(rest));
     }
 
     /// Number of groups.

@@ -591,7 +591,6 @@ fn max_pool_row<S: Vectors>(
 
 /// Adds the gradient of one row of pooled maps to that of the values that won. Where the largest value is
 /// 0, the ReLU let none through.
-#[expect(clippy::too_many_arguments, reason = "one row of each of five images")]
 fn scatter_row<S: Vectors>(
     simd: S,
     extent: Extent,

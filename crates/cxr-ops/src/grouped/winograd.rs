@@ -109,17 +109,15 @@ pub(super) fn transform_inputs<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; SIDE];
-                    for x in 0..SIDE {
-                        let d: [S::f32s; SIDE] = std::array::from_fn(|y| {
+                    let columns: [[S::f32s; SIDE]; SIDE] = std::array::from_fn(|x| {
+                        let d = std::array::from_fn(|y| {
                             S::as_simd_f32s(&padded[corner + y * line + x]).0[vector]
                         });
-                        for (y, value) in inputs(simd, d).into_iter().enumerate() {
-                            halfway[y][x] = value;
-                        }
-                    }
-                    for (y, halfway) in halfway.into_iter().enumerate() {
-                        for (x, value) in inputs(simd, halfway).into_iter().enumerate() {
+                        inputs(simd, d)
+                    });
+                    for y in 0..SIDE {
+                        let row = inputs(simd, columns.map(|column| column[y]));
+                        for (x, value) in row.into_iter().enumerate() {
                             let place = (y * SIDE + x) * tiles.room + tile;
                             S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
                         }
@@ -144,17 +142,15 @@ pub(super) fn transform_gradients<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); STEP]; SIDE];
-                    for x in 0..STEP {
-                        let d: [S::f32s; STEP] = std::array::from_fn(|y| {
+                    let columns: [[S::f32s; SIDE]; STEP] = std::array::from_fn(|x| {
+                        let d = std::array::from_fn(|y| {
                             S::as_simd_f32s(&inside[corner + y * line + x]).0[vector]
                         });
-                        for (y, value) in gradients(simd, d).into_iter().enumerate() {
-                            halfway[y][x] = value;
-                        }
-                    }
-                    for (y, halfway) in halfway.into_iter().enumerate() {
-                        for (x, value) in gradients(simd, halfway).into_iter().enumerate() {
+                        gradients(simd, d)
+                    });
+                    for y in 0..SIDE {
+                        let row = gradients(simd, columns.map(|column| column[y]));
+                        for (x, value) in row.into_iter().enumerate() {
                             let place = (y * SIDE + x) * tiles.room + tile;
                             S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
                         }
@@ -179,20 +175,18 @@ pub(super) fn transform_outputs<S: Vectors>(
             for column in 0..tiles.columns {
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; STEP];
-                    for x in 0..SIDE {
-                        let m: [S::f32s; SIDE] = std::array::from_fn(|y| {
+                    let columns: [[S::f32s; STEP]; SIDE] = std::array::from_fn(|x| {
+                        let m = std::array::from_fn(|y| {
                             let place = (y * SIDE + x) * tiles.room + tile;
                             S::as_simd_f32s(&products[place]).0[vector]
                         });
-                        for (y, value) in outputs(simd, m).into_iter().enumerate() {
-                            halfway[y][x] = value;
-                        }
-                    }
-                    let lines = out.chunks_exact_mut(width).skip(row * STEP);
-                    for (line, halfway) in lines.zip(halfway) {
+                        outputs(simd, m)
+                    });
+                    let lines = out.chunks_exact_mut(width).skip(row * STEP).take(STEP);
+                    for (y, line) in lines.enumerate() {
                         let pixels = line[column * STEP..].iter_mut();
-                        for (pixel, value) in pixels.zip(outputs(simd, halfway)) {
+                        let values = outputs(simd, columns.map(|column| column[y]));
+                        for (pixel, value) in pixels.zip(values) {
                             S::as_mut_simd_f32s(pixel).0[vector] = value;
                         }
                     }
