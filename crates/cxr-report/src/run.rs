@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::atomic;
 use crate::error::ReportError;
+use crate::predictions::{Predictions, Unscorable};
 use crate::summary::Summary;
 
 /// The name of the file in a run's folder that holds its [`RunMetrics`].
@@ -280,6 +281,27 @@ impl RunFolder {
     /// Those of [`RunMetrics::read`].
     pub fn metrics(&self) -> Result<RunMetrics, ReportError> {
         RunMetrics::read(&self.path.join(METRICS_FILE))
+    }
+
+    /// The predictions of a part, `validation` or `test`, under a view set; `None` when the run has
+    /// none.
+    ///
+    /// # Errors
+    /// Those of [`Predictions::read`].
+    pub fn predictions(
+        &self,
+        part: &str,
+        views: ViewSet,
+    ) -> Result<Option<Predictions>, ReportError> {
+        let suffix = match views {
+            ViewSet::Single => String::new(),
+            ViewSet::Hflip | ViewSet::HflipZoom => format!("-{}", views.name()),
+        };
+        let path = self.path.join(format!("predictions-{part}{suffix}.csv"));
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Predictions::read(&path, Unscorable::Refuse).map(Some)
     }
 
     /// What the run was made on, as written by the run; `None` when it did not say.

@@ -115,16 +115,24 @@ fn the_summary_sets_the_means_beside_the_published_ones() {
     let folder = tempfile::tempdir().unwrap();
     let mut runs = paper_runs();
     let page = read(folder.path(), &runs).markdown();
-    let sentence = "Focal 0.8004 over 14 labels, published 0.8004;";
-    assert!(page.contains(sentence), "{page}");
-    let sentence =
-        "flip and zoom averaged: FZLPR (τ = 0.2) 0.8096 over 14 labels, published 0.8096.";
-    assert!(page.contains(sentence), "{page}");
+    let line = |start: &str| {
+        let found = page.lines().find(|line| line.starts_with(start));
+        found
+            .unwrap_or_else(|| panic!("{start}: {page}"))
+            .to_owned()
+    };
+    assert_eq!(
+        line("| Focal |"),
+        "| Focal | <u>0.8004</u> | 0.8004 | 0.0000 | **0.8024** | 0.8024 |"
+    );
+    assert!(line("| FZLPR (τ = 0.2), + flip + zoom |").contains("| 0.8096 | 0.8096 | 0.0000 |"));
     for run in &mut runs {
         run.data.absent.train = 1;
     }
     let page = read(folder.path(), &runs).markdown();
-    assert!(page.contains("Focal 0.8004 over 14 labels;"), "{page}");
+    let summary = &page[..page.find("## Runs").unwrap()];
+    assert!(summary.contains("| Focal | <u>0.8004</u> |"), "{summary}");
+    assert!(!summary.contains("| published"), "a sample's: {summary}");
 }
 
 #[test]
@@ -318,16 +326,53 @@ fn what_did_not_run_is_said_and_other_losses_stand_beside_without_published_figu
 }
 
 #[test]
-fn several_seeds_of_one_loss_are_told_apart() {
-    let mut second = made::run("bce-seed1", "bce", None);
-    second.seed = 1;
-    let tables = tables(&[made::run("bce", "bce", None), second]);
-    let headings: Vec<&str> = tables[1]
-        .columns
-        .iter()
-        .map(|column| column.heading.as_str())
-        .collect();
-    assert_eq!(headings, ["BCE, `bce`", "BCE, `bce-seed1`"]);
+fn seeds_of_one_loss_share_a_column_with_their_mean_and_spread() {
+    let with_auc = |variant: &str, seed: u64, mass: f64| {
+        let mut run = made::run(variant, "bce", None);
+        run.seed = seed;
+        let summary = made::summary(&[("Mass", Some(mass)), ("Hernia", Some(0.5))]);
+        run.test.insert(ViewSet::Single, summary);
+        run
+    };
+    let mut runs = vec![
+        with_auc("bce", 0, 0.70),
+        with_auc("bce-seed1", 1, 0.72),
+        with_auc("bce-seed2", 2, 0.77),
+    ];
+    let tables = tables(&runs);
+    let table = tables.iter().find(|table| table.number == 2).unwrap();
+    assert_eq!(table.columns.len(), 1);
+    assert_eq!(table.columns[0].heading, "BCE, 3 seeds");
+    assert_eq!(table.columns[0].seeds, [0, 1, 2]);
+    let cell = &table.rows[0].cells[0];
+    assert!((cell.auc.unwrap() - 0.73).abs() < 1e-12);
+    // Deviations −0.03, −0.01 and 0.04: the sum of squares is 0.0026, over 2.
+    let spread = cell.spread.unwrap();
+    assert!(
+        (spread.sd - 0.0013f64.sqrt()).abs() < 1e-12,
+        "{}",
+        spread.sd
+    );
+    assert_eq!(spread.n, 3);
+    assert_eq!(cell.interval, None, "an interval is of one training");
+    let mean = &table.rows[2].cells[0];
+    assert!((mean.auc.unwrap() - 0.615).abs() < 1e-12);
+    assert!((mean.spread.unwrap().sd - 0.0013f64.sqrt() / 2.0).abs() < 1e-12);
+
+    let folder = tempfile::tempdir().unwrap();
+    let report = read(folder.path(), &runs);
+    let page = report.markdown();
+    assert!(page.contains("0.7300 ± 0.0361"), "{page}");
+    report.write(folder.path()).unwrap();
+    let seeds = std::fs::read_to_string(folder.path().join("tables/seeds.csv")).unwrap();
+    assert!(seeds.contains("bce-seed2,2,single,Mass,0.77"), "{seeds}");
+
+    // Another split is another data set, and the same seed twice is no repetition.
+    runs[1].data.validation_split = "patient".to_owned();
+    runs[2].seed = 0;
+    let tables = cxr_report::tables::tables(&runs);
+    let table = tables.iter().find(|table| table.number == 2).unwrap();
+    assert_eq!(table.columns.len(), 3);
 }
 
 #[test]
@@ -348,13 +393,21 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
     assert_eq!(
         names,
         [
+            "report.html",
             "report.md",
-            "tables/history.csv",
-            "tables/time.csv",
-            "tables/table1.csv",
-            "tables/table2.csv",
-            "tables/table3.csv",
+            "figures/figure-tau.png",
+            "figures/figure-tau.svg",
+            "figures/figure6.png",
+            "figures/figure6.svg",
+            "figures/figure1.png",
+            "figures/figure1.svg",
+            "tables/table5.csv",
             "tables/table4.csv",
+            "tables/table3.csv",
+            "tables/table2.csv",
+            "tables/table1.csv",
+            "tables/time.csv",
+            "tables/history.csv",
         ]
     );
     let bytes = || -> Vec<Vec<u8>> {
@@ -373,7 +426,7 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
         std::fs::read_dir(folder.path().join("tables"))
             .unwrap()
             .count(),
-        6
+        7
     );
 
     let table = std::fs::read_to_string(folder.path().join("tables/table2.csv")).unwrap();
@@ -399,6 +452,12 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
         .write(folder.path())
         .unwrap();
     assert!(!folder.path().join("tables/table4.csv").exists());
-    assert!(!folder.path().join("tables/table3.csv").exists());
+    for gone in [
+        "tables/table3.csv",
+        "tables/table5.csv",
+        "figures/figure6.png",
+    ] {
+        assert!(!folder.path().join(gone).exists(), "{gone}");
+    }
     assert!(folder.path().join("tables/table2.csv").exists());
 }

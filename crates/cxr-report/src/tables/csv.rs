@@ -1,9 +1,10 @@
 //! A table as a file: one line per row and column, AUCs with all their digits.
 
 use super::{AucTable, Subject};
+use crate::labels::csv_line as line;
 use crate::ranks::Rank;
 
-const HEADER: [&str; 17] = [
+const HEADER: [&str; 19] = [
     "row",
     "positives",
     "negatives",
@@ -21,6 +22,8 @@ const HEADER: [&str; 17] = [
     "difference",
     "heading",
     "is_mean",
+    "seeds",
+    "sd",
 ];
 
 impl AucTable {
@@ -49,6 +52,8 @@ impl AucTable {
                     or_empty(cell.difference()),
                     column.heading.clone(),
                     is_mean.to_string(),
+                    column.seeds.len().to_string(),
+                    or_empty(cell.spread.map(|spread| spread.sd)),
                 ]));
             }
         }
@@ -65,16 +70,4 @@ fn rank_name(rank: Rank) -> &'static str {
 
 pub(crate) fn or_empty<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
-}
-
-/// One line of CSV, cells quoted where they need it.
-pub(crate) fn line<const N: usize>(cells: [String; N]) -> String {
-    let quoted = cells.map(|cell| {
-        if cell.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", cell.replace('"', "\"\""))
-        } else {
-            cell
-        }
-    });
-    quoted.join(",") + "\n"
 }

@@ -1,4 +1,4 @@
-//! The paper's Tables 1 to 4 from our runs, beside the published ones.
+//! The paper's tables from our runs, beside the published ones.
 //!
 //! A table is made where runs for it exist. Its columns are runs, or the view sets of one run; its
 //! rows are the labels, then the mean over all labels with a defined AUC, then the same without
@@ -7,10 +7,13 @@
 
 mod assemble;
 mod csv;
-pub(crate) use csv::{line, or_empty};
+mod methods;
+
+pub(crate) use csv::or_empty;
 
 pub use assemble::tables;
-pub(crate) use assemble::{loss_heading, paper_variant};
+pub(crate) use assemble::{is_of_tau_only, loss_heading, paper_variant, tau};
+pub use methods::{MethodsRow, MethodsTable, methods_table};
 
 use crate::ranks::Rank;
 use crate::run::ViewSet;
@@ -37,8 +40,10 @@ pub struct AucTable {
 pub struct Column {
     /// What a reader is shown, such as `FZLPR (τ = 0.2)`.
     pub heading: String,
-    /// The run.
+    /// The run; of several seeds the first.
     pub variant: String,
+    /// The seeds, one per training.
+    pub seeds: Vec<u64>,
     /// The views.
     pub views: ViewSet,
     /// The predicted images: `validation` or `test`.
@@ -78,8 +83,10 @@ pub enum Subject {
 pub struct Cell {
     /// Ours; `None` when undefined.
     pub auc: Option<f64>,
-    /// Its 95 % interval, where one was computed.
+    /// Its 95 % interval, where one was computed and the AUC is of one training.
     pub interval: Option<Interval>,
+    /// How far the AUCs of several seeds lie apart; their mean is the AUC.
+    pub spread: Option<Spread>,
     /// Over how many labels: 1 or 0 for a label's row.
     pub n_labels: usize,
     /// Our place in the row.
@@ -88,6 +95,15 @@ pub struct Cell {
     pub published: Option<f64>,
     /// Its place in the row of the published table.
     pub published_rank: Option<Rank>,
+}
+
+/// Several trainings of one loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Sample standard deviation of their AUCs.
+    pub sd: f64,
+    /// How many there are, at least two.
+    pub n: usize,
 }
 
 /// A 95 % interval and how it was made.
