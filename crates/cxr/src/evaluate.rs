@@ -11,6 +11,7 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_report::evaluation::Evaluation;
+use cxr_report::labels::LabelTable;
 use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::run::{self, DataFacts, EpochFacts, METRICS_FILE, Parts, RunMetrics, Seconds};
 use cxr_report::summary::{Resampling, Summary, SummaryOptions};
@@ -21,7 +22,7 @@ use cxr_train::{
 
 use crate::data_folder::{DataArgs, Prepared};
 use crate::progress::{Watcher, say};
-use crate::scoring::truth;
+use crate::scoring::{label_row, truth};
 use crate::train::{interrupted, set_threads, stop_flag};
 
 /// Predict and score again with the model of a finished run
@@ -132,6 +133,10 @@ pub(crate) fn metrics(
         }
     }
     let predict_seconds = start.elapsed().as_secs_f64();
+    for part in Part::ALL {
+        let path = folder.path().join(format!("labels-{part}.csv"));
+        label_table(data, part).write(&path)?;
+    }
     let mut train_seconds = BTreeMap::new();
     for epoch in &history {
         *train_seconds.entry(epoch.stage.clone()).or_default() += epoch.seconds;
@@ -171,6 +176,13 @@ pub(crate) fn metrics(
     };
     metrics.write(&folder.path().join(METRICS_FILE))?;
     Ok(Some(metrics))
+}
+
+/// The labels of a part's images, so that reports and `cxr score` need no data set.
+fn label_table(data: &TrainingData, part: Part) -> LabelTable {
+    let records = data.split().part(part).iter();
+    let rows = records.filter_map(|name| data.index().get(name)).map(label_row);
+    LabelTable::new(data.labels().to_vec(), rows.collect())
 }
 
 fn facts(data: &TrainingData, phantom: bool) -> anyhow::Result<DataFacts> {

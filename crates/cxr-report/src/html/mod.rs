@@ -133,10 +133,9 @@ impl Page<'_> {
             for row in rows {
                 text.push_str("<tr>");
                 for (column, cell) in row.iter().enumerate() {
-                    let html = inline::cell(cell);
                     let _ = match column {
-                        0 => write!(text, "<th scope=\"row\">{html}</th>"),
-                        _ => write!(text, "<td>{html}</td>"),
+                        0 => write!(text, "<th scope=\"row\">{}</th>", inline::html(cell)),
+                        _ => write!(text, "<td>{}</td>", inline::cell(cell)),
                     };
                 }
                 text.push_str("</tr>\n");

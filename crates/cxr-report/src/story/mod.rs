@@ -22,7 +22,7 @@ pub(crate) fn document(report: &Report) -> Document {
     let tables = report.tables();
     let mut page = Document::default();
     page.add(Block::Title(format!(
-        "`{}`: what the runs gave",
+        "Report of the experiment `{}`",
         report.experiment
     )));
     for warning in warnings(report) {
