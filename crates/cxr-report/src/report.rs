@@ -10,10 +10,12 @@ use crate::atomic;
 use crate::error::ReportError;
 use crate::markdown;
 use crate::run::{RunFolder, RunMetrics};
-use crate::tables::{AucTable, line, or_empty, tables};
+use crate::tables::{AucTable, StageTable, line, or_empty, stage_table, tables};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
+
+const STAGES_FILE: &str = "stages.csv";
 
 /// What a call of `cargo xtask reproduce` was to do, kept so that a report can say what was not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +123,12 @@ impl Report {
         markdown::page(self)
     }
 
-    /// Writes `report.md`, `tables/table*.csv`, `tables/history.csv` and `tables/time.csv` into
+    /// Mean AUC untrained and after each stage, of the runs that kept it.
+    pub fn stage_table(&self) -> Option<StageTable> {
+        stage_table(&self.runs)
+    }
+
+    /// Writes `report.md`, `tables/table*.csv`, `tables/stages.csv`, `tables/history.csv` and `tables/time.csv` into
     /// `folder`, each whole or not at all, and gives back their paths, the report first. A table that
     /// an earlier report had and this one has not is taken away.
     ///
@@ -140,8 +147,11 @@ impl Report {
         for table in self.tables() {
             files.push((format!("table{}.csv", table.number), table.to_csv()));
         }
-        for number in 1..=5 {
-            let name = format!("table{number}.csv");
+        if let Some(table) = self.stage_table() {
+            files.push((STAGES_FILE.to_owned(), table.to_csv()));
+        }
+        let of_paper = (1..=5).map(|number| format!("table{number}.csv"));
+        for name in of_paper.chain([STAGES_FILE.to_owned()]) {
             if !files.iter().any(|(file, _)| *file == name) {
                 remove(&tables_folder.join(name))?;
             }

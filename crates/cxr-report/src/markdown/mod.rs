@@ -25,6 +25,9 @@ pub(crate) fn page(report: &Report) -> String {
         for table in report.tables() {
             table::add(&mut page, &table, &report.runs);
         }
+        if let Some(stages) = report.stage_table() {
+            table::add_stages(&mut page, &stages);
+        }
         page.line("## Time");
         add_time(&mut page, report);
     }

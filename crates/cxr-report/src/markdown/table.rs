@@ -3,7 +3,7 @@
 use super::{Page, auc, count, dash, escape};
 use crate::ranks::Rank;
 use crate::run::RunMetrics;
-use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, Subject};
+use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, StageTable, Subject};
 
 pub(super) fn add(page: &mut Page, table: &AucTable, runs: &[RunMetrics]) {
     page.line(&format!("## Table {}. {}", table.number, table.title));
@@ -21,6 +21,24 @@ pub(super) fn add(page: &mut Page, table: &AucTable, runs: &[RunMetrics]) {
         page.table(&means_only(table));
     }
     page.list(&notes(table, runs));
+}
+
+/// What each stage of training adds, test images.
+pub(super) fn add_stages(page: &mut Page, table: &StageTable) {
+    page.line(&format!("## {}", table.title));
+    let mut header = vec!["loss".to_owned()];
+    header.extend(table.headings.iter().map(|heading| escape(heading)));
+    let mut rows = vec![header];
+    for row in &table.rows {
+        let mut cells = vec![escape(&row.heading)];
+        cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
+        rows.push(cells);
+    }
+    page.table(&rows);
+    page.line(
+        "Test images. Untrained: the backbone has the weights it began with, the top network random \
+         ones. Those of the validation images are in `tables/stages.csv`.",
+    );
 }
 
 fn ours(table: &AucTable) -> Vec<Vec<String>> {

@@ -3,7 +3,7 @@
 use super::{AucTable, Subject};
 use crate::ranks::Rank;
 
-const HEADER: [&str; 17] = [
+const HEADER: [&str; 18] = [
     "row",
     "positives",
     "negatives",
@@ -21,6 +21,7 @@ const HEADER: [&str; 17] = [
     "difference",
     "heading",
     "is_mean",
+    "is_phantom",
 ];
 
 impl AucTable {
@@ -49,6 +50,7 @@ impl AucTable {
                     or_empty(cell.difference()),
                     column.heading.clone(),
                     is_mean.to_string(),
+                    self.is_phantom.to_string(),
                 ]));
             }
         }
