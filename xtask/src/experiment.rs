@@ -1,5 +1,5 @@
-//! Experiment files, as far as running them needs: a name and variants. The rest is the `cxr`
-//! binary's business.
+//! Experiment files, as far as running them needs: a name, variants, and whether the experiment is made
+//! on phantoms. The rest is the `cxr` binary's business.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,22 @@ pub(crate) struct Experiment {
     pub(crate) path: PathBuf,
     pub(crate) name: String,
     pub(crate) variants: Vec<String>,
+    /// It says which synthetic images it is made on, and needs no others.
+    pub(crate) has_phantoms: bool,
 }
 
 #[derive(Deserialize)]
 struct File {
     name: String,
     #[serde(default)]
+    data: Data,
+    #[serde(default)]
     variants: Vec<Variant>,
+}
+
+#[derive(Default, Deserialize)]
+struct Data {
+    phantoms: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +89,7 @@ impl Experiment {
             path,
             name: file.name,
             variants,
+            has_phantoms: file.data.phantoms.is_some(),
         })
     }
 
@@ -142,6 +152,16 @@ mod tests {
         assert_eq!(by_name.variants, ["bce", "fzlpr-0.2"]);
         let by_path = Experiment::find(Path::new("/nowhere"), path.to_str().unwrap()).unwrap();
         assert_eq!(by_path, by_name);
+    }
+
+    #[test]
+    fn an_experiment_on_phantoms_is_told_from_one_on_images() {
+        assert!(!parsed(TWO).unwrap().has_phantoms);
+        let with = |data: &str| parsed(&TWO.replace("[[variants]]\nname = \"bce\"", data));
+        let phantoms = "[data.phantoms]\nseed = 1\n[[variants]]\nname = \"bce\"";
+        assert!(with(phantoms).unwrap().has_phantoms);
+        let images = "[data]\nvalidation = \"patient\"\n[[variants]]\nname = \"bce\"";
+        assert!(!with(images).unwrap().has_phantoms);
     }
 
     #[test]

@@ -49,9 +49,9 @@ mod vessels;
 mod write;
 
 pub use cohort::Cohort;
-pub use config::{ListSize, PhantomConfig};
+pub use config::{Labels, ListSize, PhantomConfig};
 pub use drawing::{FindingBox, Radiograph};
 pub use error::PhantomError;
 pub use finding::{Finding, FindingSet};
 pub use study::{List, Nuisance, Sex, Study, View};
-pub use write::{Progress, Summary, write_dataset};
+pub use write::{Progress, Summary, remove_dataset, write_dataset};

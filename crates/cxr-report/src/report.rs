@@ -14,13 +14,15 @@ use crate::figures::figures;
 use crate::labels::csv_line as line;
 use crate::run::{RunFolder, RunMetrics};
 use crate::tables::{
-    AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, Subject,
-    methods_table, or_empty, tables,
+    AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,
+    Subject, methods_table, or_empty, stage_table, tables,
 };
 use crate::{html, markdown, story};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
+
+const STAGES_FILE: &str = "stages.csv";
 
 /// What a call of `cargo xtask reproduce` was to do, kept so that a report can say what was not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +170,11 @@ impl Report {
         markdown::render(&story::document(self))
     }
 
+    /// Mean AUC untrained and after each stage, of the runs that kept it.
+    pub fn stage_table(&self) -> Option<StageTable> {
+        stage_table(&self.runs)
+    }
+
     /// The report as one page, which needs no other file and no network.
     pub fn html(&self) -> String {
         html::render(self, &story::document(self))
@@ -222,6 +229,9 @@ impl Report {
         ];
         for table in self.tables() {
             files.push((format!("table{}.csv", table.number), table.to_csv()));
+        }
+        if let Some(table) = self.stage_table() {
+            files.push((STAGES_FILE.to_owned(), table.to_csv()));
         }
         if let Some(table) = self.methods_table() {
             files.push(("table5.csv".to_owned(), table.to_csv()));
@@ -316,12 +326,13 @@ impl Report {
 }
 
 /// All that this or an earlier version may have written.
-const KNOWN_FILES: [&str; 24] = [
+const KNOWN_FILES: [&str; 25] = [
     "tables/table1.csv",
     "tables/table2.csv",
     "tables/table3.csv",
     "tables/table4.csv",
     "tables/table5.csv",
+    "tables/stages.csv",
     "tables/tests.csv",
     "tables/tests-tau.csv",
     "tables/seeds.csv",

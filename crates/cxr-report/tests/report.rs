@@ -227,6 +227,9 @@ fn phantoms_are_never_set_against_published_figures() {
     }
     for table in tables(&runs) {
         assert!(!table.has_published());
+        assert!(table.is_phantom && table.title.ends_with("phantom data"));
+        let csv = table.to_csv();
+        assert!(csv.lines().skip(1).all(|line| line.ends_with(",true")));
         let cells = table.rows.iter().flat_map(|row| &row.cells);
         assert!(cells.into_iter().all(|cell| cell.published.is_none()));
     }
@@ -239,6 +242,42 @@ fn phantoms_are_never_set_against_published_figures() {
     );
     assert!(!page.contains("ours minus published"), "{page}");
     assert!(!page.contains("GTX 1080"), "{page}");
+    let of_aucs = |line: &&str| line.starts_with("## Table") || line.starts_with("## Mean AUC");
+    let titles: Vec<&str> = page.lines().filter(of_aucs).collect();
+    assert_eq!(titles.len(), 5, "{titles:?}");
+    for title in titles {
+        assert!(title.ends_with("phantom data"), "{title}");
+    }
+}
+
+#[test]
+fn what_each_stage_adds_stands_in_the_order_of_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = made::run("zlpr", "zlpr", None);
+    old.stages.clear();
+    let runs = [made::run("bce", "bce", None), old];
+    let report = read(folder.path(), &runs);
+    let table = report.stage_table().unwrap();
+    assert_eq!(table.headings, ["untrained", "after `head`", "after `all`"]);
+    // The run that did not keep its stages has no row.
+    assert_eq!(table.rows.len(), 1);
+    assert!(
+        report
+            .markdown()
+            .contains("| BCE | 0.5000 | 0.6250 | 0.7500 |"),
+        "{}",
+        report.markdown()
+    );
+    report.write(folder.path()).unwrap();
+    let csv = std::fs::read_to_string(folder.path().join("tables/stages.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "variant,trained,part,mean_auc,n_labels,is_phantom"
+    );
+    assert_eq!(lines[1], "bce,untrained,validation,0.49,14,false");
+    assert_eq!(lines[6], "bce,after `all`,test,0.75,14,false");
+    assert_eq!(lines.len(), 7);
 }
 
 #[test]

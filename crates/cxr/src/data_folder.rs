@@ -39,11 +39,12 @@ pub(crate) struct Prepared {
     pub(crate) phantom: bool,
 }
 
-const LABEL_TABLES: [&str; 4] = [
+const LABEL_TABLES: [&str; 5] = [
     "Data_Entry_2017_v2020.csv",
     "Data_Entry_2017_v2020.csv.gz",
     "Data_Entry_2017.csv",
     "Data_Entry_2017.csv.gz",
+    "labels.csv",
 ];
 /// Stands in a folder that `cxr-phantom` wrote.
 const PHANTOM_NOTICE: &str = "PHANTOMS.txt";

@@ -13,7 +13,9 @@ use cxr_dataset::Part;
 use cxr_report::evaluation::Evaluation;
 use cxr_report::labels::LabelTable;
 use cxr_report::predictions::{Predictions, Unscorable};
-use cxr_report::run::{self, DataFacts, EpochFacts, METRICS_FILE, Parts, RunMetrics, Seconds};
+use cxr_report::run::{
+    self, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
+};
 use cxr_report::summary::{Resampling, Summary, SummaryOptions};
 use cxr_train::{
     BestEpoch, EpochRecord, Experiment, RunFolder, TrainOutcome, Trainer, TrainingData,
@@ -132,6 +134,9 @@ pub(crate) fn metrics(
             prediction.write(views, &folder.predictions(part, views))?;
         }
     }
+    let Some(stages) = stages(experiment, data, folder, watcher, stop)? else {
+        return Ok(None);
+    };
     let predict_seconds = start.elapsed().as_secs_f64();
     for part in Part::ALL {
         let path = folder.path().join(format!("labels-{part}.csv"));
@@ -151,6 +156,7 @@ pub(crate) fn metrics(
         data: facts(data, prepared.phantom)?,
         validation: summaries(folder, data, Part::Validation)?,
         test: summaries(folder, data, Part::Test)?,
+        stages,
         best_epoch: best.map(|best| run::BestEpoch {
             stage: best.stage,
             epoch: best.epoch,
@@ -181,8 +187,63 @@ pub(crate) fn metrics(
 /// The labels of a part's images, so that reports and `cxr score` need no data set.
 fn label_table(data: &TrainingData, part: Part) -> LabelTable {
     let records = data.split().part(part).iter();
-    let rows = records.filter_map(|name| data.index().get(name)).map(label_row);
+    let rows = records
+        .filter_map(|name| data.index().get(name))
+        .map(label_row);
     LabelTable::new(data.labels().to_vec(), rows.collect())
+}
+
+/// Mean AUCs of the network as it was before each stage: what pretraining alone is worth, and the top
+/// network alone. `None` when `stop` was set.
+fn stages(
+    experiment: &Experiment,
+    data: &TrainingData,
+    folder: &RunFolder,
+    watcher: &mut Watcher,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<StageFacts>>> {
+    let stages = &experiment.training.stages;
+    let mut facts = Vec::with_capacity(stages.len());
+    for index in 0..stages.len() {
+        let path = folder.before_stage(index);
+        if !path.is_file() {
+            // A run of an earlier version; what it did not keep is not guessed.
+            return Ok(Some(Vec::new()));
+        }
+        let (card, classifier) = load_model(&path, &Device::Cpu)?;
+        let mut mean_of = |part| -> anyhow::Result<Option<MeanAuc>> {
+            let batch_size = experiment.training.evaluation_batch_size;
+            let views = ViewSet::Single;
+            let prediction = predict(
+                &classifier,
+                &card,
+                data,
+                part,
+                views,
+                batch_size,
+                watcher,
+                stop,
+            )?;
+            let Some(prediction) = prediction else {
+                return Ok(None);
+            };
+            let mean = prediction.macro_auc(views, data)?;
+            Ok(Some(MeanAuc {
+                auc: mean.map(|mean| mean.value),
+                n_labels: mean.map_or(0, |mean| mean.n_labels),
+            }))
+        };
+        let (Some(validation), Some(test)) = (mean_of(Part::Validation)?, mean_of(Part::Test)?)
+        else {
+            return Ok(None);
+        };
+        facts.push(StageFacts {
+            before: stages[index].name.clone(),
+            validation,
+            test,
+        });
+    }
+    Ok(Some(facts))
 }
 
 fn facts(data: &TrainingData, phantom: bool) -> anyhow::Result<DataFacts> {

@@ -3,10 +3,12 @@
 //! One module per command. A command parses its arguments, calls the crates and prints; what it
 //! computes stands in them.
 
+mod backbone;
 mod compare;
 mod data_folder;
 mod environment;
 mod evaluate;
+mod phantoms;
 mod progress;
 mod score;
 mod scoring;
@@ -36,6 +38,8 @@ enum Command {
     Evaluate(evaluate::Args),
     Score(score::Args),
     Compare(compare::Args),
+    Phantoms(phantoms::Args),
+    Backbone(backbone::Args),
 }
 
 const EXIT_CODES: &str =
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Phantoms(args) => phantoms::run(&args),
+        Command::Backbone(args) => backbone::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -37,6 +37,9 @@ pub(crate) fn document(report: &Report) -> Document {
             page.figure(&figures, name);
         }
         add_results(&mut page, report, &figures, &tables);
+        if let Some(stages) = report.stage_table() {
+            table::add_stages(&mut page, &stages);
+        }
         page.heading("Time");
         add_time(&mut page, report);
     }

@@ -4,7 +4,7 @@ use super::{auc, count, dash, escape};
 use crate::document::{Block, Document, Table};
 use crate::ranks::Rank;
 use crate::run::RunMetrics;
-use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, Subject};
+use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, StageTable, Subject};
 
 pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.heading(format!("Table {}. {}", table.number, table.title));
@@ -32,6 +32,28 @@ pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
         add(means_only(table), 0);
     }
     page.list(notes(table, runs));
+}
+
+/// What each stage of training adds, test images.
+pub(super) fn add_stages(page: &mut Document, table: &StageTable) {
+    page.heading(table.title.clone());
+    let mut header = vec!["loss".to_owned()];
+    header.extend(table.headings.iter().map(|heading| escape(heading)));
+    let mut rows = vec![header];
+    for row in &table.rows {
+        let mut cells = vec![escape(&row.heading)];
+        cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
+        rows.push(cells);
+    }
+    page.add(Block::Table(Table {
+        rows,
+        feet: 0,
+        file: Some("stages.csv".to_owned()),
+    }));
+    page.text(
+        "Test images. Untrained: the backbone has the weights it began with, the top network random \
+         ones. Those of the validation images are in `tables/stages.csv`.",
+    );
 }
 
 fn ours(table: &AucTable) -> Vec<Vec<String>> {

@@ -1,7 +1,8 @@
 //! From runs to tables.
 
 use super::{
-    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, Row, Spread, Subject,
+    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, PHANTOM_LABEL, Row,
+    Spread, Subject,
 };
 use crate::published::{self, PublishedTable};
 use crate::ranks::ranks;
@@ -13,7 +14,18 @@ use crate::summary::{LabelSummary, Summary};
 /// runs, which should be that of [`RunFolder::find`](crate::run::RunFolder::find).
 pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
     let all = [table_1(runs), table_2(runs), table_3(runs), table_4(runs)];
-    all.into_iter().flatten().collect()
+    let mut tables: Vec<AucTable> = all.into_iter().flatten().collect();
+    for table in &mut tables {
+        let is_in_it = |run: &&RunMetrics| {
+            let mut columns = table.columns.iter();
+            columns.any(|column| column.variant == run.variant)
+        };
+        table.is_phantom = runs.iter().filter(is_in_it).any(|run| run.data.phantom);
+        if table.is_phantom {
+            table.title.push_str(PHANTOM_LABEL);
+        }
+    }
+    tables
 }
 
 /// Validation mean AUC by loss: the paper prints no more than that.
@@ -288,6 +300,7 @@ fn assemble(
     Some(AucTable {
         number,
         title: title.to_owned(),
+        is_phantom: false,
         columns: sources.into_iter().map(|source| source.column).collect(),
         rows,
     })

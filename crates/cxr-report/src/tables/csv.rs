@@ -4,7 +4,7 @@ use super::{AucTable, Subject};
 use crate::labels::csv_line as line;
 use crate::ranks::Rank;
 
-const HEADER: [&str; 19] = [
+const HEADER: [&str; 20] = [
     "row",
     "positives",
     "negatives",
@@ -24,6 +24,7 @@ const HEADER: [&str; 19] = [
     "is_mean",
     "seeds",
     "sd",
+    "is_phantom",
 ];
 
 impl AucTable {
@@ -54,6 +55,7 @@ impl AucTable {
                     is_mean.to_string(),
                     column.seeds.len().to_string(),
                     or_empty(cell.spread.map(|spread| spread.sd)),
+                    self.is_phantom.to_string(),
                 ]));
             }
         }

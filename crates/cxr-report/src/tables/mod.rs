@@ -8,12 +8,14 @@
 mod assemble;
 mod csv;
 mod methods;
+mod stages;
 
 pub(crate) use csv::or_empty;
 
 pub use assemble::tables;
 pub(crate) use assemble::{is_of_tau_only, loss_heading, paper_variant, tau};
 pub use methods::{MethodsRow, MethodsTable, methods_table};
+pub use stages::{StageTable, stage_table};
 
 use crate::ranks::Rank;
 use crate::run::ViewSet;
@@ -22,13 +24,18 @@ use crate::summary::BootstrapSummary;
 /// The label that the second mean leaves out.
 pub const LEFT_OUT_OF_SECOND_MEAN: &str = "Hernia";
 
+/// What the title of a table of phantoms ends in.
+const PHANTOM_LABEL: &str = "; phantom data";
+
 /// One of the paper's tables, made from our runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AucTable {
     /// The paper's number.
     pub number: u8,
-    /// What it shows.
+    /// What it shows; it ends in `phantom data` where [`Self::is_phantom`].
     pub title: String,
+    /// Whether a run in it is on images that are drawn, not taken.
+    pub is_phantom: bool,
     /// What is compared.
     pub columns: Vec<Column>,
     /// The labels, then the means.
