@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4};
+use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4, TABLE_5_DELTAS};
 use cxr_report::ranks::Rank;
 use cxr_report::report::{Report, Reproduction};
 use cxr_report::run::{Parts, RunMetrics, ViewSet};
 use cxr_report::summary::{BootstrapSummary, Resampling, Summary};
-use cxr_report::tables::{AucTable, IntervalMethod, Subject, tables};
+use cxr_report::tables::{AucTable, IntervalMethod, Subject, methods_table, tables};
 
 mod made;
 
@@ -108,6 +108,49 @@ fn the_paper_s_own_figures_come_out_as_the_paper_s_tables() {
             }
         }
     }
+}
+
+#[test]
+fn the_paper_s_own_figures_give_table_5_with_its_deltas() {
+    let runs = paper_runs();
+    let table = methods_table(&runs).unwrap();
+    let (deltas, of_mean) = TABLE_5_DELTAS;
+    assert_eq!(table.rows.len(), 16);
+    for (row, &expected) in table.rows.iter().zip(deltas) {
+        assert!(
+            (row.delta().unwrap() - expected).abs() < 1e-9,
+            "{:?}",
+            row.subject
+        );
+        assert_eq!(row.paper_delta, Some(expected));
+        assert_eq!(row.ours, row.paper);
+    }
+    let mean = &table.rows[14];
+    assert_eq!((&mean.subject, mean.n_labels), (&Subject::Mean, 14));
+    // Ours is the mean of rounded figures.
+    assert!((mean.delta().unwrap() - of_mean).abs() <= 1e-4);
+    assert!((mean.paper_delta.unwrap() - of_mean).abs() < 1e-9);
+    assert_eq!(mean.ranks[4], Some(Rank::Best), "Kufel's mean");
+    let csv = table.to_csv();
+    assert_eq!(csv.lines().count(), 17);
+
+    // A label that a sample cannot have is left out of every mean of the row.
+    let mut sample = paper_runs();
+    for run in &mut sample {
+        if let Some(summary) = run.test.get_mut(&ViewSet::HflipZoom) {
+            summary.labels[13].auc = None;
+        }
+    }
+    let table = methods_table(&sample).unwrap();
+    assert_eq!((table.rows[13].ours, table.rows[13].delta()), (None, None));
+    assert_eq!((table.rows[14].n_labels, table.rows[15].n_labels), (13, 13));
+    assert_eq!(table.rows[14].others, table.rows[15].others);
+
+    let mut phantoms = paper_runs();
+    for run in &mut phantoms {
+        run.data.phantom = true;
+    }
+    assert_eq!(methods_table(&phantoms), None);
 }
 
 #[test]

@@ -120,7 +120,8 @@ impl DataArgs {
         Ok(split.keep(|name| files.contains_key(name)))
     }
 
-    fn metadata_folder(&self) -> anyhow::Result<PathBuf> {
+    /// Where label table and lists are.
+    pub(crate) fn metadata_folder(&self) -> anyhow::Result<PathBuf> {
         let complete = |folder: &Path| {
             label_table(folder).is_some()
                 && folder.join(TRAIN_LIST).is_file()

@@ -8,6 +8,7 @@ mod compare;
 mod data_folder;
 mod environment;
 mod evaluate;
+mod explain;
 mod phantoms;
 mod progress;
 mod score;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
     Phantoms(phantoms::Args),
@@ -49,10 +51,14 @@ Not a medical device, not for clinical use.";
 /// What the shell expects of a process that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
+/// Results for the inputs that are well, and a list of those that are not.
+const SOME_FAILED: u8 = 3;
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Phantoms(args) => phantoms::run(&args),

@@ -1,0 +1,97 @@
+//! Grad-CAM against pytorch-grad-cam on the same weights: `tests/golden/grad_cam.py`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
+#[path = "../../../tests/golden/golden.rs"]
+mod golden;
+
+use candle_core::Device;
+use cxr_explain::grad_cam;
+use cxr_train::{Classifier, Experiment, Phase};
+
+/// The script's network; its labels are named by their number.
+const EXPERIMENT: &str = r#"
+    name = "grad-cam"
+    [model]
+    backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2, 1, 2] } }
+    top = { conv_maps = [8, 6], hidden = 10 }
+    [[training.stages]]
+    name = "all"
+    epochs = 1
+    schedule = { constant = { rate = 1e-3 } }
+    [[variants]]
+    name = "zlpr"
+    loss = "zlpr"
+"#;
+
+#[test]
+fn heat_maps_are_those_of_pytorch_grad_cam() {
+    // Debug frames of candle's recursive walk over the graph are large.
+    std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(check)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+fn check() {
+    let golden = golden::read("grad_cam.json");
+    let experiment = Experiment::parse(EXPERIMENT).unwrap();
+    let labels = golden["labels"].as_array().unwrap();
+    let names: Vec<String> = (0..labels.len()).map(|label| label.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let card = experiment
+        .variant("zlpr")
+        .unwrap()
+        .model_card(&names)
+        .unwrap();
+    let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
+    let values = classifier.parameters().tensors("");
+    let values = values
+        .into_iter()
+        .map(|(name, value)| {
+            let formula = golden::parameter(&name, value.dims());
+            (name, formula)
+        })
+        .collect();
+    classifier.parameters().load("", &values).unwrap();
+    let image = golden::tensor("image", &[1, 3, 224, 224], 1., 0.);
+
+    let logits = classifier.forward_t(&image, Phase::Evaluate).unwrap();
+    let logits: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+    let mut worst = 0f64;
+    for (label, expected) in labels.iter().enumerate() {
+        let logit = expected["logit"].as_f64().unwrap();
+        assert!((f64::from(logits[label]) - logit).abs() < 1e-4, "{label}");
+
+        let map = grad_cam(&classifier, &image, label).unwrap();
+        let numbers = |key: &str| -> Vec<f64> {
+            let values = expected[key].as_array().unwrap().iter();
+            values.map(|value| value.as_f64().unwrap()).collect()
+        };
+        let raw = numbers("raw");
+        let peak = raw.iter().copied().fold(0., f64::max);
+        assert!(peak > 0., "a map that says nothing checks nothing");
+        assert_eq!((map.height(), map.width()), (7, 7));
+        for (found, expected) in map.values().iter().zip(&raw) {
+            worst = worst.max((f64::from(*found) - expected).abs() / peak);
+        }
+
+        // What the library returns: from 0 to 1 and as large as the image.
+        let least = map.values().iter().copied().fold(f32::INFINITY, f32::min);
+        let large = map.resized(224, 224);
+        let returned = expected["returned_at"].as_array().unwrap().iter();
+        for (place, expected) in returned.zip(numbers("returned")) {
+            let value = large.values()[place.as_u64().unwrap() as usize];
+            let scaled = f64::from((value - least) / (map.peak() - least));
+            worst = worst.max((scaled - expected).abs());
+        }
+    }
+    println!("largest difference {worst:.1e} of a map's largest value");
+    // Single precision against double, through ten layers and back.
+    assert!(worst < 1e-4, "{worst:e}");
+}
