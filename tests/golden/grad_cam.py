@@ -47,21 +47,29 @@ class KeepRaw(GradCAM):
         return self.raw
 
 
+def heat_map(network, image, label):
+    """The map as equation 2 of Grad-CAM has it, and as the library returns it; the label's logit."""
+    with KeepRaw(model=network, target_layers=[network.relu]) as cam:
+        returned = cam(input_tensor=image, targets=[ClassifierOutputTarget(label)])[0]
+        return np.maximum(cam.raw[0], 0), returned, float(network(image)[0, label].detach())
+
+
 def main():
     network = Classifier()
     image = tensor("image", [1, 3, SIDE, SIDE])
+    picks = [(i * 37) % SIDE * SIDE + (i * 91) % SIDE for i in range(64)]
     maps = []
-    with KeepRaw(model=network, target_layers=[network.relu]) as cam:
-        for label in range(LABELS):
-            returned = cam(input_tensor=image, targets=[ClassifierOutputTarget(label)])[0]
-            raw = np.maximum(cam.raw[0], 0)
-            picks = [(i * 37) % SIDE * SIDE + (i * 91) % SIDE for i in range(64)]
-            maps.append({
-                "logit": float(network(image)[0, label]),
-                "raw": [float(value) for value in raw.reshape(-1)],
-                "returned_at": picks,
-                "returned": [float(returned.reshape(-1)[place]) for place in picks],
-            })
+    for label in range(LABELS):
+        raw, returned, logit = heat_map(network, image, label)
+        single, single_returned, _ = heat_map(Classifier().float(), image.float(), label)
+        maps.append({
+            "logit": logit,
+            "raw": [float(value) for value in raw.reshape(-1)],
+            "torch_f32_error": float(np.linalg.norm(single - raw) / np.linalg.norm(raw)),
+            "returned_at": picks,
+            "returned": [float(returned.reshape(-1)[place]) for place in picks],
+            "torch_f32_returned_error": float(np.abs(single_returned - returned).max()),
+        })
     Path(__file__).with_suffix(".json").write_text(json.dumps({"shape": list(raw.shape), "labels": maps}, indent=1) + "\n")
 
 

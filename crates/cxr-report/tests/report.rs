@@ -484,6 +484,7 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
             "figures/figure1.png",
             "figures/figure1.svg",
             "tables/table5.csv",
+            "tables/stages.csv",
             "tables/table4.csv",
             "tables/table3.csv",
             "tables/table2.csv",
@@ -508,7 +509,7 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
         std::fs::read_dir(folder.path().join("tables"))
             .unwrap()
             .count(),
-        7
+        8
     );
 
     let table = std::fs::read_to_string(folder.path().join("tables/table2.csv")).unwrap();
