@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
+use crate::items;
+
 /// An experiment file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Experiment {
@@ -93,16 +95,32 @@ impl Experiment {
         })
     }
 
-    /// The variants to run, in the file's order: all, or those that `only` names.
+    /// The variants to run, in the file's order: all, or those that `only` names, each as a variant or
+    /// as a table or figure of the paper, such as `table2` or `figure7`.
     pub(crate) fn select(&self, only: &[String]) -> anyhow::Result<Vec<&str>> {
-        if let Some(unknown) = only.iter().find(|name| !self.variants.contains(name)) {
+        let mut wanted: Vec<&str> = Vec::new();
+        for name in only {
+            match (
+                items::variants_of(name, &self.variants),
+                self.variants.contains(name),
+            ) {
+                (_, true) => wanted.push(name),
+                (Some(needed), _) => wanted.extend(needed),
+                (None, _) => bail!(
+                    "experiment `{}` has no variant `{name}`\nhint: it has {}; a table or figure of the paper is named such as `table2` or `figure7`",
+                    self.name,
+                    quoted(&self.variants)
+                ),
+            }
+        }
+        if wanted.is_empty() && !only.is_empty() {
             bail!(
-                "experiment `{}` has no variant `{unknown}`\nhint: it has {}",
+                "no variant of experiment `{}` belongs to {}",
                 self.name,
-                quoted(&self.variants)
+                quoted(only)
             );
         }
-        let is_wanted = |variant: &&str| only.is_empty() || only.iter().any(|name| name == variant);
+        let is_wanted = |variant: &&str| only.is_empty() || wanted.contains(variant);
         Ok(self
             .variants
             .iter()
@@ -191,6 +209,13 @@ mod tests {
             experiment.select(&only(&["fzlpr-0.2"])).unwrap(),
             ["fzlpr-0.2"]
         );
+        assert_eq!(
+            experiment.select(&only(&["table3"])).unwrap(),
+            ["fzlpr-0.2"]
+        );
+        let both = experiment.select(&only(&["figure7", "bce"])).unwrap();
+        assert_eq!(both, ["bce", "fzlpr-0.2"]);
+        assert!(experiment.select(&only(&["figure1"])).is_err());
         let error = experiment
             .select(&only(&["fzlpr"]))
             .unwrap_err()

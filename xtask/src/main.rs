@@ -14,6 +14,7 @@ mod bench;
 mod ci;
 mod experiment;
 mod fetch;
+mod items;
 mod process;
 mod report;
 mod reproduce;

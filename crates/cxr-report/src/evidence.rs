@@ -176,7 +176,7 @@ impl Evidence {
             let is_same = |other: &&(&RunMetrics, &TestPart)| {
                 other.0.loss == run.0.loss && other.0.loss_parameters == run.0.loss_parameters
             };
-            if !firsts.iter().any(|other| is_same(other)) {
+            if !firsts.iter().any(is_same) {
                 firsts.push(run);
             }
         }

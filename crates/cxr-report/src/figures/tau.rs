@@ -36,7 +36,7 @@ pub(super) fn draw_differences(report: &Report) -> Option<Figure> {
         return None;
     }
     // Rows of labels, then the mean, each with its differences.
-    let mut rows: Vec<(String, Vec<(usize, f64, f64)>)> = Vec::new();
+    let mut rows: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for row in &table.rows {
         let name = match &row.subject {
             Subject::Label(label) => label.replace('_', " "),
@@ -45,14 +45,14 @@ pub(super) fn draw_differences(report: &Report) -> Option<Figure> {
         };
         let difference = |&(column, tau): &(usize, f64)| {
             let value = row.cells[column].auc? - row.cells[base].auc?;
-            Some((column, tau, value))
+            Some((tau, value))
         };
         rows.push((name, others.iter().filter_map(difference).collect()));
     }
     let all = || {
         rows.iter()
             .flat_map(|(_, points)| points)
-            .map(|point| point.2)
+            .map(|point| point.1)
     };
     let (low, high) = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
     let margin = ((high - low) * 0.06).max(0.002);
@@ -95,7 +95,7 @@ pub(super) fn draw_differences(report: &Report) -> Option<Figure> {
             "label"
         };
         svg.text(class, (frame.left - 10.0, y + 4.0), Anchor::End, name);
-        for (place, &(_, tau, value)) in points.iter().enumerate() {
+        for (place, &(tau, value)) in points.iter().enumerate() {
             // A little apart, so that equal differences stay visible.
             let spread = (place as f64 - (points.len() as f64 - 1.0) / 2.0) * 3.4;
             let series = of_tau(tau);

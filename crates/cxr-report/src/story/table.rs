@@ -36,7 +36,8 @@ pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
 
 /// What each stage of training adds, test images.
 pub(super) fn add_stages(page: &mut Document, table: &StageTable) {
-    page.heading(table.title.clone());
+    page.heading("What each stage adds");
+    page.text(format!("**{}.**", table.title));
     let mut header = vec!["loss".to_owned()];
     header.extend(table.headings.iter().map(|heading| escape(heading)));
     let mut rows = vec![header];
