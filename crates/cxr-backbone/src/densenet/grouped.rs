@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::{Result, Shape, Tensor};
 use cxr_ops::grouped::{
     Buffer, ChannelStatistics, Correction, DenseLayer, DenseLayerGradients, DenseLayerTape,
-    DenseLayerWeights, Extent, Grouping, NormGradients, NormWeights, Pool, Stem, StemTape,
-    StemWeights, Tail, Transition, TransitionWeights,
+    DenseLayerWeights, Extent, Grouping, NormGradients, NormWeights, Pool, RunningStatistics, Stem,
+    StemTape, StemWeights, Tail, Transition, TransitionWeights,
 };
 use cxr_ops::{BatchNorm, BatchStatistics, Fused, apply_fused};
 
@@ -104,6 +104,18 @@ impl Plan {
         last.images * last.pixels() > 1
     }
 
+    /// Room for the maps of a block.
+    fn buffer(&self, block: usize, extent: Extent) -> Buffer {
+        let groups = self.blocks[block].groups();
+        self.pool.take(extent.images * groups * extent.pixels())
+    }
+
+    /// The shape of the features, where those of the last block are of `extent`.
+    fn feature_shape(&self, extent: Extent) -> Shape {
+        let maps = self.tail.input.maps();
+        (extent.images, maps, extent.height, extent.width).into()
+    }
+
     /// The extents of the blocks for images of `extent`.
     fn extents(&self, extent: Extent) -> Vec<Extent> {
         std::iter::successors(Some(Stem::pooled(extent)), |extent| Some(extent.halved()))
@@ -150,6 +162,66 @@ struct BlockTape {
     layers: Vec<DenseLayerTape>,
 }
 
+/// Feature maps in evaluation: running statistics, no gradients.
+pub(super) fn evaluate(network: &DenseNet, plan: &Arc<Plan>, images: &Tensor) -> Result<Tensor> {
+    let (count, _, height, width) = images.dims4()?;
+    let op = Evaluation {
+        plan: plan.clone(),
+        extent: Extent {
+            images: count,
+            height,
+            width,
+        },
+    };
+    let inputs: Vec<Tensor> = std::iter::once(images)
+        .chain(network.evaluated())
+        .map(Tensor::detach)
+        .collect();
+    apply_fused(op, &inputs)
+}
+
+struct Evaluation {
+    plan: Arc<Plan>,
+    extent: Extent,
+}
+
+impl Fused for Evaluation {
+    type Tape = ();
+
+    fn name(&self) -> &'static str {
+        "densenet"
+    }
+
+    fn forward(&self, inputs: &[&[f32]]) -> Result<(Vec<f32>, Shape, ())> {
+        let [images, parameters @ ..] = inputs else {
+            candle_core::bail!("densenet: expected images");
+        };
+        let plan = &*self.plan;
+        let (pool, weights) = (&plan.pool, Weights::read(plan, parameters, true)?);
+        let extents = plan.extents(self.extent);
+        let mut maps = plan.buffer(0, extents[0]);
+        plan.stem
+            .evaluate(weights.stem, self.extent, images, &mut maps, pool);
+        for (index, (block, weights)) in plan.blocks.iter().zip(&weights.blocks).enumerate() {
+            for (layer, weights) in block.layers.iter().zip(&weights.layers) {
+                layer.evaluate(*weights, extents[index], &mut maps, pool);
+            }
+            if let (Some(transition), Some(weights)) = (&block.transition, weights.transition) {
+                let mut next = plan.buffer(index + 1, extents[index + 1]);
+                transition.evaluate(weights, extents[index], &maps, &mut next, pool);
+                maps = next;
+            }
+        }
+        let extent = extents[extents.len() - 1];
+        let features = plan.tail.evaluate(weights.tail, extent, &maps, pool);
+        Ok((features, plan.feature_shape(extent), ()))
+    }
+
+    fn backward(&self, _: &[&[f32]], (): &(), _: &[f32]) -> Result<Vec<Option<Vec<f32>>>> {
+        candle_core::bail!("densenet: evaluation has no gradients")
+    }
+}
+
 /// The values of the parameters, in the order of [`DenseNet::trained`].
 struct Weights<'a> {
     stem: StemWeights<'a>,
@@ -163,10 +235,11 @@ struct BlockWeights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    fn read(plan: &Plan, inputs: &[&'a [f32]]) -> Result<Self> {
+    fn read(plan: &Plan, inputs: &[&'a [f32]], is_evaluation: bool) -> Result<Self> {
         let mut reader = Reader {
             values: inputs.iter(),
             eps: plan.eps,
+            is_evaluation,
         };
         let stem = StemWeights {
             conv: reader.next()?,
@@ -194,6 +267,8 @@ impl<'a> Weights<'a> {
 struct Reader<'a, 'b> {
     values: std::slice::Iter<'b, &'a [f32]>,
     eps: f64,
+    /// Whether running statistics stand behind each normalisation's weight and bias.
+    is_evaluation: bool,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -209,6 +284,13 @@ impl<'a> Reader<'a, '_> {
             weight: self.next()?,
             bias: self.next()?,
             eps: self.eps,
+            running: match self.is_evaluation {
+                true => Some(RunningStatistics {
+                    mean: self.next()?,
+                    variance: self.next()?,
+                }),
+                false => None,
+            },
         })
     }
 
@@ -239,10 +321,7 @@ impl Training {
             ..
         } = &*self.plan;
         let extents = self.plan.extents(self.extent);
-        let buffer = |index: usize| {
-            pool.take(extents[index].images * blocks[index].groups() * extents[index].pixels())
-        };
-        let mut maps = buffer(0);
+        let mut maps = self.plan.buffer(0, extents[0]);
         let (mut statistics, stem) =
             stem.forward(weights.stem, self.extent, images, &mut maps, pool);
         let mut tapes = Vec::with_capacity(blocks.len());
@@ -256,7 +335,7 @@ impl Training {
             }
             let next = match (&block.transition, weights.transition) {
                 (Some(transition), Some(weights)) => {
-                    let mut next = buffer(index + 1);
+                    let mut next = self.plan.buffer(index + 1, extents[index + 1]);
                     let known =
                         transition.forward(weights, extent, &maps, &statistics, &mut next, pool);
                     Some((next, known))
@@ -316,16 +395,13 @@ impl Fused for Training {
         let [images, parameters @ ..] = inputs else {
             candle_core::bail!("densenet: expected images");
         };
-        let weights = Weights::read(&self.plan, parameters)?;
+        let weights = Weights::read(&self.plan, parameters, false)?;
         let (features, tape) = self.run(images, &weights);
         for (norm, statistics) in self.norms.iter().zip(self.statistics(&tape)) {
             norm.record(&statistics)?;
         }
-        let maps = self.plan.tail.input.maps();
-        let shape = match self.plan.extents(self.extent).last() {
-            Some(last) => (last.images, maps, last.height, last.width).into(),
-            None => (0, maps, 0, 0).into(),
-        };
+        let extents = self.plan.extents(self.extent);
+        let shape = self.plan.feature_shape(extents[extents.len() - 1]);
         Ok((features, shape, tape))
     }
 
@@ -338,7 +414,7 @@ impl Fused for Training {
         let [images, parameters @ ..] = inputs else {
             candle_core::bail!("densenet: expected images");
         };
-        let weights = Weights::read(&self.plan, parameters)?;
+        let weights = Weights::read(&self.plan, parameters, false)?;
         let Plan {
             stem,
             blocks,

@@ -219,22 +219,40 @@ impl DenseNet {
 
     /// Every trained parameter, from images to features.
     fn trained(&self) -> impl Iterator<Item = &Tensor> {
-        fn norm(norm: &BatchNorm) -> [&Tensor; 2] {
-            [norm.weight(), norm.bias()]
-        }
-        let blocks = self.blocks.iter().enumerate().flat_map(|(index, block)| {
-            let layers = block.iter().flat_map(|layer| {
-                let first = norm(&layer.norm1).into_iter().chain([layer.conv1.weight()]);
-                let second = norm(&layer.norm2).into_iter().chain([layer.conv2.weight()]);
-                first.chain(second)
+        self.parameters(|norm| [norm.weight(), norm.bias()])
+    }
+
+    /// Every parameter, from images to features; behind a normalisation's two trained ones its running
+    /// statistics.
+    fn evaluated(&self) -> impl Iterator<Item = &Tensor> {
+        self.parameters(|norm| {
+            let (mean, variance) = (norm.running_mean(), norm.running_var());
+            [norm.weight(), norm.bias(), mean, variance]
+        })
+    }
+
+    /// The parameters from images to features, those of a normalisation as `norm` gives them.
+    fn parameters<const N: usize>(
+        &self,
+        norm: fn(&BatchNorm) -> [&Tensor; N],
+    ) -> impl Iterator<Item = &Tensor> {
+        let blocks = self
+            .blocks
+            .iter()
+            .enumerate()
+            .flat_map(move |(index, block)| {
+                let layers = block.iter().flat_map(move |layer| {
+                    let first = norm(&layer.norm1).into_iter().chain([layer.conv1.weight()]);
+                    let second = norm(&layer.norm2).into_iter().chain([layer.conv2.weight()]);
+                    first.chain(second)
+                });
+                let transition = self.transitions.get(index).into_iter();
+                layers.chain(transition.flat_map(move |transition| {
+                    norm(&transition.norm)
+                        .into_iter()
+                        .chain([transition.conv.weight()])
+                }))
             });
-            let transition = self.transitions.get(index).into_iter();
-            layers.chain(transition.flat_map(|transition| {
-                norm(&transition.norm)
-                    .into_iter()
-                    .chain([transition.conv.weight()])
-            }))
-        });
         std::iter::once(self.conv0.weight())
             .chain(norm(&self.norm0))
             .chain(blocks)
@@ -244,8 +262,11 @@ impl DenseNet {
 
 impl Backbone for DenseNet {
     fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        if let (Some(plan), Phase::Train { .. }) = (self.plan_for(images), phase) {
-            return grouped::train(self, plan, images);
+        if let Some(plan) = self.plan_for(images) {
+            return match phase {
+                Phase::Train { .. } => grouped::train(self, plan, images),
+                Phase::Evaluate => grouped::evaluate(self, plan, images),
+            };
         }
         let maps = self.conv0.forward_t(images, phase)?;
         let maps = self.norm0.forward_t(&maps, Activation::Relu, phase)?;

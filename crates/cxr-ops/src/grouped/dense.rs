@@ -2,18 +2,18 @@
 
 use rayon::prelude::*;
 
+use super::conv3x3::{Conv3x3, Conv3x3Gradient, Method, Strips, TAPS};
 use super::kernels::{Rows, convolve, outer_sums};
 use super::norm::{Affine, Combination, Norm, Sums, TileSums};
-use super::rows::{add_through_relu, combine, normalise_relu, pad_strip, through_relu};
+use super::rows::{add_through_relu, combine, normalise_relu, shift_relu, through_relu};
 use super::weights::Convolution;
+const M_TRAIN: Method = Method::Direct;
+const M_BACK: Method = Method::Fast;
 use super::{
     Buffer, ChannelStatistics, Correction, Extent, Group, Grouping, LANES, NormGradients,
-    NormWeights, Pool, TILE, tiles,
+    NormWeights, Pool, TILE, ZERO, tiles,
 };
 use crate::simd::{Vectors, with_vectors};
-
-/// Taps of a 3×3 convolution.
-const TAPS: usize = 9;
 
 /// The shape of a dense layer: how the maps that it reads, its bottleneck and its new maps are grouped.
 #[derive(Debug, Clone)]
@@ -92,7 +92,8 @@ impl DenseLayer {
         let image_groups = maps.len() / extent.images;
         let count = extent.images * pixels;
         let norm1 = Norm::new(weights.norm1, &self.input, statistics);
-        let conv1 = self.conv1(weights.conv1).forward(None);
+        let conv1 = self.conv1(weights.conv1).forward(None, pool);
+        let (conv1, _) = conv1.as_chunks::<LANES>();
         let mut bottleneck = pool.take(extent.images * narrow * pixels);
         let parts: Vec<Vec<Sums>> = bottleneck
             .par_chunks_mut(narrow * pixels)
@@ -107,19 +108,34 @@ impl DenseLayer {
         let of_bottleneck = statistics_of(&sums, count);
         let norm2 = Norm::new(weights.norm2, &self.bottleneck, &of_bottleneck);
 
-        let conv2 = self.conv2(weights.conv2).forward(None);
+        let strips = Strips::new(extent, narrow, M_TRAIN);
+        let conv2 = self.conv2(weights.conv2).forward(None, pool);
+        let conv2 = Conv3x3::new(simd, strips, (narrow, self.output.groups()), conv2, pool);
         let parts: Vec<Vec<Sums>> = maps
             .par_chunks_mut(image_groups)
             .zip(bottleneck.par_chunks(narrow * pixels))
             .map(|(maps, bottleneck)| {
-                let strips = Strips::new(extent, narrow);
                 let mut padded = pool.take(strips.padded(narrow));
+                let mut scratch = conv2.scratch(pool);
                 let new = &mut maps[self.input.groups() * pixels..];
-                self.widen_image(simd, &conv2, strips, &mut padded, new, |group, y, line| {
-                    let from = group * pixels + y * extent.width;
-                    let source = &bottleneck[from..from + extent.width];
-                    normalise_relu(simd, &norm2.affine[group], source, line);
-                })
+                let mut sums = vec![Sums::ZERO; self.output.groups()];
+                for (first, rows) in strips.rows() {
+                    strips.pad(first, &mut padded, |group, y, line| {
+                        let from = group * pixels + y * extent.width;
+                        let source = &bottleneck[from..from + extent.width];
+                        normalise_relu(simd, &norm2.affine[group], source, line);
+                    });
+                    conv2.transform(simd, &padded, rows, &mut scratch);
+                    for (group, sums) in sums.iter_mut().enumerate() {
+                        let from = group * pixels + first * extent.width;
+                        let out = &mut new[from..from + rows * extent.width];
+                        conv2.write(simd, group, &padded, &mut scratch, out);
+                        for tile in out.chunks(TILE) {
+                            sums.add_tile(&TileSums::of(simd, tile));
+                        }
+                    }
+                }
+                sums
             })
             .collect();
         let sums = Sums::total(self.output.groups(), parts.iter().map(Vec::as_slice));
@@ -130,6 +146,89 @@ impl DenseLayer {
             statistics: of_bottleneck,
         };
         (statistics_of(&sums, count), tape)
+    }
+
+    /// As [`Self::forward`], with running statistics. norm2 is part of conv1's weights.
+    pub fn evaluate(
+        &self,
+        weights: DenseLayerWeights<'_>,
+        extent: Extent,
+        maps: &mut [Group],
+        pool: &Pool,
+    ) {
+        with_vectors!(simd => self.evaluate_on(simd, weights, extent, maps, pool));
+    }
+
+    fn evaluate_on<S: Vectors>(
+        &self,
+        simd: S,
+        weights: DenseLayerWeights<'_>,
+        extent: Extent,
+        maps: &mut [Group],
+        pool: &Pool,
+    ) {
+        let (pixels, width) = (extent.pixels(), extent.width);
+        let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
+        let norm1 = Affine::of_running(weights.norm1, &self.input);
+        let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
+        let scales: Vec<Group> = norm2.iter().map(|affine| affine.scale).collect();
+        let conv1 = self.conv1(weights.conv1).forward(Some(&scales), pool);
+        let (conv1, _) = conv1.as_chunks::<LANES>();
+        let strips = Strips::new(extent, narrow, Method::Fast);
+        let conv2 = self.conv2(weights.conv2).forward(None, pool);
+        let conv2 = Conv3x3::new(simd, strips, (narrow, self.output.groups()), conv2, pool);
+        let (line, plane) = (strips.line(), strips.plane());
+        let wide_lines = (TILE / width).max(1);
+        let wide_taps: Vec<usize> = (0..wide).map(|group| group * wide_lines * width).collect();
+        maps.par_chunks_mut(maps.len() / extent.images)
+            .for_each(|maps| {
+                let (input, new) = maps.split_at_mut(wide * pixels);
+                let mut activated = pool.take(wide * wide_lines * width);
+                // Line l of a strip is row `first + l − 1` of the image; the border stays 0.
+                let mut padded = pool.take(strips.padded(narrow));
+                padded.fill(ZERO);
+                let mut scratch = conv2.scratch(pool);
+                let mut ready = 0;
+                for (first, rows) in strips.rows() {
+                    if first > 0 {
+                        // The last two lines of the strip before are the first two of this.
+                        for padded in padded.chunks_exact_mut(plane) {
+                            padded.copy_within(strips.height * line.., 0);
+                        }
+                    }
+                    let end = (first + rows + 1).min(extent.height);
+                    while ready < end {
+                        let lines = wide_lines.min(end - ready);
+                        let tiles = activated.chunks_exact_mut(wide_lines * width);
+                        for (group, activated) in tiles.enumerate() {
+                            let run = group * pixels + ready * width;
+                            let run = &input[run..run + lines * width];
+                            normalise_relu(simd, &norm1[group], run, activated);
+                        }
+                        for (group, padded) in padded.chunks_exact_mut(plane).enumerate() {
+                            let conv1 = &conv1[group * wide..][..wide];
+                            for row in 0..lines {
+                                let from = (ready + row + 1 - first) * line + 1;
+                                let out = &mut padded[from..from + width];
+                                convolve(simd, &activated[row * width..], &wide_taps, conv1, out);
+                                shift_relu(simd, &norm2[group].shift, out);
+                            }
+                        }
+                        ready += lines;
+                    }
+                    if first + rows == extent.height {
+                        for padded in padded.chunks_exact_mut(plane) {
+                            padded[(rows + 1) * line..].fill(ZERO);
+                        }
+                    }
+                    let own = new.chunks_exact_mut(pixels).take(self.output.groups());
+                    conv2.transform(simd, &padded, rows, &mut scratch);
+                    for (group, new) in own.enumerate() {
+                        let out = &mut new[first * width..(first + rows) * width];
+                        conv2.write(simd, group, &padded, &mut scratch, out);
+                    }
+                }
+            });
     }
 
     /// norm1, relu and conv1 of one image; the sums of what it writes.
@@ -158,40 +257,6 @@ impl DenseLayer {
                 let out = &mut bottleneck[group * pixels + first..][..count];
                 convolve(simd, scratch, &taps, &conv1[group * wide..][..wide], out);
                 sums.add_tile(&TileSums::of(simd, out));
-            }
-        }
-        sums
-    }
-
-    /// conv2 of one image, whose activated bottleneck `activate(group, row, line)` writes; the sums of
-    /// what it writes to `new`.
-    fn widen_image<S: Vectors>(
-        &self,
-        simd: S,
-        conv2: &[[Group; LANES]],
-        strips: Strips,
-        padded: &mut [Group],
-        new: &mut [Group],
-        activate: impl Fn(usize, usize, &mut [Group]),
-    ) -> Vec<Sums> {
-        let Strips { extent, .. } = strips;
-        let narrow = self.bottleneck.groups();
-        let taps = strips.taps(narrow);
-        let mut sums = vec![Sums::ZERO; self.output.groups()];
-        for (first, rows) in strips.rows() {
-            strips.pad(first, rows, padded, |group, y, line| {
-                activate(group, y, line);
-            });
-            for (group, sums) in sums.iter_mut().enumerate() {
-                let from = group * extent.pixels() + first * extent.width;
-                let out = &mut new[from..from + rows * extent.width];
-                let weights = &conv2[group * TAPS * narrow..][..TAPS * narrow];
-                for (row, out) in out.chunks_exact_mut(extent.width).enumerate() {
-                    convolve(simd, &padded[row * strips.line()..], &taps, weights, out);
-                }
-                for tile in out.chunks(TILE) {
-                    sums.add_tile(&TileSums::of(simd, tile));
-                }
             }
         }
         sums
@@ -257,90 +322,71 @@ impl DenseLayer {
         let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv2(weights.conv2);
-        let conv2 = convolution.backward();
-        let part_blocks = convolution.gradient_blocks() * LANES;
+        let strips = Strips::new(extent, narrow + new, M_BACK);
+        let of_input = convolution.backward(pool);
+        let of_input = Conv3x3::new(simd, strips, (new, narrow), of_input, pool);
+        let of_weight = Conv3x3Gradient::new(strips, (narrow, new));
         let mut masked = pool.take(extent.images * narrow * pixels);
-        let mut of_weight = pool.zeros(extent.parts() * part_blocks);
+        let mut partial_sums = pool.take(extent.parts() * of_weight.part());
         let first_new = self.input.groups() * pixels;
         let sums: Vec<Vec<Sums>> = masked
             .par_chunks_mut(extent.images_a_part() * narrow * pixels)
-            .zip(of_weight.par_chunks_mut(part_blocks))
+            .zip(partial_sums.par_chunks_mut(of_weight.part()))
             .enumerate()
-            .map(|(part, (masked, of_weight))| {
-                let strips = Strips::new(extent, narrow + new);
-                let taps = strips.taps(new);
+            .map(|(part, (masked, partial_sum))| {
                 let mut activated = pool.take(strips.padded(narrow));
                 let mut of_output = pool.take(strips.padded(new));
-                let mut line = pool.take(extent.width);
-                let (blocks, _) = of_weight.as_chunks_mut::<LANES>();
+                let mut of_activated = pool.take(strips.height * extent.width);
+                let mut of_input_scratch = of_input.scratch(pool);
+                let mut of_weight_scratch = of_weight.scratch(pool);
                 let mut sums = vec![Sums::ZERO; narrow];
+                partial_sum.fill(ZERO);
                 for (index, masked) in masked.chunks_exact_mut(narrow * pixels).enumerate() {
                     let image = part * extent.images_a_part() + index;
                     let maps = &maps[image * image_groups + first_new..];
                     let gradient = &gradient[image * image_groups + first_new..];
                     let bottleneck = &tape.bottleneck[image * narrow * pixels..][..narrow * pixels];
                     for (first, rows) in strips.rows() {
-                        strips.pad(first, rows, &mut activated, |group, y, line| {
+                        strips.pad(first, &mut activated, |group, y, line| {
                             let from = group * pixels + y * extent.width;
                             let source = &bottleneck[from..from + extent.width];
                             normalise_relu(simd, &tape.norm2.affine[group], source, line);
                         });
-                        strips.pad(first, rows, &mut of_output, |group, y, line| {
+                        strips.pad(first, &mut of_output, |group, y, line| {
                             let row = group * pixels + y * extent.width;
                             let row = row..row + extent.width;
-                            combine(
-                                simd,
-                                &of_new[group],
-                                &gradient[row.clone()],
-                                &maps[row],
-                                line,
-                            );
+                            let (g, x) = (&gradient[row.clone()], &maps[row]);
+                            combine(simd, &of_new[group], g, x, line);
                         });
+                        of_input.transform(simd, &of_output, rows, &mut of_input_scratch);
+                        let of_activated = &mut of_activated[..rows * extent.width];
                         for (group, sums) in sums.iter_mut().enumerate() {
-                            let conv2 = &conv2[group * TAPS * new..][..TAPS * new];
-                            for row in 0..rows {
-                                let above = row * strips.line();
-                                convolve(simd, &of_output[above..], &taps, conv2, &mut line);
-                                let here = strips.plane() * group + above + strips.line() + 1;
-                                let from = group * pixels + (first + row) * extent.width;
-                                let out = from..from + extent.width;
-                                sums.add_tile(&through_relu(
-                                    simd,
-                                    &line,
-                                    &activated[here..],
-                                    &bottleneck[out.clone()],
-                                    &mut masked[out],
-                                ));
+                            let scratch = &mut of_input_scratch;
+                            of_input.write(simd, group, &of_output, scratch, of_activated);
+                            for (row, g) in of_activated.chunks_exact(extent.width).enumerate() {
+                                let line = strips.plane() * group + (row + 1) * strips.line() + 1;
+                                let run = group * pixels + (first + row) * extent.width;
+                                let run = run..run + extent.width;
+                                let (activated, x) = (&activated[line..], &bottleneck[run.clone()]);
+                                let out = &mut masked[run];
+                                sums.add_tile(&through_relu(simd, g, activated, x, out));
                             }
                         }
-                        let lines = Rows {
+                        of_weight.add(
+                            simd,
                             rows,
-                            width: extent.width,
-                            strides: [strips.line(); 2],
-                        };
-                        for tap in 0..TAPS {
-                            for group in 0..narrow {
-                                let a = strips.plane() * group + strips.tap(tap);
-                                for out in 0..new {
-                                    let d = strips.plane() * out + strips.line() + 1;
-                                    let block = convolution.gradient_block(tap, group, out);
-                                    outer_sums(
-                                        simd,
-                                        lines,
-                                        &activated[a..],
-                                        &of_output[d..],
-                                        &mut blocks[block],
-                                    );
-                                }
-                            }
-                        }
+                            &activated,
+                            &of_output,
+                            &mut of_weight_scratch,
+                            partial_sum,
+                        );
                     }
                 }
                 sums
             })
             .collect();
         let sums = Sums::total(narrow, sums.iter().map(Vec::as_slice));
-        let of_weight = convolution.gradient(&of_weight);
+        let of_weight = of_weight.finish(simd, &convolution, &partial_sums, pool);
         (masked, sums, of_weight)
     }
 
@@ -366,9 +412,10 @@ impl DenseLayer {
         let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv1(weights.conv1);
-        let conv1 = convolution.backward();
+        let conv1 = convolution.backward(pool);
+        let (conv1, _) = conv1.as_chunks::<LANES>();
         let part_blocks = convolution.gradient_blocks() * LANES;
-        let mut of_weight = pool.zeros(extent.parts() * part_blocks);
+        let mut of_weight = pool.take(extent.parts() * part_blocks);
         let taps: Vec<usize> = (0..narrow).map(|group| group * TILE).collect();
         let sums: Vec<Vec<Sums>> = gradient
             .par_chunks_mut(extent.images_a_part() * image_groups)
@@ -378,6 +425,7 @@ impl DenseLayer {
                 let mut of_output = pool.take(narrow * TILE);
                 let mut activated = pool.take(TILE);
                 let mut line = pool.take(TILE);
+                of_weight.fill(ZERO);
                 let (blocks, _) = of_weight.as_chunks_mut::<LANES>();
                 let mut sums = vec![Sums::ZERO; wide];
                 for (index, gradient) in gradient.chunks_exact_mut(image_groups).enumerate() {
@@ -470,76 +518,4 @@ fn statistics_of(sums: &[Sums], count: usize) -> Vec<ChannelStatistics> {
     sums.iter()
         .map(|sums| ChannelStatistics::of(sums, count))
         .collect()
-}
-
-/// The strips of rows in which a padded 3×3 convolution goes over an image.
-#[derive(Clone, Copy)]
-struct Strips {
-    extent: Extent,
-    /// Rows of a strip.
-    height: usize,
-}
-
-/// Padded groups of pixels of a strip: half a megabyte, which stays in a second-level cache.
-const STRIP_GROUPS: usize = 4096;
-
-impl Strips {
-    fn new(extent: Extent, groups: usize) -> Self {
-        let lines = STRIP_GROUPS / (groups * (extent.width + 2));
-        Self {
-            extent,
-            height: lines.saturating_sub(2).clamp(1, extent.height),
-        }
-    }
-
-    /// `(first row, rows)` of each strip.
-    fn rows(self) -> impl Iterator<Item = (usize, usize)> {
-        let (height, all) = (self.height, self.extent.height);
-        (0..all)
-            .step_by(height)
-            .map(move |first| (first, height.min(all - first)))
-    }
-
-    /// Pixels of a padded line.
-    fn line(self) -> usize {
-        self.extent.width + 2
-    }
-
-    /// Pixels of a padded strip of one group.
-    fn plane(self) -> usize {
-        (self.height + 2) * self.line()
-    }
-
-    /// Pixels of a padded strip of all groups.
-    fn padded(self, groups: usize) -> usize {
-        groups * self.plane()
-    }
-
-    /// How far tap `tap` is from the first.
-    fn tap(self, tap: usize) -> usize {
-        tap / 3 * self.line() + tap % 3
-    }
-
-    /// The taps of `groups` groups, in the order of packed weights.
-    fn taps(self, groups: usize) -> Vec<usize> {
-        (0..TAPS)
-            .flat_map(|tap| (0..groups).map(move |group| group * self.plane() + self.tap(tap)))
-            .collect()
-    }
-
-    /// Fills the padded strip of every group; `write(group, row, line)` fills the inside of a line.
-    fn pad(
-        self,
-        first: usize,
-        rows: usize,
-        padded: &mut [Group],
-        write: impl Fn(usize, usize, &mut [Group]),
-    ) {
-        let Extent { height, width, .. } = self.extent;
-        for (group, padded) in padded.chunks_exact_mut(self.plane()).enumerate() {
-            pad_strip(first, rows, height, width, padded, |y, line| {
-                write(group, y, line);
-            });
-        }
-    }
 }

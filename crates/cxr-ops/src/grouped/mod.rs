@@ -24,6 +24,7 @@
 //! order; never by the number of threads. A sum over pixels is single precision within a tile of
 //! about a hundred and double precision across tiles.
 
+mod conv3x3;
 mod dense;
 mod kernels;
 mod norm;
@@ -33,9 +34,10 @@ mod stem;
 mod tail;
 mod transition;
 mod weights;
+mod winograd;
 
 pub use dense::{DenseLayer, DenseLayerGradients, DenseLayerTape, DenseLayerWeights};
-pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights};
+pub use norm::{ChannelStatistics, Correction, NormGradients, NormWeights, RunningStatistics};
 pub use pool::{Buffer, Pool};
 pub use stem::{Stem, StemGradients, StemTape, StemWeights};
 pub use tail::Tail;

@@ -122,6 +122,17 @@ pub struct NormWeights<'a> {
     pub bias: &'a [f32],
     /// ε, added to the variance.
     pub eps: f64,
+    /// What normalises in evaluation; training needs none.
+    pub running: Option<RunningStatistics<'a>>,
+}
+
+/// Running mean and variance of one normalisation, one value per map.
+#[derive(Debug, Clone, Copy)]
+pub struct RunningStatistics<'a> {
+    /// The mean.
+    pub mean: &'a [f32],
+    /// The variance.
+    pub variance: &'a [f32],
 }
 
 /// Gradients of one normalisation's γ and β.
@@ -141,10 +152,22 @@ pub(crate) struct Affine {
 }
 
 impl Affine {
-    pub(crate) const IDENTITY: Self = Self {
-        scale: [1.; LANES],
-        shift: [0.; LANES],
-    };
+    /// A normalisation in evaluation. Without running statistics it leaves mean 0 and variance 1 as they are.
+    pub(crate) fn of_running(weights: NormWeights<'_>, grouping: &Grouping) -> Vec<Self> {
+        let zero = vec![[0.; LANES]; grouping.groups()];
+        let (means, variances) = match weights.running {
+            Some(running) => (
+                grouping.group(running.mean),
+                grouping.group(running.variance),
+            ),
+            None => (zero.clone(), vec![[1.; LANES]; grouping.groups()]),
+        };
+        let inverse_deviation: Vec<[f64; LANES]> = variances
+            .iter()
+            .map(|group| group.map(|v| (v + weights.eps).sqrt().recip()))
+            .collect();
+        affine(weights, grouping, &means, &inverse_deviation).1
+    }
 }
 
 /// One normalisation with the batch's statistics, ready for both passes.
@@ -213,7 +236,7 @@ impl Norm {
 }
 
 /// Scales, and affine maps, of a normalisation with the given means and inverse deviations.
-pub(crate) fn affine(
+fn affine(
     weights: NormWeights<'_>,
     grouping: &Grouping,
     means: &[[f64; LANES]],

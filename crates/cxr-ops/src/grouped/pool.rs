@@ -33,13 +33,6 @@ impl Pool {
             pool: self.clone(),
         }
     }
-
-    /// A buffer of `len` groups of zeros.
-    pub fn zeros(&self, len: usize) -> Buffer {
-        let mut buffer = self.take(len);
-        buffer.fill(ZERO);
-        buffer
-    }
 }
 
 /// Groups from a [`Pool`], to which they return.

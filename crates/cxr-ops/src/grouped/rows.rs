@@ -148,23 +148,23 @@ pub(crate) fn unpool_through_relu<S: Vectors>(
     })
 }
 
-/// Rows of an image with a border of zeros around, as many as an output strip of a padded 3×3
-/// convolution reads: `rows + 2` of `width + 2` pixels. `write` fills the inside of a row.
+/// Rows of an image with a border of zeros around, for the strip of a padded 3×3 convolution that begins at
+/// `first_row`: line `l` is row `first_row + l − 1` of the image, its first pixel and those behind the image
+/// are 0. `write` fills the inside of a line.
 pub(crate) fn pad_strip(
     first_row: usize,
-    rows: usize,
     height: usize,
     width: usize,
+    line: usize,
     padded: &mut [Group],
     mut write: impl FnMut(usize, &mut [Group]),
 ) {
-    let lines = padded.chunks_exact_mut(width + 2).take(rows + 2);
-    for (line, padded) in lines.enumerate() {
-        match (first_row + line).checked_sub(1).filter(|&y| y < height) {
+    for (index, padded) in padded.chunks_exact_mut(line).enumerate() {
+        match (first_row + index).checked_sub(1).filter(|&y| y < height) {
             None => padded.fill(ZERO),
             Some(y) => {
                 padded[0] = ZERO;
-                padded[width + 1] = ZERO;
+                padded[width + 1..].fill(ZERO);
                 write(y, &mut padded[1..=width]);
             }
         }

@@ -123,6 +123,30 @@ impl Stem {
         })
     }
 
+    /// As [`Self::forward`], with running statistics.
+    pub fn evaluate(
+        &self,
+        weights: StemWeights<'_>,
+        extent: Extent,
+        images: &[f32],
+        maps: &mut [Group],
+        pool: &Pool,
+    ) {
+        let norm = Affine::of_running(weights.norm, &self.output);
+        let (convolved_extent, pooled_extent) = (Self::convolved(extent), Self::pooled(extent));
+        let groups = self.output.groups();
+        with_vectors!(simd => {
+            let mut convolved = pool.take(extent.images * groups * convolved_extent.pixels());
+            self.convolve(simd, weights.conv, extent, images, &mut convolved, pool);
+            maps.par_chunks_mut(maps.len() / extent.images)
+                .zip(convolved.par_chunks(convolved.len() / extent.images))
+                .for_each(|(maps, convolved)| {
+                    let mut winners = vec![[0u8; LANES]; groups * pooled_extent.pixels()];
+                    max_pool(simd, &norm, convolved_extent, convolved, maps, &mut winners);
+                });
+        });
+    }
+
     /// The convolution of all images, and the sums of its output.
     pub(crate) fn convolve<S: Vectors>(
         &self,

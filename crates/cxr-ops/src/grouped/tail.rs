@@ -30,7 +30,19 @@ impl Tail {
         with_vectors!(simd => self.forward_on(simd, &norm.affine, extent, maps, pool))
     }
 
-    pub(crate) fn forward_on<S: Vectors>(
+    /// As [`Self::forward`], with running statistics.
+    pub fn evaluate(
+        &self,
+        weights: NormWeights<'_>,
+        extent: Extent,
+        maps: &[Group],
+        pool: &Pool,
+    ) -> Vec<f32> {
+        let norm = Affine::of_running(weights, &self.input);
+        with_vectors!(simd => self.forward_on(simd, &norm, extent, maps, pool))
+    }
+
+    fn forward_on<S: Vectors>(
         &self,
         simd: S,
         norm: &[Affine],

@@ -64,6 +64,19 @@ impl Transition {
             .collect()
     }
 
+    /// As [`Self::forward`], with running statistics.
+    pub fn evaluate(
+        &self,
+        weights: TransitionWeights<'_>,
+        extent: Extent,
+        maps: &[Group],
+        next: &mut [Group],
+        pool: &Pool,
+    ) {
+        let norm = Affine::of_running(weights.norm, &self.input);
+        with_vectors!(simd => self.forward_on(simd, &norm, weights, extent, maps, next, pool));
+    }
+
     /// The backward pass. `next` and `of_next` are the next block's maps and their gradient, `corrections` what
     /// is still to be added to it. Writes the gradient of `maps` to `gradient`, all groups of it, and
     /// returns what is still to be added to that.
@@ -93,7 +106,7 @@ impl Transition {
         clippy::too_many_arguments,
         reason = "a pass between two blocks needs them all"
     )]
-    pub(crate) fn forward_on<S: Vectors>(
+    fn forward_on<S: Vectors>(
         &self,
         simd: S,
         norm: &[Affine],
@@ -105,7 +118,8 @@ impl Transition {
     ) -> Vec<Sums> {
         let (wide, narrow) = (self.input.groups(), self.output.groups());
         let (pixels, pooled) = (extent.pixels(), extent.halved());
-        let conv = self.convolution(weights.conv).forward(None);
+        let conv = self.convolution(weights.conv).forward(None, pool);
+        let (conv, _) = conv.as_chunks::<LANES>();
         let lines = Lines::new(simd, extent);
         let taps = lines.taps(wide);
         let parts: Vec<Vec<Sums>> = next
@@ -158,9 +172,10 @@ impl Transition {
             .map(|correction| correction.with_scale([1.; LANES]))
             .collect();
         let convolution = self.convolution(weights.conv);
-        let conv = convolution.backward();
+        let conv = convolution.backward(pool);
+        let (conv, _) = conv.as_chunks::<LANES>();
         let part_blocks = convolution.gradient_blocks() * LANES;
-        let mut of_weight = pool.zeros(extent.parts() * part_blocks);
+        let mut of_weight = pool.take(extent.parts() * part_blocks);
         let lines = Lines::new(simd, extent);
         let taps = lines.taps(narrow);
         let sums: Vec<Vec<Sums>> = gradient
@@ -171,6 +186,7 @@ impl Transition {
                 let mut of_output = pool.take(narrow * lines.tile());
                 let mut activated = pool.take(lines.tile());
                 let mut of_pooled = pool.take(lines.tile());
+                of_weight.fill(ZERO);
                 let (blocks, _) = of_weight.as_chunks_mut::<LANES>();
                 let mut sums = vec![Sums::ZERO; wide];
                 for (index, gradient) in gradient.chunks_exact_mut(image_groups).enumerate() {

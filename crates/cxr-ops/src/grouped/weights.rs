@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Group, Grouping, LANES, ZERO};
+use super::{Buffer, Group, Grouping, LANES, Pool, ZERO};
 
 /// The weight `O×C×K×K` of a convolution with `taps` = K² between two groupings.
 #[derive(Debug, Clone, Copy)]
@@ -16,14 +16,16 @@ pub(crate) struct Convolution<'a> {
 impl Convolution<'_> {
     /// For the forward pass: per output group, tap and input group, a block of input lane × output lane.
     /// `scale` multiplies each output map.
-    pub(crate) fn forward(&self, scale: Option<&[Group]>) -> Vec<[Group; LANES]> {
+    pub(crate) fn forward(&self, scale: Option<&[Group]>, pool: &Pool) -> Buffer {
         let (inputs, taps) = (self.input.groups(), self.taps);
-        let mut packed = vec![[ZERO; LANES]; self.output.groups() * taps * inputs];
+        let mut packed = pool.take(self.output.groups() * taps * inputs * LANES);
         packed
-            .par_chunks_mut(taps * inputs)
+            .par_chunks_mut(taps * inputs * LANES)
             .zip(self.output.spans().collect::<Vec<_>>())
             .enumerate()
-            .for_each(|(out_group, (blocks, (first_out, used_out)))| {
+            .for_each(|(out_group, (packed, (first_out, used_out)))| {
+                let (blocks, _) = packed.as_chunks_mut::<LANES>();
+                blocks.fill([ZERO; LANES]);
                 self.for_each_weight(
                     self.input.spans(),
                     first_out..first_out + used_out,
@@ -38,13 +40,15 @@ impl Convolution<'_> {
 
     /// For the gradient towards the input: per input group, mirrored tap and output group, a block of
     /// output lane × input lane.
-    pub(crate) fn backward(&self) -> Vec<[Group; LANES]> {
+    pub(crate) fn backward(&self, pool: &Pool) -> Buffer {
         let (outputs, taps) = (self.output.groups(), self.taps);
-        let mut packed = vec![[ZERO; LANES]; self.input.groups() * taps * outputs];
+        let mut packed = pool.take(self.input.groups() * taps * outputs * LANES);
         packed
-            .par_chunks_mut(taps * outputs)
+            .par_chunks_mut(taps * outputs * LANES)
             .zip(self.input.spans().collect::<Vec<_>>())
-            .for_each(|(blocks, span)| {
+            .for_each(|(packed, span)| {
+                let (blocks, _) = packed.as_chunks_mut::<LANES>();
+                blocks.fill([ZERO; LANES]);
                 for (out_group, (first_out, used_out)) in self.output.spans().enumerate() {
                     self.for_each_weight(
                         std::iter::once(span),
