@@ -48,15 +48,19 @@ mod concat;
 mod conv;
 mod cpu;
 mod error;
+mod fused;
+pub mod grouped;
 mod layers;
 mod linear;
 mod norm;
 mod parameters;
 mod pool;
+mod simd;
 
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use error::{OpsError, TensorDifference};
+pub use fused::{Fused, apply_fused};
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::linear;
 pub use norm::{
@@ -64,3 +68,4 @@ pub use norm::{
 };
 pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
+pub use simd::InstructionSet;

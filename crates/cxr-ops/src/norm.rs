@@ -42,8 +42,9 @@ impl Default for BatchNormConfig {
     }
 }
 
-/// A batch normalisation layer with parameters `weight` (γ), `bias` (β), `running_mean` and `running_var`.
-#[derive(Debug)]
+/// A batch normalisation layer with parameters `weight` (γ), `bias` (β), `running_mean` and `running_var`. A
+/// clone has the same parameters.
+#[derive(Debug, Clone)]
 pub struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
@@ -97,11 +98,45 @@ impl BatchNorm {
             Phase::Train { .. } => {
                 let (output, statistics) =
                     batch_norm_train(input, &self.weight, &self.bias, eps, activation)?;
-                self.update_running(&self.running_mean, &statistics.mean)?;
-                self.update_running(&self.running_var, &statistics.unbiased_variance)?;
+                self.record(&statistics)?;
                 Ok(output)
             }
         }
+    }
+
+    /// γ, per channel.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// β, per channel.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// The running mean, per channel.
+    pub fn running_mean(&self) -> &Tensor {
+        self.running_mean.as_tensor()
+    }
+
+    /// The running variance, per channel.
+    pub fn running_var(&self) -> &Tensor {
+        self.running_var.as_tensor()
+    }
+
+    /// ε and momentum.
+    pub fn config(&self) -> BatchNormConfig {
+        self.config
+    }
+
+    /// Moves the running statistics towards a batch's. [`Self::forward_t`] does it itself; this is for
+    /// who normalises with [`Self::weight`] and [`Self::bias`] by other means.
+    ///
+    /// # Errors
+    /// Statistics of another number of channels.
+    pub fn record(&self, statistics: &BatchStatistics) -> Result<()> {
+        self.update_running(&self.running_mean, &statistics.mean)?;
+        self.update_running(&self.running_var, &statistics.unbiased_variance)
     }
 
     fn update_running(&self, running: &Var, batch: &[f64]) -> Result<()> {

@@ -10,7 +10,12 @@
 //! transition: norm ─ relu ─ conv 1×1, half the maps ─ mean of 2×2 pixels
 //! ```
 
-use candle_core::{Result, Tensor};
+mod grouped;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Result, Tensor};
+use cxr_ops::grouped::Extent;
 use cxr_ops::{
     Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, OpsError, ParameterPath,
     Phase, avg_pool2d, concat_maps, max_pool2d,
@@ -111,6 +116,8 @@ pub struct DenseNet {
     transitions: Vec<Transition>,
     norm5: BatchNorm,
     feature_maps: usize,
+    /// The fast path, where there is one.
+    plan: Option<Arc<grouped::Plan>>,
 }
 
 impl DenseNet {
@@ -168,12 +175,99 @@ impl DenseNet {
             transitions,
             norm5,
             feature_maps: maps,
+            plan: grouped::Plan::new(config).map(Arc::new),
         })
+    }
+
+    /// The same network without its fast path: every layer an operation of its own, on any size.
+    /// It is what the fast path is checked against.
+    #[must_use]
+    pub fn layer_by_layer(self) -> Self {
+        Self { plan: None, ..self }
+    }
+
+    /// The plan of the fast path, if these images can take it. A gradient towards the images is the
+    /// business of single operations.
+    fn plan_for(&self, images: &Tensor) -> Option<&Arc<grouped::Plan>> {
+        let &[count, 3, height, width] = images.dims() else {
+            return None;
+        };
+        let extent = Extent {
+            images: count,
+            height,
+            width,
+        };
+        let is_plain = images.dtype() == DType::F32 && images.device().is_cpu();
+        let plan = self.plan.as_ref()?;
+        (is_plain && !images.track_op() && plan.takes(extent)).then_some(plan)
+    }
+
+    /// Every normalisation, from images to features.
+    fn norms(&self) -> impl Iterator<Item = &BatchNorm> {
+        let blocks = self.blocks.iter().enumerate().flat_map(|(index, block)| {
+            let layers = block.iter().flat_map(|layer| [&layer.norm1, &layer.norm2]);
+            layers.chain(
+                self.transitions
+                    .get(index)
+                    .map(|transition| &transition.norm),
+            )
+        });
+        std::iter::once(&self.norm0)
+            .chain(blocks)
+            .chain(std::iter::once(&self.norm5))
+    }
+
+    /// Every trained parameter, from images to features.
+    fn trained(&self) -> impl Iterator<Item = &Tensor> {
+        self.parameters(|norm| [norm.weight(), norm.bias()])
+    }
+
+    /// Every parameter, from images to features; behind a normalisation's two trained ones its running
+    /// statistics.
+    fn evaluated(&self) -> impl Iterator<Item = &Tensor> {
+        self.parameters(|norm| {
+            let (mean, variance) = (norm.running_mean(), norm.running_var());
+            [norm.weight(), norm.bias(), mean, variance]
+        })
+    }
+
+    /// The parameters from images to features, those of a normalisation as `norm` gives them.
+    fn parameters<const N: usize>(
+        &self,
+        norm: fn(&BatchNorm) -> [&Tensor; N],
+    ) -> impl Iterator<Item = &Tensor> {
+        let blocks = self
+            .blocks
+            .iter()
+            .enumerate()
+            .flat_map(move |(index, block)| {
+                let layers = block.iter().flat_map(move |layer| {
+                    let first = norm(&layer.norm1).into_iter().chain([layer.conv1.weight()]);
+                    let second = norm(&layer.norm2).into_iter().chain([layer.conv2.weight()]);
+                    first.chain(second)
+                });
+                let transition = self.transitions.get(index).into_iter();
+                layers.chain(transition.flat_map(move |transition| {
+                    norm(&transition.norm)
+                        .into_iter()
+                        .chain([transition.conv.weight()])
+                }))
+            });
+        std::iter::once(self.conv0.weight())
+            .chain(norm(&self.norm0))
+            .chain(blocks)
+            .chain(norm(&self.norm5))
     }
 }
 
 impl Backbone for DenseNet {
     fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        if let Some(plan) = self.plan_for(images) {
+            return match phase {
+                Phase::Train { .. } => grouped::train(self, plan, images),
+                Phase::Evaluate => grouped::evaluate(self, plan, images),
+            };
+        }
         let maps = self.conv0.forward_t(images, phase)?;
         let maps = self.norm0.forward_t(&maps, Activation::Relu, phase)?;
         let mut maps = max_pool2d(&maps, 3, 2, 1)?;

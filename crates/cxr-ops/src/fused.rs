@@ -1,0 +1,211 @@
+//! An operation with a hand-written backward pass and any number of inputs.
+//!
+//! Candle's custom operations take three inputs at most; a network's block has hundreds of parameters. Here
+//! they hang on a tree of joins whose values nobody reads: backwards, the operation is visited first and
+//! leaves the gradients in slots, from which the joins hand them to the parameters. So `backward` on
+//! whatever follows finds every gradient, as if the block had been built of single operations.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
+};
+
+use crate::cpu::values;
+
+/// An operation on contiguous `f32` tensors of the CPU, with a backward pass of its own.
+pub trait Fused: Send + Sync + 'static {
+    /// What the forward pass keeps for the backward pass.
+    type Tape: Send + Sync;
+
+    /// The name in error messages.
+    fn name(&self) -> &'static str;
+
+    /// The output, its shape, and the tape.
+    ///
+    /// # Errors
+    /// Inputs that the operation cannot take.
+    fn forward(&self, inputs: &[&[f32]]) -> Result<(Vec<f32>, Shape, Self::Tape)>;
+
+    /// The gradient of each input for that of the output; `None` for an input that has none.
+    ///
+    /// # Errors
+    /// Gradients that the operation cannot compute.
+    fn backward(
+        &self,
+        inputs: &[&[f32]],
+        tape: &Self::Tape,
+        gradient: &[f32],
+    ) -> Result<Vec<Option<Vec<f32>>>>;
+}
+
+/// Applies an operation. Gradients flow to the inputs that take part in autograd.
+///
+/// # Errors
+/// What the operation refuses; another type than `f32`, or a device other than the CPU.
+pub fn apply_fused<O: Fused>(op: O, inputs: &[Tensor]) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = inputs
+        .iter()
+        .map(Tensor::contiguous)
+        .collect::<Result<_>>()?;
+    let slots: Slots = Arc::new(Mutex::new(vec![None; inputs.len()]));
+    let tracked = inputs.iter().enumerate().filter(|(_, t)| t.track_op());
+    let leaves: Vec<(Option<usize>, Tensor)> = tracked
+        .map(|(index, tensor)| (Some(index), tensor.clone()))
+        .collect();
+    let anchor = join(leaves, &slots)?;
+    let root = Root {
+        op,
+        inputs,
+        tape: OnceLock::new(),
+        slots,
+    };
+    anchor.apply_op1(root)
+}
+
+/// Gradients by input.
+type Slots = Arc<Mutex<Vec<Option<Tensor>>>>;
+
+fn lock(slots: &Slots) -> MutexGuard<'_, Vec<Option<Tensor>>> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Joins tensors in pairs until one is left. An index is that of an input; a join has none.
+fn join(mut level: Vec<(Option<usize>, Tensor)>, slots: &Slots) -> Result<Tensor> {
+    if level.is_empty() {
+        return nothing();
+    }
+    loop {
+        let mut next = Vec::with_capacity(level.len().div_ceil(2));
+        let mut pairs = level.chunks_exact(2);
+        for pair in &mut pairs {
+            let [(first, a), (second, b)] = pair else {
+                continue;
+            };
+            let op = Join {
+                indices: [*first, *second],
+                slots: slots.clone(),
+            };
+            next.push((None, a.apply_op2(b, op)?));
+        }
+        next.extend(pairs.remainder().iter().cloned());
+        level = next;
+        if let [(index, tensor)] = &level[..] {
+            // A single input has no pair: it is joined with nothing.
+            return match index {
+                None => Ok(tensor.clone()),
+                Some(_) => tensor.apply_op2(
+                    &nothing()?,
+                    Join {
+                        indices: [*index, None],
+                        slots: slots.clone(),
+                    },
+                ),
+            };
+        }
+    }
+}
+
+/// The value of a join, and its gradient.
+fn nothing() -> Result<Tensor> {
+    Tensor::zeros(1, DType::F32, &Device::Cpu)
+}
+
+struct Join {
+    indices: [Option<usize>; 2],
+    slots: Slots,
+}
+
+impl CustomOp2 for Join {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.]), 1.into()))
+    }
+
+    fn bwd(
+        &self,
+        first: &Tensor,
+        second: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = |index: Option<usize>, tensor: &Tensor| match index {
+            None => Ok(tensor.track_op().then(nothing).transpose()?),
+            Some(index) => match lock(&self.slots)[index].take() {
+                Some(gradient) => Ok(Some(gradient)),
+                None => bail!(
+                    "input {index} of a fused operation takes part in autograd, but has no gradient"
+                ),
+            },
+        };
+        Ok((
+            gradient(self.indices[0], first)?,
+            gradient(self.indices[1], second)?,
+        ))
+    }
+}
+
+struct Root<O: Fused> {
+    op: O,
+    inputs: Vec<Tensor>,
+    tape: OnceLock<O::Tape>,
+    slots: Slots,
+}
+
+impl<O: Fused> Root<O> {
+    /// Calls `f` with the values of all inputs.
+    fn with_inputs<T>(&self, f: impl FnOnce(&[&[f32]]) -> Result<T>) -> Result<T> {
+        let guards: Vec<_> = self.inputs.iter().map(Tensor::storage_and_layout).collect();
+        let slices = guards
+            .iter()
+            .map(|(storage, layout)| match &**storage {
+                Storage::Cpu(storage) => values(storage, layout, self.op.name()),
+                _ => bail!("{}: expected CPU tensors", self.op.name()),
+            })
+            .collect::<Result<Vec<&[f32]>>>()?;
+        f(&slices)
+    }
+}
+
+impl<O: Fused> CustomOp1 for Root<O> {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (output, shape, tape) = self.with_inputs(|inputs| self.op.forward(inputs))?;
+        if self.tape.set(tape).is_err() {
+            bail!("{}: applied twice", self.op.name());
+        }
+        Ok((CpuStorage::F32(output), shape))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let Some(tape) = self.tape.get() else {
+            bail!("{}: backward before forward", self.op.name());
+        };
+        let gradient = gradient.contiguous()?;
+        let gradients = crate::cpu::with_values(&gradient, self.op.name(), |gradient| {
+            self.with_inputs(|inputs| self.op.backward(inputs, tape, gradient))
+        })??;
+        let mut slots = lock(&self.slots);
+        for ((slot, input), gradient) in slots.iter_mut().zip(&self.inputs).zip(gradients) {
+            *slot = match gradient {
+                Some(values) if input.track_op() => {
+                    Some(Tensor::from_vec(values, input.shape(), input.device())?)
+                }
+                _ => None,
+            };
+        }
+        Ok(Some(nothing()?))
+    }
+}
