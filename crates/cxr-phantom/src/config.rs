@@ -2,8 +2,6 @@
 
 use crate::PhantomError;
 use crate::finding::{Finding, REAL_TEST, REAL_TRAIN_VAL};
-#[cfg(doc)]
-use crate::Nuisance;
 use crate::study::List;
 
 /// Findings an image has on average at most; ChestX-ray14's official test list has 1.06.
@@ -29,7 +27,7 @@ pub struct ListSize {
 pub enum Labels {
     /// The fourteen findings, in ChestX-ray14's table.
     Findings,
-    /// How the image was taken and of what kind of body: the answers to [`Nuisance::QUESTIONS`], in
+    /// How the image was taken and of what kind of body: the answers to [`NUISANCE_QUESTIONS`](crate::NUISANCE_QUESTIONS), in
     /// `labels.csv`. No image shows a finding.
     Nuisance,
 }

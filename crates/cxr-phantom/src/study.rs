@@ -325,60 +325,6 @@ impl Body {
 }
 
 impl Nuisance {
-    /// Questions with a yes or no, which [`Nuisance::answers`] answers: one about the view, and for each
-    /// other factor some about where in its range it is.
-    pub const QUESTIONS: [&'static str; 21] = [
-        "AP",
-        "exposure above -0.3",
-        "exposure above 0",
-        "exposure above 0.3",
-        "contrast above -0.25",
-        "contrast above 0.25",
-        "noise above 0.35",
-        "noise above 0.7",
-        "habitus above -0.3",
-        "habitus above 0",
-        "habitus above 0.3",
-        "inspiration above -0.3",
-        "inspiration above 0",
-        "inspiration above 0.3",
-        "tilt above -1.5 degrees",
-        "tilt above 0 degrees",
-        "tilt above 1.5 degrees",
-        "obliquity above -0.25",
-        "obliquity above 0.25",
-        "field above 350 mm",
-        "field above 366 mm",
-    ];
-
-    /// The answers to [`Nuisance::QUESTIONS`], in their order.
-    #[must_use]
-    pub fn answers(&self) -> [bool; Self::QUESTIONS.len()] {
-        [
-            self.view == View::Ap,
-            self.exposure > -0.3,
-            self.exposure > 0.0,
-            self.exposure > 0.3,
-            self.contrast > -0.25,
-            self.contrast > 0.25,
-            self.noise > 0.35,
-            self.noise > 0.7,
-            self.habitus > -0.3,
-            self.habitus > 0.0,
-            self.habitus > 0.3,
-            self.inspiration > -0.3,
-            self.inspiration > 0.0,
-            self.inspiration > 0.3,
-            self.tilt_degrees > -1.5,
-            self.tilt_degrees > 0.0,
-            self.tilt_degrees > 1.5,
-            self.obliquity > -0.25,
-            self.obliquity > 0.25,
-            self.field_mm > 350.0,
-            self.field_mm > 366.0,
-        ]
-    }
-
     fn draw(body: &Body, in_bed: bool, draws: &mut Draws) -> Self {
         let bed_today = draws.chance(if in_bed { 0.85 } else { 0.12 });
         let view = if bed_today { View::Ap } else { View::Pa };

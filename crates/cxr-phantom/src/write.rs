@@ -10,11 +10,11 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use crate::{
-    Cohort, Finding, Labels, List, Nuisance, PhantomConfig, PhantomError, Radiograph, Study,
+    Cohort, Finding, Labels, List, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Radiograph, Study,
 };
 
 /// Raised whenever the same configuration begins to give other bytes, so that no folder mixes two recipes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Says what the folder is and of which configuration; written first, compared on every later call.
 const MARKER: &str = "PHANTOMS.txt";
@@ -291,10 +291,10 @@ fn label_text(cohort: &Cohort) -> String {
 
 /// A user's own table: image, patient, and for each question 1 (yes) or 0 (no).
 fn nuisance_text(cohort: &Cohort) -> String {
-    let mut text = format!("Image Index,Patient ID,{}\n", Nuisance::QUESTIONS.join(","));
+    let mut text = format!("Image Index,Patient ID,{}\n", NUISANCE_QUESTIONS.join(","));
     for study in cohort.studies() {
         let _ = write!(text, "{},{}", study.file_name(), study.patient_id());
-        for answer in study.nuisance().answers() {
+        for answer in study.nuisance_answers() {
             text.push_str(if answer { ",1" } else { ",0" });
         }
         text.push('\n');

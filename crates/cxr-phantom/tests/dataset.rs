@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_phantom::{
-    Cohort, Finding, List, ListSize, Nuisance, PhantomConfig, PhantomError, Progress, Summary,
+    Cohort, Finding, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Progress, Summary,
     remove_dataset, write_dataset,
 };
 
@@ -315,7 +315,7 @@ fn a_data_set_of_nuisance_shows_no_finding_and_tells_how_images_were_taken() {
     let table = fs::read_to_string(folder.path().join("labels.csv")).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 51);
-    let questions = Nuisance::QUESTIONS;
+    let questions = NUISANCE_QUESTIONS;
     assert_eq!(rows[0][..2], ["Image Index", "Patient ID"]);
     assert_eq!(rows[0][2..], questions);
     for (row, study) in rows[1..].iter().zip(cohort.studies()) {
@@ -340,12 +340,13 @@ fn a_data_set_of_nuisance_shows_no_finding_and_tells_how_images_were_taken() {
 fn the_questions_divide_the_images() {
     let config = PhantomConfig::of_nuisance(4, 2_000, 1).unwrap();
     let cohort = Cohort::plan(&config);
-    for (index, question) in Nuisance::QUESTIONS.iter().enumerate() {
+    for (index, question) in NUISANCE_QUESTIONS.iter().enumerate() {
         let answers = cohort.studies().iter();
         let yes = answers
-            .filter(|study| study.nuisance().answers()[index])
+            .filter(|study| study.nuisance_answers()[index])
             .count();
-        assert!((200..=1_800).contains(&yes), "{question}: {yes} of 2001");
+        // A pacemaker is rare.
+        assert!((40..=1_800).contains(&yes), "{question}: {yes} of 2001");
     }
 }
 
