@@ -1,10 +1,5 @@
 //! What is shown of heat maps: colours, the choice of images, sums over boxes.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test may stop at what should not happen"
-)]
-
 use cxr_explain::{
     Agreement, BoxTally, Candidate, ExplainError, HeatMap, OverlayStyle, Region, choose_panel,
     overlay,

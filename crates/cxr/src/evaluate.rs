@@ -204,7 +204,7 @@ fn stages(
 ) -> anyhow::Result<Option<Vec<StageFacts>>> {
     let stages = &experiment.training.stages;
     let mut facts = Vec::with_capacity(stages.len());
-    for index in 0..stages.len() {
+    for (index, stage) in stages.iter().enumerate() {
         let path = folder.before_stage(index);
         if !path.is_file() {
             // A run of an earlier version; what it did not keep is not guessed.
@@ -238,7 +238,7 @@ fn stages(
             return Ok(None);
         };
         facts.push(StageFacts {
-            before: stages[index].name.clone(),
+            before: stage.name.clone(),
             validation,
             test,
         });
