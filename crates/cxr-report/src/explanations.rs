@@ -54,6 +54,8 @@ pub struct Example {
     pub explained: String,
     /// Its logit.
     pub logit: f64,
+    /// Whether the map is zero everywhere: nothing speaks for the label.
+    pub is_empty: bool,
     /// The file of the picture as the network sees it.
     pub picture: String,
     /// The file of the same with the heat map over it.
@@ -70,6 +72,23 @@ pub enum ExampleKind {
     RightSeveralOrNone,
     /// Some label is missed or added.
     Wrong,
+}
+
+impl Example {
+    /// What a reader is told of the map.
+    pub fn about_map(&self) -> String {
+        let sign = if self.logit < 0.0 { "−" } else { "" };
+        let empty = if self.is_empty {
+            ", zero everywhere"
+        } else {
+            ""
+        };
+        format!(
+            "map of {}, logit {sign}{:.2}{empty}",
+            self.explained.replace('_', " "),
+            self.logit.abs()
+        )
+    }
 }
 
 impl ExampleKind {

@@ -282,6 +282,16 @@ fn unsorted(
         };
         return (!is_right).then(|| format!("not in order: {after:?}"));
     }
+    let is_figure = |text: &String| {
+        let ends = |c: char| c.is_whitespace() || "%(".contains(c);
+        let word = text.split(ends).next().unwrap_or_default();
+        let is_part = |c: char| c.is_ascii_digit() || ".,+−".contains(c);
+        word.chars().all(is_part) && word.matches('.').count() <= 1
+    };
+    if !after.iter().all(|text| text == "–" || is_figure(text)) {
+        // Words, in the browser's order of letters.
+        return None;
+    }
     let numbers: Vec<Option<f64>> = after.iter().map(|text| leading_number(text)).collect();
     let defined: Vec<f64> = numbers.iter().copied().flatten().collect();
     if defined.is_empty() {
@@ -394,6 +404,12 @@ mod tests {
         assert!(unsorted(&before, &sorted, false, true).is_some());
         assert!(unsorted(&before, &cells(&["–", "0.3", "0.1"]), false, false).is_some());
         assert!(unsorted(&before, &cells(&["0.3", "0.3", "–"]), false, false).is_some());
+        let words = cells(&["0.1.0", "97fa", "2"]);
+        assert_eq!(
+            unsorted(&words, &words, false, true),
+            None,
+            "a column of words"
+        );
     }
 
     #[test]

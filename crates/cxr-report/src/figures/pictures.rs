@@ -122,11 +122,7 @@ fn draw_example(
     svg.image((left + side + 4.0, top), (side, side), png);
     let truth = format!("true: {}", labels_or_none(&example.labels));
     let predicted = format!("predicted: {}", labels_or_none(&example.predicted));
-    let explained = format!(
-        "map of {}, logit {}",
-        example.explained.replace('_', " "),
-        super::plot::shown(example.logit, 2)
-    );
+    let explained = example.about_map();
     let class = match example.kind {
         ExampleKind::Wrong => "wrong",
         ExampleKind::RightSingle | ExampleKind::RightSeveralOrNone => "right",

@@ -198,10 +198,10 @@ fn card(example: &Example, files: &BTreeMap<String, Vec<u8>>) -> Option<String> 
         "<figure class=\"card\"><div class=\"stack\"><img src=\"{picture}\" alt=\"{name}\">\
          <img class=\"heat\" src=\"{overlay}\" alt=\"heat map of {explained}\"></div>\
          <figcaption>true: {}<br><span class=\"{verdict}\">predicted: {}</span><br>\
-         <small>map of {explained}, logit {:.2}<br>{name}</small></figcaption></figure>\n",
+         <small>{}<br>{name}</small></figcaption></figure>\n",
         escape(&labels_or_none(&example.labels)),
         escape(&labels_or_none(&example.predicted)),
-        example.logit
+        escape(&example.about_map())
     ))
 }
 
@@ -224,7 +224,7 @@ fn contents(document: &Document) -> String {
             // The number says enough.
             let short = match heading.split_once(". ") {
                 Some((table, _)) if table.starts_with("Table") => table,
-                _ => heading,
+                _ => heading.split("; ").next().unwrap_or(heading),
             };
             Some(format!(
                 "<a href=\"#{}\">{}</a>",

@@ -7,7 +7,8 @@ for (const table of document.querySelectorAll("table")) {
     const cell = row.cells[column];
     if (!cell) return { text: "", number: NaN };
     const text = cell.textContent.trim();
-    return { text, number: parseFloat(text.replace(/,/g, "").replace("−", "-")) };
+    const figure = text.replace("−", "-").match(/^[+-]?\d[\d,]*(\.\d+)?(?=$|[\s%(])/);
+    return { text, number: figure ? parseFloat(figure[0].replace(/,/g, "")) : NaN };
   };
   headings.forEach((heading, column) => {
     heading.querySelector("button").addEventListener("click", () => {
@@ -21,8 +22,10 @@ for (const table of document.querySelectorAll("table")) {
       const sign = order === "ascending" ? 1 : -1;
       const body = table.tBodies[0];
       const rows = [...body.rows].map((row) => [value(row, column), row]);
+      // A column with anything but figures and dashes is one of words.
+      const isWords = rows.some(([cell]) => isNaN(cell.number) && cell.text !== "–" && cell.text !== "");
       rows.sort(([a], [b]) => {
-        if (column === 0 || (isNaN(a.number) && isNaN(b.number))) {
+        if (column === 0 || isWords || (isNaN(a.number) && isNaN(b.number))) {
           return sign * a.text.localeCompare(b.text, "en", { numeric: true });
         }
         // What is undefined stands last in both orders.

@@ -36,7 +36,12 @@ pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
 
 /// What each stage of training adds, test images.
 pub(super) fn add_stages(page: &mut Document, table: &StageTable) {
-    page.heading("What each stage adds");
+    let of_what = if table.is_phantom {
+        "; phantom data"
+    } else {
+        ""
+    };
+    page.heading(format!("What each stage adds{of_what}"));
     page.text(format!("**{}.**", table.title));
     let mut header = vec!["loss".to_owned()];
     header.extend(table.headings.iter().map(|heading| escape(heading)));

@@ -286,6 +286,7 @@ fn write_explanations(folder: &Path, test: &LabelTable) -> Made<()> {
             predicted,
             explained,
             logit: 0.4 + 0.1 * at as f64,
+            is_empty: false,
             picture,
             overlay,
         });

@@ -197,6 +197,7 @@ impl Explainer<'_> {
                 predicted: self.names(&candidate.predicted(thresholds)),
                 explained: self.card.labels[choice.label].clone(),
                 logit: candidate.logits[choice.label].into(),
+                is_empty: map.peak() <= 0.,
                 picture,
                 overlay,
             });
