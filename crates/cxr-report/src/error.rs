@@ -181,7 +181,7 @@ pub enum ReportError {
         path: PathBuf,
     },
     /// A run's file is not what this version writes.
-    #[error("`{}` is not what this version writes; run `cxr evaluate` on its folder to write it anew", path.display())]
+    #[error("`{}` is not what this version writes; run `cxr evaluate` on its folder to write it anew, or `cxr explain` for explanations", path.display())]
     RunFile {
         /// The file.
         path: PathBuf,
