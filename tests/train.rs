@@ -204,6 +204,113 @@ fn a_run_ends_with_everything_a_report_needs_and_a_second_call_returns_at_once()
     );
 }
 
+/// Runs `cxr` and expects it to succeed; returns what it told.
+fn cxr(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_cxr"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
+    let bench = Bench::new();
+    let folder = bench.0.path();
+    let phantoms = |name: &str, data: &str| {
+        let text = EXPERIMENT.replace("[model]", &format!("[data.phantoms]\n{data}\n[model]"));
+        let text = text.replace("\"tiny\"", &format!("\"{name}\""));
+        std::fs::write(bench.path(&format!("{name}.toml")), text).unwrap();
+    };
+    let nuisance = "seed = 8\ntrain_val = 30\ntest = 10\nside = 64\nlabels = \"nuisance\"";
+    phantoms("nuisance", nuisance);
+    let write = [
+        "phantoms",
+        "--experiment",
+        "nuisance.toml",
+        "--data",
+        "other",
+    ];
+    let told = cxr(folder, &write);
+    assert!(told.contains("40 drawn"), "{told}");
+    let told = cxr(folder, &write);
+    assert!(told.contains("all were there"), "{told}");
+    // Other settings are refused, or take the place of the earlier.
+    phantoms("nuisance", &nuisance.replace("seed = 8", "seed = 9"));
+    let refused = Command::new(env!("CARGO_BIN_EXE_cxr"))
+        .current_dir(folder)
+        .args(write)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("phantoms of another configuration"));
+    let told = cxr(folder, &[&write[..], &["--replace"]].concat());
+    assert!(
+        told.contains("were removed") && told.contains("40 drawn"),
+        "{told}"
+    );
+
+    let train = |experiment: &str, data: &str| {
+        let variant = ["train", "--variant", "fzlpr-0.2", "--runs", "runs"];
+        let of = ["--experiment", experiment, "--data", data];
+        cxr(folder, &[&variant[..], &of].concat())
+    };
+    train("nuisance.toml", "other");
+    let model = "runs/nuisance/fzlpr-0.2/model.safetensors";
+    cxr(
+        folder,
+        &[
+            "backbone",
+            model,
+            "--out",
+            "weights.safetensors",
+            "--licence",
+            "MIT",
+        ],
+    );
+
+    let text = EXPERIMENT.replace("[model]", "[model]\nweights = \"weights.safetensors\"");
+    std::fs::write(bench.path("experiment.toml"), text).unwrap();
+    train("experiment.toml", "data");
+    let load = |path: PathBuf| candle_core::safetensors::load(path, &candle_core::Device::Cpu);
+    let pretrained = load(bench.path("weights.safetensors")).unwrap();
+    assert!(pretrained.keys().all(|name| name.starts_with("features.")));
+    let values = |tensor: &candle_core::Tensor| {
+        let flat = tensor.flatten_all().unwrap();
+        flat.to_vec1::<f32>().unwrap()
+    };
+    let checkpoints = bench.run_folder("runs").join("checkpoints");
+    let [first, second] = [0, 1]
+        .map(|stage| load(checkpoints.join(format!("before-stage-{stage}.safetensors"))).unwrap());
+    for (name, weights) in &pretrained {
+        // The first stage trains the top network alone.
+        assert_eq!(values(&first[name]), values(weights), "{name}");
+        assert_eq!(values(&second[name]), values(weights), "{name}");
+    }
+    let top = "top.dense2.weight";
+    assert_ne!(values(&first[top]), values(&second[top]));
+
+    let metrics = std::fs::read_to_string(bench.run_folder("runs").join("metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_str(&metrics).unwrap();
+    let stages = metrics["stages"].as_array().unwrap();
+    let before: Vec<&str> = stages
+        .iter()
+        .filter_map(|stage| stage["before"].as_str())
+        .collect();
+    assert_eq!(before, ["top network", "all layers"]);
+    // The last epoch of the first stage was validated with the same network.
+    assert_eq!(
+        stages[1]["validation"]["auc"],
+        metrics["history"][0]["validation_auc"]
+    );
+    for stage in stages {
+        let auc = stage["test"]["auc"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&auc), "{stage}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_exits_with_130_and_goes_on_to_the_same_bits() {

@@ -1,10 +1,12 @@
-//! Experiment files, as far as running them needs: a name and variants. The rest is the `cxr`
-//! binary's business.
+//! Experiment files, as far as running them needs: a name, variants, and whether the experiment is made
+//! on phantoms. The rest is the `cxr` binary's business.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+
+use crate::items;
 
 /// An experiment file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,13 +14,22 @@ pub(crate) struct Experiment {
     pub(crate) path: PathBuf,
     pub(crate) name: String,
     pub(crate) variants: Vec<String>,
+    /// It says which synthetic images it is made on, and needs no others.
+    pub(crate) has_phantoms: bool,
 }
 
 #[derive(Deserialize)]
 struct File {
     name: String,
     #[serde(default)]
+    data: Data,
+    #[serde(default)]
     variants: Vec<Variant>,
+}
+
+#[derive(Default, Deserialize)]
+struct Data {
+    phantoms: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -80,19 +91,36 @@ impl Experiment {
             path,
             name: file.name,
             variants,
+            has_phantoms: file.data.phantoms.is_some(),
         })
     }
 
-    /// The variants to run, in the file's order: all, or those that `only` names.
+    /// The variants to run, in the file's order: all, or those that `only` names, each as a variant or
+    /// as a table or figure of the paper, such as `table2` or `figure7`.
     pub(crate) fn select(&self, only: &[String]) -> anyhow::Result<Vec<&str>> {
-        if let Some(unknown) = only.iter().find(|name| !self.variants.contains(name)) {
+        let mut wanted: Vec<&str> = Vec::new();
+        for name in only {
+            match (
+                items::variants_of(name, &self.variants),
+                self.variants.contains(name),
+            ) {
+                (_, true) => wanted.push(name),
+                (Some(needed), _) => wanted.extend(needed),
+                (None, _) => bail!(
+                    "experiment `{}` has no variant `{name}`\nhint: it has {}; a table or figure of the paper is named such as `table2` or `figure7`",
+                    self.name,
+                    quoted(&self.variants)
+                ),
+            }
+        }
+        if wanted.is_empty() && !only.is_empty() {
             bail!(
-                "experiment `{}` has no variant `{unknown}`\nhint: it has {}",
+                "no variant of experiment `{}` belongs to {}",
                 self.name,
-                quoted(&self.variants)
+                quoted(only)
             );
         }
-        let is_wanted = |variant: &&str| only.is_empty() || only.iter().any(|name| name == variant);
+        let is_wanted = |variant: &&str| only.is_empty() || wanted.contains(variant);
         Ok(self
             .variants
             .iter()
@@ -145,6 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn an_experiment_on_phantoms_is_told_from_one_on_images() {
+        assert!(!parsed(TWO).unwrap().has_phantoms);
+        let with = |data: &str| parsed(&TWO.replace("[[variants]]\nname = \"bce\"", data));
+        let phantoms = "[data.phantoms]\nseed = 1\n[[variants]]\nname = \"bce\"";
+        assert!(with(phantoms).unwrap().has_phantoms);
+        let images = "[data]\nvalidation = \"patient\"\n[[variants]]\nname = \"bce\"";
+        assert!(!with(images).unwrap().has_phantoms);
+    }
+
+    #[test]
     fn an_unknown_experiment_names_those_there_are() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["paper", "demo"] {
@@ -171,6 +209,13 @@ mod tests {
             experiment.select(&only(&["fzlpr-0.2"])).unwrap(),
             ["fzlpr-0.2"]
         );
+        assert_eq!(
+            experiment.select(&only(&["table3"])).unwrap(),
+            ["fzlpr-0.2"]
+        );
+        let both = experiment.select(&only(&["figure7", "bce"])).unwrap();
+        assert_eq!(both, ["bce", "fzlpr-0.2"]);
+        assert!(experiment.select(&only(&["figure1"])).is_err());
         let error = experiment
             .select(&only(&["fzlpr"]))
             .unwrap_err()

@@ -4,6 +4,7 @@
 //! - `reproduce` builds the `cxr` binary, runs every variant of an experiment and writes its report;
 //! - `report` writes a report anew from run folders;
 //! - `bench` runs the crates' benchmark binaries, and their Python peers in turn;
+//! - `verify` checks what is too slow for every day, such as the report's page in a browser;
 //! - `ci` checks what a change must pass, cheapest first.
 //!
 //! It trains nothing itself and links no tensor library, so that it compiles in seconds: training is
@@ -13,9 +14,11 @@ mod bench;
 mod ci;
 mod experiment;
 mod fetch;
+mod items;
 mod process;
 mod report;
 mod reproduce;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -45,6 +48,8 @@ enum Command {
     Report(report::Arguments),
     /// Measure our throughput, and that of the usual Python tools where they are installed
     Bench(bench::Arguments),
+    /// Check what is too slow, or needs too much, for every day: the report's page in a browser
+    Verify(verify::Arguments),
     /// Check what a change must pass, cheapest first
     Ci(ci::Arguments),
 }
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
             Command::Reproduce(arguments) => reproduce::run(&Workspace::find()?, &arguments)?,
             Command::Report(arguments) => report::run(&arguments)?,
             Command::Bench(arguments) => bench::run(&Workspace::find()?, &arguments)?,
+            Command::Verify(arguments) => verify::run(&Workspace::find()?, &arguments)?,
             Command::Ci(arguments) => ci::run(&Workspace::find()?, &arguments)?,
         };
         Ok(ending.into())

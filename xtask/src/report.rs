@@ -1,4 +1,4 @@
-//! `cargo xtask report`: an experiment's report, anew from its run folders alone.
+//! `cargo xtask report`: reports of experiments, anew from their run folders alone.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,20 @@ use crate::process::Ending;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The experiment's folder of runs, such as models/runs/paper
-    folder: PathBuf,
+    /// The experiments' folders of runs, such as models/runs/paper
+    #[arg(required = true, value_name = "RUNS")]
+    folders: Vec<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
-    write(&arguments.folder)?;
-    Ok(Ending::Done)
+    let mut ending = Ending::Done;
+    for folder in &arguments.folders {
+        if let Err(error) = write(folder) {
+            eprintln!("error: {error:#}");
+            ending = Ending::Failed;
+        }
+    }
+    Ok(ending)
 }
 
 /// Writes the report beside its runs and says where.
@@ -23,8 +30,12 @@ pub(crate) fn write(experiment_folder: &Path) -> anyhow::Result<()> {
     let written = Report::read(experiment_folder)
         .and_then(|report| report.write(experiment_folder))
         .with_context(|| format!("no report of `{}`", experiment_folder.display()))?;
-    if let Some((report, tables)) = written.split_first() {
-        println!("{} and {} tables beside it", report.display(), tables.len());
+    if let Some((page, others)) = written.split_first() {
+        println!(
+            "{} and {} files beside it: report.md, tables, figures",
+            page.display(),
+            others.len()
+        );
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask reproduce`: every variant of an experiment, then its report.
 //!
 //! One call of `cxr train` per variant prepares the images, trains or goes on training, predicts and
-//! evaluates; a finished run returns at once. A variant that fails does not stop the others.
+//! evaluates; a finished run returns at once. A variant that fails does not stop the others. An
+//! experiment on phantoms has them written first, by `cxr phantoms`, and is from there on like any other.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,8 +22,9 @@ pub(crate) struct Arguments {
     /// An experiment of xtask/experiments, or a path that ends in .toml
     #[arg(default_value = "paper")]
     experiment: String,
-    /// The data set: a folder with images/, the label table and the official lists
-    #[arg(long, value_name = "DIR", required_unless_present = "plan")]
+    /// The data set: a folder with images/, the label table and the official lists; an experiment on
+    /// phantoms, such as `demo`, needs none
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where label table and lists are, if not there
     #[arg(long, value_name = "DIR")]
@@ -54,6 +56,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if arguments.plan {
         return Ok(Ending::Done);
     }
+    let data = match &arguments.data {
+        Some(data) => absolute(data)?,
+        None if experiment.has_phantoms => {
+            let phantoms = workspace.root().join("data").join("phantoms");
+            phantoms.join(&experiment.name)
+        }
+        None => bail!(
+            "experiment `{}` needs a data set\nhint: name its folder with `--data DIR`; `cargo xtask reproduce demo` needs none",
+            experiment.name
+        ),
+    };
 
     let interrupt = Interrupt::install()?;
     let mut parts = Parts::default();
@@ -75,6 +88,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         variants: experiment.variants.clone(),
     }
     .write(&folder)?;
+    if arguments.data.is_none() {
+        println!("\n== {} / phantoms", experiment.name);
+        let begin = Instant::now();
+        let mut command = phantoms(workspace, &executable, &experiment, &data)?;
+        let ended = interrupt.run(&mut command)?;
+        parts.add("phantoms", begin.elapsed(), ended.ending);
+        match ended.ending {
+            Ending::Done => {}
+            Ending::Failed => bail!("cannot write the phantoms: {}", ended.status),
+            Ending::Interrupted => {
+                parts.print();
+                return Ok(told_to_stop());
+            }
+        }
+    }
     for variant in variants {
         println!("\n== {} / {variant}", experiment.name);
         let begin = Instant::now();
@@ -84,7 +112,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             &executable,
             &experiment,
             variant,
-            &runs,
+            (&data, &runs),
         )?;
         let ended = interrupt.run(&mut command)?;
         parts.add(variant, begin.elapsed(), ended.ending);
@@ -121,6 +149,20 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     Ok(Ending::Failed)
 }
 
+/// Writes the phantoms of an experiment, those that are missing; phantoms of other settings make way.
+fn phantoms(
+    workspace: &Workspace,
+    executable: &Path,
+    experiment: &Experiment,
+    data: &Path,
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(executable);
+    command.current_dir(workspace.root()).arg("phantoms");
+    command.arg("--experiment").arg(absolute(&experiment.path)?);
+    command.arg("--data").arg(data).arg("--replace");
+    Ok(command)
+}
+
 /// It runs in the workspace's root, which an experiment's paths are relative to.
 fn train(
     workspace: &Workspace,
@@ -128,7 +170,7 @@ fn train(
     executable: &Path,
     experiment: &Experiment,
     variant: &str,
-    runs: &Path,
+    (data, runs): (&Path, &Path),
 ) -> anyhow::Result<Command> {
     let mut command = Command::new(executable);
     command.current_dir(workspace.root()).arg("train");
@@ -136,9 +178,7 @@ fn train(
         .arg("--experiment")
         .arg(absolute(&experiment.path)?)
         .args(["--variant", variant]);
-    if let Some(data) = &arguments.data {
-        command.arg("--data").arg(absolute(data)?);
-    }
+    command.arg("--data").arg(data);
     if let Some(metadata) = &arguments.metadata {
         command.arg("--metadata").arg(absolute(metadata)?);
     }

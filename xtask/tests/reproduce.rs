@@ -17,9 +17,13 @@ echo "build $*" >> "$MADE/calls"
 printf '{"reason":"compiler-artifact","target":{"name":"cxr"},"executable":"%s/cxr"}\n' "$MADE"
 "#;
 
-/// Finishes a run, fails, or waits until it is told to stop.
+/// Finishes a run, fails, or waits until it is told to stop. Phantoms it only notes, unless they fail.
 const TRAINER: &str = r#"#!/bin/sh
 echo "$*" >> "$MADE/calls"
+if [ "$1" = phantoms ]; then
+    test ! -e "$MADE/no-phantoms"
+    exit
+fi
 while [ $# -gt 0 ]; do
     case $1 in
         --variant) variant=$2 ;;
@@ -68,11 +72,15 @@ fn made(variants: &[&str]) -> TempDir {
 }
 
 fn reproduce(folder: &Path, arguments: &[&str]) -> Child {
+    reproduce_without_data(folder, &[&["--data", "images"], arguments].concat())
+}
+
+fn reproduce_without_data(folder: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_xtask"))
         .arg("reproduce")
         .arg("made.toml")
-        .args(["--data", "images", "--runs", "runs"])
         .args(arguments)
+        .args(["--runs", "runs"])
         .current_dir(folder)
         .env("CARGO", folder.join("cargo"))
         .env("MADE", folder)
@@ -124,6 +132,65 @@ fn every_variant_runs_with_absolute_paths_and_the_report_stands_at_the_end() {
         report.contains("cargo xtask reproduce made.toml --data images"),
         "{report}"
     );
+}
+
+/// The experiment of [`made`] says which phantoms it is made on.
+fn on_phantoms(folder: &Path) {
+    let path = folder.join("made.toml");
+    let experiment = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("{experiment}[data.phantoms]\nseed = 1\n")).unwrap();
+}
+
+#[test]
+fn an_experiment_on_phantoms_needs_no_data_and_has_them_written_first() {
+    let folder = made(&["bce"]);
+    on_phantoms(folder.path());
+    let (code, errors) = end(reproduce_without_data(folder.path(), &[]));
+    assert_eq!(code, Some(0), "{errors}");
+    let calls = calls(folder.path());
+    assert!(
+        calls[1].starts_with("phantoms --experiment ") && calls[1].ends_with(" --replace"),
+        "{calls:?}"
+    );
+    let data = |call: &str| {
+        let mut words = call.split(' ').skip_while(|word| *word != "--data");
+        words.nth(1).map(str::to_owned)
+    };
+    assert!(
+        data(&calls[1]).unwrap().ends_with("data/phantoms/made"),
+        "{calls:?}"
+    );
+    assert_eq!(data(&calls[1]), data(&calls[2]));
+
+    // A folder that is named is read as it is.
+    std::fs::remove_file(folder.path().join("calls")).unwrap();
+    let (code, errors) = end(reproduce(folder.path(), &[]));
+    assert_eq!(code, Some(0), "{errors}");
+    let calls = self::calls(folder.path());
+    assert!(
+        !calls.iter().any(|call| call.starts_with("phantoms")),
+        "{calls:?}"
+    );
+}
+
+#[test]
+fn without_phantoms_nothing_is_trained() {
+    let folder = made(&["bce"]);
+    on_phantoms(folder.path());
+    std::fs::write(folder.path().join("no-phantoms"), "").unwrap();
+    let (code, errors) = end(reproduce_without_data(folder.path(), &[]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("cannot write the phantoms"), "{errors}");
+    assert_eq!(calls(folder.path()).len(), 2);
+}
+
+#[test]
+fn an_experiment_on_images_says_that_it_needs_them() {
+    let folder = made(&["bce"]);
+    let (code, errors) = end(reproduce_without_data(folder.path(), &[]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("--data DIR"), "{errors}");
+    assert!(!folder.path().join("calls").exists());
 }
 
 #[test]

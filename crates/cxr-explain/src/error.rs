@@ -38,6 +38,14 @@ pub enum ExplainError {
         /// Number of finite values.
         found: usize,
     },
+    /// A picture with another number of pixels than its size.
+    #[error("expected {expected} pixels, got {found}")]
+    Pixels {
+        /// Height times width.
+        expected: usize,
+        /// The number of pixels given.
+        found: usize,
+    },
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

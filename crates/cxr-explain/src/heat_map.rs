@@ -64,7 +64,8 @@ impl Region {
         })
     }
 
-    fn area(&self) -> f64 {
+    /// Its share of the picture.
+    pub fn area(&self) -> f64 {
         (self.right - self.left) * (self.bottom - self.top)
     }
 }

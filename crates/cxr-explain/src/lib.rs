@@ -1,8 +1,9 @@
 //! Where a classifier looks: Grad-CAM, and how well it agrees with boxes that radiologists drew.
 //!
-//! [`grad_cam`] gives a [`HeatMap`] for one label of one image; [`HeatMap::peak_is_in`] (the
-//! pointing game) and [`HeatMap::overlap`] (intersection over union) score it against a
-//! [`Region`].
+//! [`grad_cam`] gives a [`HeatMap`] for one label of one image; [`overlay`] lays it over the
+//! radiograph; [`HeatMap::peak_is_in`] (the pointing game) and [`HeatMap::overlap`] (intersection
+//! over union) score it against a [`Region`], and a [`BoxTally`] sums that up; [`choose_panel`]
+//! says which images to show, by a rule.
 //!
 //! **Never here:** training, files.
 //!
@@ -36,7 +37,13 @@
 mod error;
 mod grad_cam;
 mod heat_map;
+mod overlay;
+mod panel;
+mod tally;
 
 pub use error::ExplainError;
 pub use grad_cam::grad_cam;
 pub use heat_map::{HeatMap, Region};
+pub use overlay::{OverlayStyle, overlay};
+pub use panel::{Agreement, Candidate, Choice, choose_panel};
+pub use tally::BoxTally;

@@ -217,8 +217,13 @@ impl Chest {
 
     /// Middle of the heart, which rests on the left dome.
     pub(crate) fn heart_centre(&self) -> Point {
-        let y = self.heart_floor() - 0.47 * self.heart_width;
+        let y = self.heart_floor() - 0.47 * self.heart_height();
         (self.midline(y) + 0.15 * self.heart_width, y)
+    }
+
+    /// How high the heart reaches: a wide one is a flat one, as the great vessels above it stay.
+    pub(crate) fn heart_height(&self) -> f32 {
+        self.heart_width.min((self.heart_floor() + 33.0) / 0.97)
     }
 
     /// Height of the heart's lowest point.
@@ -230,7 +235,7 @@ impl Chest {
     /// of (height, distance) from the thoracic inlet down to the heart's lowest point.
     pub(crate) fn silhouette(&self) -> [[(f32, f32); 10]; 2] {
         let (width, floor) = (self.heart_width, self.heart_floor());
-        let at = |share: f32| floor - share * width;
+        let at = |share: f32| floor - share * self.heart_height();
         // Veins on the right, the bulge of the atrium below them.
         let right = [
             (-150.0, 36.0),

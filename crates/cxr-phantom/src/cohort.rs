@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{ListSize, MOST_FINDINGS_PER_IMAGE, PhantomConfig};
+use crate::config::{Labels, ListSize, MOST_FINDINGS_PER_IMAGE, PhantomConfig};
 use crate::finding::{Finding, FindingSet, REAL_TEST, REAL_TRAIN_VAL, RealCounts, co_occurrence};
 use crate::random::Draws;
 use crate::study::{List, Study};
@@ -41,17 +41,25 @@ impl Cohort {
         for list in [List::TrainVal, List::Test] {
             let mut draws = Draws::keyed("cohort", config.seed(), list.file_name());
             let size = config.list(list);
-            let labels = label_sets(size.images, &positives(size, real_counts(list)), &mut draws);
+            let positives = match config.labels() {
+                Labels::Findings => positives(size, real_counts(list)),
+                Labels::Nuisance => [0; Finding::COUNT],
+            };
+            let labels = label_sets(size.images, &positives, &mut draws);
             let patients = patient_series(labels, &mut draws);
             series.extend(patients.into_iter().map(|labels| (list, labels)));
         }
         // Patient numbers say nothing about the list, as in the original.
         Draws::keyed("cohort", config.seed(), "patients").shuffle(&mut series);
         let patients = series.len();
+        let shown = match config.labels() {
+            Labels::Findings => with_wrong_labels,
+            Labels::Nuisance => |recorded, _: &mut Draws| recorded,
+        };
         let studies = (1..)
             .zip(series)
             .flat_map(|(patient, (list, labels))| {
-                Study::series(config.seed(), patient, list, &labels, with_wrong_labels)
+                Study::series(config.seed(), patient, list, &labels, shown)
             })
             .collect();
         Self { studies, patients }

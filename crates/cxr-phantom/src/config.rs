@@ -22,13 +22,25 @@ pub struct ListSize {
     pub least_positives: usize,
 }
 
-/// Size, seed and side of a data set of phantoms. Every value of this type can be written.
+/// What the label table of a data set of phantoms says of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// The fourteen findings, in ChestX-ray14's table.
+    Findings,
+    /// How the image was taken and of what kind of body: the answers to [`NUISANCE_QUESTIONS`](crate::NUISANCE_QUESTIONS), in
+    /// `labels.csv`. No image shows a finding.
+    Nuisance,
+}
+
+/// Size, seed and side of a data set of phantoms, and what its labels are. Every value of this type can
+/// be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhantomConfig {
     seed: u64,
     train_val: ListSize,
     test: ListSize,
     side: usize,
+    labels: Labels,
 }
 
 impl PhantomConfig {
@@ -76,7 +88,23 @@ impl PhantomConfig {
             train_val,
             test,
             side: Self::DEFAULT_SIDE,
+            labels: Labels::Findings,
         })
+    }
+
+    /// A data set without a finding, labelled with how each image was taken: what a network is
+    /// pretrained on that is to see findings later. `train_val` and `test` are the lists' lengths.
+    ///
+    /// # Errors
+    /// [`PhantomError::TooFewImages`] for an empty list, [`PhantomError::TooManyImages`] above ten
+    /// million images.
+    pub fn of_nuisance(seed: u64, train_val: usize, test: usize) -> Result<Self, PhantomError> {
+        let size = |images| ListSize {
+            images,
+            least_positives: 0,
+        };
+        let labels = Labels::Nuisance;
+        Self::new(seed, size(train_val), size(test)).map(|config| Self { labels, ..config })
     }
 
     /// A data set of `images` images, divided between the lists as ChestX-ray14 is (22.8 % test), with
@@ -127,6 +155,12 @@ impl PhantomConfig {
             List::TrainVal => self.train_val,
             List::Test => self.test,
         }
+    }
+
+    /// What the label table says.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        self.labels
     }
 
     /// Images in both lists.

@@ -1,6 +1,7 @@
 //! Puts one chest together: anatomy, findings, film.
 
 use crate::chest::Chest;
+use crate::extras::Devices;
 use crate::field::{Area, Field, Frame, relief};
 use crate::film;
 use crate::finding::Finding;
@@ -91,13 +92,26 @@ pub(crate) fn render(study: &Study, side: usize) -> Radiograph {
 /// leaves every draw the same.
 pub(crate) fn boxes(study: &Study, side: usize) -> Vec<FindingBox> {
     let projection = projection(study);
-    let corner = Frame {
+    let (_, _, areas) = contents(study, corner(&projection));
+    on_film(&areas, &projection, side)
+}
+
+/// The devices of [`render`], on a corner of its grid.
+pub(crate) fn devices(study: &Study) -> Devices {
+    let projection = projection(study);
+    let (chest, _) = reshaped(study);
+    let mut corner = Field::zero(corner(&projection));
+    let draws = &mut study.image_draws("extras");
+    extras::add(&chest, &projection, &mut corner, draws)
+}
+
+/// Two points by two of the grid.
+fn corner(projection: &Projection) -> Frame {
+    Frame {
         width: 2,
         height: 2,
-        ..frame(&projection, side)
-    };
-    let (_, _, areas) = contents(study, corner);
-    on_film(&areas, &projection, side)
+        ..frame(projection, 1024)
+    }
 }
 
 fn projection(study: &Study) -> Projection {
@@ -105,19 +119,24 @@ fn projection(study: &Study) -> Projection {
     Projection::new(&study.nuisance(), study.body().size, draws)
 }
 
-/// The chest as the findings have left it, what is in it, and where each finding is.
-fn contents(study: &Study, frame: Frame) -> (Chest, Canvas, Vec<(Finding, Area)>) {
+/// The chest as the findings have left it, and its vessels.
+fn reshaped(study: &Study) -> (Chest, vessels::VesselStyle) {
     let mut chest = Chest::of(study.body(), &study.nuisance());
     let mut style = vessels::VesselStyle {
         calibre: 1.0,
         upper: 1.0,
         reach: 0.94,
     };
-    let signs = signs::of(study);
-    for sign in &signs {
+    for sign in signs::of(study) {
         sign.reshape(&mut chest, &mut style);
     }
+    (chest, style)
+}
 
+/// The chest as the findings have left it, what is in it, and where each finding is.
+fn contents(study: &Study, frame: Frame) -> (Chest, Canvas, Vec<(Finding, Area)>) {
+    let (chest, style) = reshaped(study);
+    let signs = signs::of(study);
     let mut lungs = anatomy::lungs(&chest, frame);
     anatomy::displace_by_mediastinum(&chest, &mut lungs, &mut study.patient_draws("mediastinum"));
     let relief_of_tissue = [(27.0, 0.5), (11.0, 0.36), (4.6, 0.28), (2.3, 0.2)];

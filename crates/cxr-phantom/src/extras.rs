@@ -9,19 +9,37 @@ use crate::projection::Projection;
 use crate::random::Draws;
 use crate::study::View;
 
-/// Adds devices and letters to the thickness of the body.
-pub(crate) fn add(chest: &Chest, projection: &Projection, body: &mut Field, draws: &mut Draws) {
+/// What devices a film shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Devices {
+    /// Whether there are electrodes in the chest's upper and in its lower half.
+    pub(crate) electrodes: [bool; 2],
+    pub(crate) venous_line: bool,
+    pub(crate) pacemaker: bool,
+}
+
+/// Adds devices and letters to the thickness of the body, and tells which devices.
+pub(crate) fn add(
+    chest: &Chest,
+    projection: &Projection,
+    body: &mut Field,
+    draws: &mut Draws,
+) -> Devices {
+    let mut devices = Devices::default();
     let in_bed = chest.view == View::Ap;
     if draws.chance(if in_bed { 0.55 } else { 0.04 }) {
-        electrodes(body, draws);
+        devices.electrodes = electrodes(body, draws);
     }
     if draws.chance(if in_bed { 0.35 } else { 0.06 }) {
         venous_line(chest, body, draws);
+        devices.venous_line = true;
     }
     if draws.chance(0.04) {
         pacemaker(chest, body, draws);
+        devices.pacemaker = true;
     }
     letters(projection, body, draws);
+    devices
 }
 
 /// A curve through points, drawn as a wire: straight pieces short enough to look bent.
@@ -53,7 +71,9 @@ fn wire(body: &mut Field, points: &[Point], radius: f32, amount: f32) {
     }
 }
 
-fn electrodes(body: &mut Field, draws: &mut Draws) {
+/// Tells in which halves of the chest they are, the upper and the lower.
+fn electrodes(body: &mut Field, draws: &mut Draws) -> [bool; 2] {
+    let mut halves = [false; 2];
     let ends = (draws.between(-120.0, 120.0), 230.0);
     for _ in 0..2 + draws.below(4) {
         let side = Side::draw(draws);
@@ -61,6 +81,7 @@ fn electrodes(body: &mut Field, draws: &mut Draws) {
             side.direction() * draws.between(40.0, 150.0),
             draws.between(-110.0, 110.0),
         );
+        halves[usize::from(at.1 > 0.0)] = true;
         let radius = draws.between(2.5, 4.5);
         let amount = draws.between(14.0, 40.0);
         body.ellipsoid(at, (radius, radius), 0.0, |depth, _, value| {
@@ -72,6 +93,7 @@ fn electrodes(body: &mut Field, draws: &mut Draws) {
         );
         wire(body, &[at, middle, ends], 0.8, 0.5 * amount);
     }
+    halves
 }
 
 fn venous_line(chest: &Chest, body: &mut Field, draws: &mut Draws) {

@@ -9,15 +9,21 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
-use crate::{Cohort, Finding, List, PhantomConfig, PhantomError, Radiograph, Study};
+use crate::{
+    Cohort, Finding, Labels, List, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Radiograph,
+    Study,
+};
 
 /// Raised whenever the same configuration begins to give other bytes, so that no folder mixes two recipes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Says what the folder is and of which configuration; written first, compared on every later call.
 const MARKER: &str = "PHANTOMS.txt";
 
+const IMAGE_FOLDER: &str = "images";
 const LABEL_FILE: &str = "Data_Entry_2017_v2020.csv";
+/// The label table where the labels are not findings: a user's own table.
+const NUISANCE_FILE: &str = "labels.csv";
 const BOX_FILE: &str = "BBox_List_2017.csv";
 
 /// The original's header: the brackets are not quoted, so that its nine names look like eleven.
@@ -57,7 +63,8 @@ pub struct Summary {
 
 /// Writes the phantoms of `config` into `folder`: `images/PPPPPPPP_FFF.png`, `Data_Entry_2017_v2020.csv`,
 /// `train_val_list.txt`, `test_list.txt` and `BBox_List_2017.csv`, each as ChestX-ray14 writes it, and
-/// `PHANTOMS.txt`, which says that they are synthetic and of which configuration.
+/// `PHANTOMS.txt`, which says that they are synthetic and of which configuration. Phantoms whose labels are
+/// [`Labels::Nuisance`] have `labels.csv` in place of the two tables.
 ///
 /// The images are drawn on rayon's current threads; their bytes do not depend on how many there are. Every
 /// file appears under its name only when it is complete. `observer` hears of every image, on the thread
@@ -80,7 +87,7 @@ pub fn write_dataset(
     claim(config, folder)?;
     let cohort = Cohort::plan(config);
     let images = cohort.studies().len();
-    let image_folder = folder.join("images");
+    let image_folder = folder.join(IMAGE_FOLDER);
     create_folder(&image_folder)?;
 
     let written = AtomicUsize::new(0);
@@ -92,7 +99,8 @@ pub fn write_dataset(
         };
         let path = image_folder.join(study.file_name());
         if path.exists() {
-            remove_rest(&path)?;
+            // What a process that was killed left of a file which another has completed.
+            remove(&beside(&path))?;
             already_there.fetch_add(1, Ordering::Relaxed);
         } else if stop.load(Ordering::Relaxed) {
             return Err(interrupted());
@@ -112,8 +120,14 @@ pub fn write_dataset(
         )?;
     }
     let (box_text, boxes) = box_text(&cohort);
-    replace(&folder.join(BOX_FILE), box_text.as_bytes())?;
-    replace(&folder.join(LABEL_FILE), label_text(&cohort).as_bytes())?;
+    let (label_file, label_text) = match config.labels() {
+        Labels::Findings => {
+            replace(&folder.join(BOX_FILE), box_text.as_bytes())?;
+            (LABEL_FILE, label_text(&cohort))
+        }
+        Labels::Nuisance => (NUISANCE_FILE, nuisance_text(&cohort)),
+    };
+    replace(&folder.join(label_file), label_text.as_bytes())?;
     Ok(Summary {
         images,
         already_there: already_there.into_inner(),
@@ -122,6 +136,62 @@ pub fn write_dataset(
         test_positives: cohort.positives(List::Test),
         boxes,
     })
+}
+
+/// Takes phantoms out of `folder`, whatever their configuration, and with them the folder if nothing else
+/// is in it. A folder without phantoms is left as it is, and so is every file that [`write_dataset`] does
+/// not write. Returns whether there were any.
+///
+/// # Errors
+/// [`PhantomError::File`] if a file cannot be removed; the next call goes on from there.
+pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
+    let marker = folder.join(MARKER);
+    if !marker.is_file() {
+        return Ok(false);
+    }
+    let tables = [LABEL_FILE, NUISANCE_FILE, BOX_FILE].into_iter();
+    for name in tables.chain([List::TrainVal, List::Test].map(List::file_name)) {
+        remove(&folder.join(name))?;
+        remove(&beside(&folder.join(name)))?;
+    }
+    let images = folder.join(IMAGE_FOLDER);
+    for name in names(&images)? {
+        if is_image_name(name.strip_suffix(".tmp").unwrap_or(&name)) {
+            remove(&images.join(name))?;
+        }
+    }
+    // A folder that holds something else stays.
+    let _ = fs::remove_dir(&images);
+    // Last, so that a call that was ended before is known for what it is.
+    remove(&marker)?;
+    let _ = fs::remove_dir(folder);
+    Ok(true)
+}
+
+/// Is it `PPPPPPPP_FFF.png`?
+fn is_image_name(name: &str) -> bool {
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = name
+        .strip_suffix(".png")
+        .and_then(|stem| stem.split_once('_'));
+    parts.is_some_and(|(patient, number)| digits(patient, 8) && digits(number, 3))
+}
+
+/// The names in a folder, sorted; none where there is no folder.
+fn names(folder: &Path) -> Result<Vec<String>, PhantomError> {
+    let unreadable = |source| file_error("list", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(unreadable)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unreadable)?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Marks an empty folder as this configuration's, or finds that it is already.
@@ -136,14 +206,7 @@ fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
             found: "phantoms of another configuration".to_owned(),
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut names = Vec::new();
-            let entries =
-                fs::read_dir(folder).map_err(|source| file_error("list", folder, source))?;
-            for entry in entries {
-                let entry = entry.map_err(|source| file_error("list", folder, source))?;
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-            names.sort_unstable();
+            let mut names = names(folder)?;
             // What a call leaves that was ended while it wrote the marker.
             names.retain(|name| *name != format!("{MARKER}.tmp"));
             match names.first() {
@@ -160,6 +223,10 @@ fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
 
 fn marker_text(config: &PhantomConfig) -> String {
     let [train_val, test] = [List::TrainVal, List::Test].map(|list| config.list(list));
+    let labels = match config.labels() {
+        Labels::Findings => "",
+        Labels::Nuisance => "labels: how the images were taken; no image shows a finding\n",
+    };
     format!(
         "These chest X-rays are synthetic: drawn by cxr-phantom, of nobody, for testing software only.\n\
          Their files have the form of NIH ChestX-ray14.\n\
@@ -167,7 +234,8 @@ fn marker_text(config: &PhantomConfig) -> String {
          seed {}\n\
          side {}\n\
          train_val: {} images, at least {} positives per finding\n\
-         test: {} images, at least {} positives per finding\n",
+         test: {} images, at least {} positives per finding\n\
+         {labels}",
         config.seed(),
         config.side(),
         train_val.images,
@@ -219,6 +287,19 @@ fn label_text(cohort: &Cohort) -> String {
             original.spacing,
             original.spacing,
         );
+    }
+    text
+}
+
+/// A user's own table: image, patient, and for each question 1 (yes) or 0 (no).
+fn nuisance_text(cohort: &Cohort) -> String {
+    let mut text = format!("Image Index,Patient ID,{}\n", NUISANCE_QUESTIONS.join(","));
+    for study in cohort.studies() {
+        let _ = write!(text, "{},{}", study.file_name(), study.patient_id());
+        for answer in study.nuisance_answers() {
+            text.push_str(if answer { ",1" } else { ",0" });
+        }
+        text.push('\n');
     }
     text
 }
@@ -276,12 +357,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), PhantomError> {
     fs::rename(&beside, path).map_err(|source| file_error("rename a file to", path, source))
 }
 
-/// Removes what a process that was killed left of a file which another has completed.
-fn remove_rest(path: &Path) -> Result<(), PhantomError> {
-    let beside = beside(path);
-    match fs::remove_file(&beside) {
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> Result<(), PhantomError> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(file_error("remove", &beside, error))
+            Err(file_error("remove", path, error))
         }
         _ => Ok(()),
     }

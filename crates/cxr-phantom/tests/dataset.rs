@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_phantom::{
-    Cohort, Finding, List, ListSize, PhantomConfig, PhantomError, Progress, Summary, write_dataset,
+    Cohort, Finding, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Progress,
+    Summary, remove_dataset, write_dataset,
 };
 
 const LABEL_HEADER: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]";
@@ -297,4 +298,78 @@ fn a_folder_with_anything_else_is_left_alone() {
     let again = write(&small(1), phantoms.path()).unwrap();
     assert_eq!(again.already_there, 54);
     assert!(contents(phantoms.path()) == before);
+}
+
+#[test]
+fn a_data_set_of_nuisance_shows_no_finding_and_tells_how_images_were_taken() {
+    let config = PhantomConfig::of_nuisance(3, 40, 10)
+        .and_then(|config| config.with_side(64))
+        .unwrap();
+    let cohort = Cohort::plan(&config);
+    for study in cohort.studies() {
+        assert!(study.labels().is_empty() && study.shown().is_empty());
+        assert!(study.boxes(64).is_empty());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(&config, folder.path()).unwrap();
+    let table = fs::read_to_string(folder.path().join("labels.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split(',').collect())
+        .collect();
+    assert_eq!(rows.len(), 51);
+    let questions = NUISANCE_QUESTIONS;
+    assert_eq!(rows[0][..2], ["Image Index", "Patient ID"]);
+    assert_eq!(rows[0][2..], questions);
+    for (row, study) in rows[1..].iter().zip(cohort.studies()) {
+        assert_eq!(row[0], study.file_name());
+        assert_eq!(row[1], study.patient_id().to_string());
+        let nuisance = study.nuisance();
+        let answer = |question: &str| {
+            let at = questions.iter().position(|known| *known == question);
+            row[2 + at.unwrap()] == "1"
+        };
+        assert_eq!(answer("AP"), nuisance.view.code() == "AP");
+        assert_eq!(answer("exposure above 0.3"), nuisance.exposure > 0.3);
+        let tilted = nuisance.tilt_degrees > 1.5;
+        assert_eq!(answer("tilt above 1.5 degrees"), tilted);
+        assert_eq!(answer("field above 366 mm"), nuisance.field_mm > 366.0);
+    }
+    // Nothing here looks like ChestX-ray14's own table, whose labels are findings.
+    assert!(!folder.path().join("Data_Entry_2017_v2020.csv").exists());
+}
+
+#[test]
+fn the_questions_divide_the_images() {
+    let config = PhantomConfig::of_nuisance(4, 2_000, 1).unwrap();
+    let cohort = Cohort::plan(&config);
+    for (index, question) in NUISANCE_QUESTIONS.iter().enumerate() {
+        let answers = cohort.studies().iter();
+        let yes = answers
+            .filter(|study| study.nuisance_answers()[index])
+            .count();
+        // A pacemaker is rare.
+        assert!((40..=1_800).contains(&yes), "{question}: {yes} of 2001");
+    }
+}
+
+#[test]
+fn removing_takes_phantoms_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("phantoms");
+    assert!(!remove_dataset(&place).unwrap(), "there was nothing");
+    write(&small(1), &place).unwrap();
+    fs::write(place.join("images/00000001_000.png.tmp"), b"half").unwrap();
+    assert!(remove_dataset(&place).unwrap());
+    assert!(!place.exists());
+
+    write(&small(1), &place).unwrap();
+    fs::write(place.join("notes.txt"), "mine").unwrap();
+    fs::write(place.join("images/mine.png"), "mine").unwrap();
+    assert!(remove_dataset(&place).unwrap());
+    let left: Vec<String> = contents(&place).into_keys().collect();
+    assert_eq!(left, ["images/mine.png", "notes.txt"]);
+    // What is not phantoms any more is not touched.
+    assert!(!remove_dataset(&place).unwrap());
+    assert!(write(&small(1), &place).is_err());
 }

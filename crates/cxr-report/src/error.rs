@@ -142,6 +142,24 @@ pub enum ReportError {
         /// The first such image by name.
         image: String,
     },
+    /// A cell of a run's label table is no label.
+    #[error("`{}`, line {line}: expected 1, 0 or nothing, got `{text}`", path.display())]
+    LabelCell {
+        /// The file.
+        path: PathBuf,
+        /// The line in the file, the header being line 1.
+        line: u64,
+        /// What stands there.
+        text: String,
+    },
+    /// A figure cannot be made a PNG.
+    #[error("cannot draw figure `{figure}`: {problem}")]
+    Draw {
+        /// The figure's file name.
+        figure: String,
+        /// The renderer's reason.
+        problem: String,
+    },
     /// A file cannot be written.
     #[error("cannot write `{}`", path.display())]
     Write {
@@ -163,7 +181,7 @@ pub enum ReportError {
         path: PathBuf,
     },
     /// A run's file is not what this version writes.
-    #[error("`{}` is not what this version writes; run `cxr evaluate` on its folder to write it anew", path.display())]
+    #[error("`{}` is not what this version writes; run `cxr evaluate` on its folder to write it anew, or `cxr explain` for explanations", path.display())]
     RunFile {
         /// The file.
         path: PathBuf,

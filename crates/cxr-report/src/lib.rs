@@ -4,10 +4,13 @@
 //! - [`evaluation`]: predictions joined with the truth, image by image;
 //! - [`summary`]: every metric of one model, as JSON;
 //! - [`comparison`]: paired tests between two models, as JSON;
-//! - [`run`]: the facts of a run, as its folder keeps them;
+//! - [`run`]: the facts of a run, as its folder keeps them; [`labels`]: the labels of its images;
+//!   [`explanations`]: its heat maps;
+//! - [`evidence`]: what a report computes of predictions: curves, paired tests, intervals;
 //! - [`published`]: the figures of the paper; [`ranks`]: which cell of a row is best;
 //! - [`tables`]: the paper's tables from runs, beside the published ones;
-//! - [`report`]: an experiment's folder read and its report written.
+//! - [`figures`]: the paper's figures as SVG and PNG;
+//! - [`report`]: an experiment's folder read and its report written, as Markdown and as a page.
 //!
 //! It never loads a network or an image, and never decides what is true: labels come from the caller.
 //!
@@ -30,14 +33,21 @@
 
 mod atomic;
 pub mod comparison;
+mod document;
 mod error;
 pub mod evaluation;
+pub mod evidence;
+pub mod explanations;
+pub mod figures;
+mod html;
+pub mod labels;
 mod markdown;
 pub mod predictions;
 pub mod published;
 pub mod ranks;
 pub mod report;
 pub mod run;
+mod story;
 pub mod summary;
 pub mod tables;
 

@@ -1,5 +1,5 @@
-//! The report of an experiment, made from its runs' folders alone: `report.md` with `tables/*.csv`
-//! beside it.
+//! The report of an experiment, made from its runs' folders alone: `report.html` and `report.md`, with
+//! `tables/*.csv` and `figures/*.{svg,png}` beside them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,21 @@ use serde_json::Value;
 
 use crate::atomic;
 use crate::error::ReportError;
-use crate::markdown;
+use crate::evidence::{Evidence, LossTest};
+use crate::explanations::BoxScores;
+use crate::figures::figures;
+use crate::labels::csv_line as line;
 use crate::run::{RunFolder, RunMetrics};
-use crate::tables::{AucTable, line, or_empty, tables};
+use crate::tables::{
+    AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,
+    Subject, methods_table, or_empty, stage_table, tables,
+};
+use crate::{html, markdown, story};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
+
+const STAGES_FILE: &str = "stages.csv";
 
 /// What a call of `cargo xtask reproduce` was to do, kept so that a report can say what was not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,13 +76,17 @@ pub struct Report {
     pub unfinished: Vec<String>,
     /// What was meant to run, where that is known.
     pub reproduction: Option<Reproduction>,
+    /// What predictions and labels show beyond the metrics.
+    pub evidence: Evidence,
 }
 
 impl Report {
-    /// Reads an experiment's folder, `RUNS/<experiment>`.
+    /// Reads an experiment's folder, `RUNS/<experiment>`, and computes what its metrics do not have:
+    /// curves, paired tests and their bootstraps, which takes seconds where predictions are many.
     ///
     /// # Errors
-    /// Those of [`RunFolder::find`], and of the first file that cannot be read.
+    /// Those of [`RunFolder::find`], of the first file that cannot be read, and of predictions and
+    /// labels that do not belong together.
     pub fn read(experiment_folder: &Path) -> Result<Self, ReportError> {
         let mut report = Self {
             experiment: String::new(),
@@ -81,11 +94,14 @@ impl Report {
             environments: Vec::new(),
             unfinished: Vec::new(),
             reproduction: Reproduction::read(experiment_folder)?,
+            evidence: Evidence::default(),
         };
+        let mut finished = Vec::new();
         for folder in RunFolder::find(experiment_folder)? {
             if folder.is_finished() {
                 report.runs.push(folder.metrics()?);
                 report.environments.push(folder.environment()?);
+                finished.push(folder);
             } else {
                 report.unfinished.push(folder.variant().to_owned());
             }
@@ -95,6 +111,7 @@ impl Report {
             Some(run) => run.experiment.clone(),
             None => folder_name.unwrap_or("experiment").to_owned(),
         };
+        report.evidence = Evidence::of(&finished, &report.runs)?;
         Ok(report)
     }
 
@@ -111,28 +128,101 @@ impl Report {
             .collect()
     }
 
-    /// The tables for which there are runs.
+    /// The tables of AUCs for which there are runs, 1 to 4.
     pub fn tables(&self) -> Vec<AucTable> {
-        tables(&self.runs)
+        let mut tables = tables(&self.runs);
+        for table in &mut tables {
+            for row in &mut table.rows {
+                let is_without = row.subject == Subject::MeanWithout(LEFT_OUT_OF_SECOND_MEAN);
+                for (column, cell) in table.columns.iter().zip(&mut row.cells) {
+                    if is_without && cell.interval.is_none() {
+                        cell.interval = self.interval_without(column);
+                    }
+                }
+            }
+        }
+        tables
+    }
+
+    fn interval_without(&self, column: &Column) -> Option<Interval> {
+        let key = (column.variant.clone(), column.part, column.views);
+        let intervals = &self.evidence.intervals_without;
+        let &[lower, upper] = intervals.get(&key).filter(|_| column.seeds.len() == 1)?;
+        let method = if self.evidence.by_patient {
+            IntervalMethod::BootstrapByPatient
+        } else {
+            IntervalMethod::Bootstrap
+        };
+        Some(Interval {
+            lower,
+            upper,
+            method,
+        })
+    }
+
+    /// Table 5; `None` where there is no run to set beside the published methods.
+    pub fn methods_table(&self) -> Option<MethodsTable> {
+        methods_table(&self.runs)
     }
 
     /// The report as Markdown.
     pub fn markdown(&self) -> String {
-        markdown::page(self)
+        markdown::render(&story::document(self))
     }
 
-    /// Writes `report.md`, `tables/table*.csv`, `tables/history.csv` and `tables/time.csv` into
-    /// `folder`, each whole or not at all, and gives back their paths, the report first. A table that
-    /// an earlier report had and this one has not is taken away.
+    /// Mean AUC untrained and after each stage, of the runs that kept it.
+    pub fn stage_table(&self) -> Option<StageTable> {
+        stage_table(&self.runs)
+    }
+
+    /// The report as one page, which needs no other file and no network.
+    pub fn html(&self) -> String {
+        html::render(self, &story::document(self))
+    }
+
+    /// Writes `report.html`, `report.md`, `tables/*.csv` and `figures/*` into `folder`, each whole or
+    /// not at all, and gives back their paths, the page first. A table or figure that an earlier report
+    /// had and this one has not is taken away.
     ///
     /// # Errors
-    /// [`ReportError::Write`].
+    /// [`ReportError::Write`], and [`ReportError::Draw`] for a figure.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
-        let tables_folder = folder.join("tables");
-        std::fs::create_dir_all(&tables_folder).map_err(|source| ReportError::Write {
-            path: tables_folder.clone(),
-            source,
-        })?;
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for (name, text) in self.csv_files() {
+            files.push((format!("tables/{name}"), text.into_bytes()));
+        }
+        for figure in figures(self) {
+            let name = format!("figures/{}", figure.name);
+            files.push((format!("{name}.svg"), figure.to_svg().into_bytes()));
+            files.push((format!("{name}.png"), figure.to_png()?));
+        }
+        for kind in ["tables", "figures"] {
+            let path = folder.join(kind);
+            std::fs::create_dir_all(&path).map_err(|source| ReportError::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        for known in KNOWN_FILES {
+            if !files.iter().any(|(name, _)| name == known) {
+                remove(&folder.join(known))?;
+            }
+        }
+        // Last, so that a report never speaks of tables that are not there.
+        files.push(("report.md".to_owned(), self.markdown().into_bytes()));
+        files.push(("report.html".to_owned(), self.html().into_bytes()));
+        let mut written = Vec::with_capacity(files.len());
+        for (name, bytes) in &files {
+            let path = folder.join(name);
+            atomic::write(&path, bytes)?;
+            written.push(path);
+        }
+        written.reverse();
+        Ok(written)
+    }
+
+    /// Every table as a file's name and its text.
+    pub(crate) fn csv_files(&self) -> Vec<(String, String)> {
         let mut files = vec![
             ("history.csv".to_owned(), self.history_csv()),
             ("time.csv".to_owned(), self.time_csv()),
@@ -140,36 +230,65 @@ impl Report {
         for table in self.tables() {
             files.push((format!("table{}.csv", table.number), table.to_csv()));
         }
-        for number in 1..=5 {
-            let name = format!("table{number}.csv");
-            if !files.iter().any(|(file, _)| *file == name) {
-                remove(&tables_folder.join(name))?;
+        if let Some(table) = self.stage_table() {
+            files.push((STAGES_FILE.to_owned(), table.to_csv()));
+        }
+        if let Some(table) = self.methods_table() {
+            files.push(("table5.csv".to_owned(), table.to_csv()));
+        }
+        let evidence = &self.evidence;
+        for (name, tests) in [
+            ("tests.csv", &evidence.tests),
+            ("tests-tau.csv", &evidence.tau_tests),
+        ] {
+            if !tests.is_empty() {
+                files.push((name.to_owned(), tests_csv(tests)));
             }
         }
-        let mut written = vec![folder.join("report.md")];
-        for (name, text) in &files {
-            let path = tables_folder.join(name);
-            atomic::write(&path, text.as_bytes())?;
-            written.push(path);
+        if !self.seeds_csv().is_empty() {
+            files.push(("seeds.csv".to_owned(), self.seeds_csv()));
         }
-        // Last, so that a report never speaks of tables that are not there.
-        atomic::write(&written[0], self.markdown().as_bytes())?;
-        Ok(written)
+        let pictures = evidence.pictures.as_ref();
+        if let Some(boxes) = pictures.and_then(|pictures| pictures.explanations.boxes.as_ref()) {
+            files.push(("boxes.csv".to_owned(), boxes_csv(boxes)));
+        }
+        files
+    }
+
+    /// Every test AUC of every run, where several differ in the seed alone; else empty.
+    fn seeds_csv(&self) -> String {
+        let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        if seeds.len() < 2 {
+            return String::new();
+        }
+        let mut text = line(["variant", "seed", "views", "row", "auc"]);
+        for run in &self.runs {
+            for (views, summary) in &run.test {
+                let mut add = |row: &str, auc: Option<f64>| {
+                    let (seed, auc) = (run.seed.to_string(), or_empty(auc));
+                    text.push_str(&line([&run.variant, &seed, views.name(), row, &auc]));
+                };
+                for label in &summary.labels {
+                    add(&label.label, label.auc);
+                }
+                add("mean", summary.means.auc);
+            }
+        }
+        text
     }
 
     fn history_csv(&self) -> String {
-        let mut text = line(
-            [
-                "variant",
-                "stage",
-                "epoch",
-                "steps",
-                "mean_loss",
-                "validation_auc",
-                "validation_labels",
-            ]
-            .map(str::to_owned),
-        );
+        let mut text = line([
+            "variant",
+            "stage",
+            "epoch",
+            "steps",
+            "mean_loss",
+            "validation_auc",
+            "validation_labels",
+        ]);
         for run in &self.runs {
             for epoch in &run.history {
                 text.push_str(&line([
@@ -187,7 +306,7 @@ impl Report {
     }
 
     fn time_csv(&self) -> String {
-        let mut text = line(["variant", "part", "seconds"].map(str::to_owned));
+        let mut text = line(["variant", "part", "seconds"]);
         for run in &self.runs {
             let mut add = |part: &str, seconds: f64| {
                 text.push_str(&line([
@@ -204,6 +323,100 @@ impl Report {
         }
         text
     }
+}
+
+/// All that this or an earlier version may have written.
+const KNOWN_FILES: [&str; 25] = [
+    "tables/table1.csv",
+    "tables/table2.csv",
+    "tables/table3.csv",
+    "tables/table4.csv",
+    "tables/table5.csv",
+    "tables/stages.csv",
+    "tables/tests.csv",
+    "tables/tests-tau.csv",
+    "tables/seeds.csv",
+    "tables/boxes.csv",
+    "tables/history.csv",
+    "figures/figure1.svg",
+    "figures/figure1.png",
+    "figures/figure3.svg",
+    "figures/figure3.png",
+    "figures/figure4.svg",
+    "figures/figure4.png",
+    "figures/figure5.svg",
+    "figures/figure5.png",
+    "figures/figure6.svg",
+    "figures/figure6.png",
+    "figures/figure7.svg",
+    "figures/figure7.png",
+    "figures/figure-tau.svg",
+    "figures/figure-tau.png",
+];
+
+fn tests_csv(tests: &[LossTest]) -> String {
+    let mut text = line([
+        "a",
+        "b",
+        "row",
+        "auc_a",
+        "auc_b",
+        "difference",
+        "lower",
+        "upper",
+        "p_value",
+        "p_value_holm",
+    ]);
+    for test in tests {
+        let mut add =
+            |row: &str, aucs: [Option<f64>; 3], ends: Option<[f64; 2]>, p: [Option<f64>; 2]| {
+                let mut cells = vec![test.a.clone(), test.b.clone(), row.to_owned()];
+                cells.extend(aucs.map(or_empty));
+                cells.extend([0, 1].map(|end| or_empty(ends.map(|ends| ends[end]))));
+                cells.extend(p.map(or_empty));
+                text.push_str(&line(cells));
+            };
+        for label in &test.comparison.labels {
+            add(
+                &label.label,
+                [label.auc_a, label.auc_b, label.difference],
+                label.interval,
+                [label.p_value, label.p_value_holm],
+            );
+        }
+        let means = &test.comparison.means;
+        let aucs = [means.auc_a, means.auc_b, means.difference];
+        add("mean", aucs, means.interval, [None; 2]);
+        if let Some((interval, difference)) = test.without {
+            let aucs = [None, None, Some(difference)];
+            add("mean without Hernia", aucs, Some(interval), [None; 2]);
+        }
+    }
+    text
+}
+
+fn boxes_csv(boxes: &BoxScores) -> String {
+    let mut text = line([
+        "finding",
+        "boxes",
+        "hits",
+        "accuracy",
+        "mean_box_area",
+        "mean_overlap",
+        "empty_maps",
+    ]);
+    for finding in &boxes.findings {
+        text.push_str(&line([
+            finding.finding.clone(),
+            finding.boxes.to_string(),
+            finding.hits.to_string(),
+            or_empty(finding.accuracy()),
+            finding.mean_box_area.to_string(),
+            finding.mean_overlap.to_string(),
+            finding.empty_maps.to_string(),
+        ]));
+    }
+    text
 }
 
 fn remove(path: &Path) -> Result<(), ReportError> {

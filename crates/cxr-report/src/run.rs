@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::atomic;
 use crate::error::ReportError;
+use crate::predictions::{Predictions, Unscorable};
 use crate::summary::Summary;
 
 /// The name of the file in a run's folder that holds its [`RunMetrics`].
@@ -40,6 +41,10 @@ pub struct RunMetrics {
     pub validation: BTreeMap<ViewSet, Summary>,
     /// The same of the test images.
     pub test: BTreeMap<ViewSet, Summary>,
+    /// The network as it was before each stage of training, in their order; empty where the run did
+    /// not keep it.
+    #[serde(default)]
+    pub stages: Vec<StageFacts>,
     /// The epoch with the highest validation mean AUC; `None` when none was defined.
     #[serde(deserialize_with = "required")]
     pub best_epoch: Option<BestEpoch>,
@@ -105,6 +110,28 @@ pub struct BestEpoch {
     pub epoch: usize,
     /// Its mean AUC of the validation images, single view.
     pub validation_auc: f64,
+}
+
+/// How good the network was before a stage of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageFacts {
+    /// The name of the stage that was to come. Before the first one the network is untrained, but for
+    /// the weights its backbone began with.
+    pub before: String,
+    /// Mean AUC of the validation images, single view.
+    pub validation: MeanAuc,
+    /// The same of the test images.
+    pub test: MeanAuc,
+}
+
+/// A mean of AUCs and how many it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanAuc {
+    /// The mean; `None` when no label has both classes.
+    #[serde(deserialize_with = "required")]
+    pub auc: Option<f64>,
+    /// Over how many labels it is.
+    pub n_labels: usize,
 }
 
 /// What one epoch gave.
@@ -280,6 +307,27 @@ impl RunFolder {
     /// Those of [`RunMetrics::read`].
     pub fn metrics(&self) -> Result<RunMetrics, ReportError> {
         RunMetrics::read(&self.path.join(METRICS_FILE))
+    }
+
+    /// The predictions of a part, `validation` or `test`, under a view set; `None` when the run has
+    /// none.
+    ///
+    /// # Errors
+    /// Those of [`Predictions::read`].
+    pub fn predictions(
+        &self,
+        part: &str,
+        views: ViewSet,
+    ) -> Result<Option<Predictions>, ReportError> {
+        let suffix = match views {
+            ViewSet::Single => String::new(),
+            ViewSet::Hflip | ViewSet::HflipZoom => format!("-{}", views.name()),
+        };
+        let path = self.path.join(format!("predictions-{part}{suffix}.csv"));
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Predictions::read(&path, Unscorable::Refuse).map(Some)
     }
 
     /// What the run was made on, as written by the run; `None` when it did not say.

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4};
+use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4, TABLE_5_DELTAS};
 use cxr_report::ranks::Rank;
 use cxr_report::report::{Report, Reproduction};
 use cxr_report::run::{Parts, RunMetrics, ViewSet};
 use cxr_report::summary::{BootstrapSummary, Resampling, Summary};
-use cxr_report::tables::{AucTable, IntervalMethod, Subject, tables};
+use cxr_report::tables::{AucTable, IntervalMethod, Subject, methods_table, tables};
 
 mod made;
 
@@ -111,20 +111,71 @@ fn the_paper_s_own_figures_come_out_as_the_paper_s_tables() {
 }
 
 #[test]
+fn the_paper_s_own_figures_give_table_5_with_its_deltas() {
+    let runs = paper_runs();
+    let table = methods_table(&runs).unwrap();
+    let (deltas, of_mean) = TABLE_5_DELTAS;
+    assert_eq!(table.rows.len(), 16);
+    for (row, &expected) in table.rows.iter().zip(deltas) {
+        assert!(
+            (row.delta().unwrap() - expected).abs() < 1e-9,
+            "{:?}",
+            row.subject
+        );
+        assert_eq!(row.paper_delta, Some(expected));
+        assert_eq!(row.ours, row.paper);
+    }
+    let mean = &table.rows[14];
+    assert_eq!((&mean.subject, mean.n_labels), (&Subject::Mean, 14));
+    // Ours is the mean of rounded figures.
+    assert!((mean.delta().unwrap() - of_mean).abs() <= 1e-4);
+    assert!((mean.paper_delta.unwrap() - of_mean).abs() < 1e-9);
+    assert_eq!(mean.ranks[4], Some(Rank::Best), "Kufel's mean");
+    let csv = table.to_csv();
+    assert_eq!(csv.lines().count(), 17);
+
+    // A label that a sample cannot have is left out of every mean of the row.
+    let mut sample = paper_runs();
+    for run in &mut sample {
+        if let Some(summary) = run.test.get_mut(&ViewSet::HflipZoom) {
+            summary.labels[13].auc = None;
+        }
+    }
+    let table = methods_table(&sample).unwrap();
+    assert_eq!((table.rows[13].ours, table.rows[13].delta()), (None, None));
+    assert_eq!((table.rows[14].n_labels, table.rows[15].n_labels), (13, 13));
+    assert_eq!(table.rows[14].others, table.rows[15].others);
+
+    let mut phantoms = paper_runs();
+    for run in &mut phantoms {
+        run.data.phantom = true;
+    }
+    assert_eq!(methods_table(&phantoms), None);
+}
+
+#[test]
 fn the_summary_sets_the_means_beside_the_published_ones() {
     let folder = tempfile::tempdir().unwrap();
     let mut runs = paper_runs();
     let page = read(folder.path(), &runs).markdown();
-    let sentence = "Focal 0.8004 over 14 labels, published 0.8004;";
-    assert!(page.contains(sentence), "{page}");
-    let sentence =
-        "flip and zoom averaged: FZLPR (τ = 0.2) 0.8096 over 14 labels, published 0.8096.";
-    assert!(page.contains(sentence), "{page}");
+    let line = |start: &str| {
+        let found = page.lines().find(|line| line.starts_with(start));
+        found
+            .unwrap_or_else(|| panic!("{start}: {page}"))
+            .to_owned()
+    };
+    assert_eq!(
+        line("| Focal |"),
+        "| Focal | <u>0.8004</u> | 0.8004 | 0.0000 | **0.8024** | 0.8024 |"
+    );
+    assert!(line("| FZLPR (τ = 0.2), + flip + zoom |").contains("| 0.8096 | 0.8096 | 0.0000 |"));
     for run in &mut runs {
         run.data.absent.train = 1;
     }
     let page = read(folder.path(), &runs).markdown();
-    assert!(page.contains("Focal 0.8004 over 14 labels;"), "{page}");
+    let summary = &page[..page.find("## Runs").unwrap()];
+    assert!(summary.contains("| Focal | <u>0.8004</u> |"), "{summary}");
+    assert!(!summary.contains("| published"), "a sample's: {summary}");
 }
 
 #[test]
@@ -219,6 +270,9 @@ fn phantoms_are_never_set_against_published_figures() {
     }
     for table in tables(&runs) {
         assert!(!table.has_published());
+        assert!(table.is_phantom && table.title.ends_with("phantom data"));
+        let csv = table.to_csv();
+        assert!(csv.lines().skip(1).all(|line| line.ends_with(",true")));
         let cells = table.rows.iter().flat_map(|row| &row.cells);
         assert!(cells.into_iter().all(|cell| cell.published.is_none()));
     }
@@ -231,6 +285,43 @@ fn phantoms_are_never_set_against_published_figures() {
     );
     assert!(!page.contains("ours minus published"), "{page}");
     assert!(!page.contains("GTX 1080"), "{page}");
+    let of_aucs =
+        |line: &&str| line.starts_with("## Table") || line.starts_with("## What each stage");
+    let titles: Vec<&str> = page.lines().filter(of_aucs).collect();
+    assert_eq!(titles.len(), 5, "{titles:?}");
+    for title in titles {
+        assert!(title.ends_with("phantom data"), "{title}");
+    }
+}
+
+#[test]
+fn what_each_stage_adds_stands_in_the_order_of_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = made::run("zlpr", "zlpr", None);
+    old.stages.clear();
+    let runs = [made::run("bce", "bce", None), old];
+    let report = read(folder.path(), &runs);
+    let table = report.stage_table().unwrap();
+    assert_eq!(table.headings, ["untrained", "after `head`", "after `all`"]);
+    // The run that did not keep its stages has no row.
+    assert_eq!(table.rows.len(), 1);
+    assert!(
+        report
+            .markdown()
+            .contains("| BCE | 0.5000 | 0.6250 | 0.7500 |"),
+        "{}",
+        report.markdown()
+    );
+    report.write(folder.path()).unwrap();
+    let csv = std::fs::read_to_string(folder.path().join("tables/stages.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "variant,trained,part,mean_auc,n_labels,is_phantom"
+    );
+    assert_eq!(lines[1], "bce,untrained,validation,0.49,14,false");
+    assert_eq!(lines[6], "bce,after `all`,test,0.75,14,false");
+    assert_eq!(lines.len(), 7);
 }
 
 #[test]
@@ -318,16 +409,53 @@ fn what_did_not_run_is_said_and_other_losses_stand_beside_without_published_figu
 }
 
 #[test]
-fn several_seeds_of_one_loss_are_told_apart() {
-    let mut second = made::run("bce-seed1", "bce", None);
-    second.seed = 1;
-    let tables = tables(&[made::run("bce", "bce", None), second]);
-    let headings: Vec<&str> = tables[1]
-        .columns
-        .iter()
-        .map(|column| column.heading.as_str())
-        .collect();
-    assert_eq!(headings, ["BCE, `bce`", "BCE, `bce-seed1`"]);
+fn seeds_of_one_loss_share_a_column_with_their_mean_and_spread() {
+    let with_auc = |variant: &str, seed: u64, mass: f64| {
+        let mut run = made::run(variant, "bce", None);
+        run.seed = seed;
+        let summary = made::summary(&[("Mass", Some(mass)), ("Hernia", Some(0.5))]);
+        run.test.insert(ViewSet::Single, summary);
+        run
+    };
+    let mut runs = vec![
+        with_auc("bce", 0, 0.70),
+        with_auc("bce-seed1", 1, 0.72),
+        with_auc("bce-seed2", 2, 0.77),
+    ];
+    let tables = tables(&runs);
+    let table = tables.iter().find(|table| table.number == 2).unwrap();
+    assert_eq!(table.columns.len(), 1);
+    assert_eq!(table.columns[0].heading, "BCE, 3 seeds");
+    assert_eq!(table.columns[0].seeds, [0, 1, 2]);
+    let cell = &table.rows[0].cells[0];
+    assert!((cell.auc.unwrap() - 0.73).abs() < 1e-12);
+    // Deviations −0.03, −0.01 and 0.04: the sum of squares is 0.0026, over 2.
+    let spread = cell.spread.unwrap();
+    assert!(
+        (spread.sd - 0.0013f64.sqrt()).abs() < 1e-12,
+        "{}",
+        spread.sd
+    );
+    assert_eq!(spread.n, 3);
+    assert_eq!(cell.interval, None, "an interval is of one training");
+    let mean = &table.rows[2].cells[0];
+    assert!((mean.auc.unwrap() - 0.615).abs() < 1e-12);
+    assert!((mean.spread.unwrap().sd - 0.0013f64.sqrt() / 2.0).abs() < 1e-12);
+
+    let folder = tempfile::tempdir().unwrap();
+    let report = read(folder.path(), &runs);
+    let page = report.markdown();
+    assert!(page.contains("0.7300 ± 0.0361"), "{page}");
+    report.write(folder.path()).unwrap();
+    let seeds = std::fs::read_to_string(folder.path().join("tables/seeds.csv")).unwrap();
+    assert!(seeds.contains("bce-seed2,2,single,Mass,0.77"), "{seeds}");
+
+    // Another split is another data set, and the same seed twice is no repetition.
+    runs[1].data.validation_split = "patient".to_owned();
+    runs[2].seed = 0;
+    let tables = cxr_report::tables::tables(&runs);
+    let table = tables.iter().find(|table| table.number == 2).unwrap();
+    assert_eq!(table.columns.len(), 3);
 }
 
 #[test]
@@ -348,13 +476,22 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
     assert_eq!(
         names,
         [
+            "report.html",
             "report.md",
-            "tables/history.csv",
-            "tables/time.csv",
-            "tables/table1.csv",
-            "tables/table2.csv",
-            "tables/table3.csv",
+            "figures/figure-tau.png",
+            "figures/figure-tau.svg",
+            "figures/figure6.png",
+            "figures/figure6.svg",
+            "figures/figure1.png",
+            "figures/figure1.svg",
+            "tables/table5.csv",
+            "tables/stages.csv",
             "tables/table4.csv",
+            "tables/table3.csv",
+            "tables/table2.csv",
+            "tables/table1.csv",
+            "tables/time.csv",
+            "tables/history.csv",
         ]
     );
     let bytes = || -> Vec<Vec<u8>> {
@@ -373,7 +510,7 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
         std::fs::read_dir(folder.path().join("tables"))
             .unwrap()
             .count(),
-        6
+        8
     );
 
     let table = std::fs::read_to_string(folder.path().join("tables/table2.csv")).unwrap();
@@ -399,6 +536,12 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
         .write(folder.path())
         .unwrap();
     assert!(!folder.path().join("tables/table4.csv").exists());
-    assert!(!folder.path().join("tables/table3.csv").exists());
+    for gone in [
+        "tables/table3.csv",
+        "tables/table5.csv",
+        "figures/figure6.png",
+    ] {
+        assert!(!folder.path().join(gone).exists(), "{gone}");
+    }
     assert!(folder.path().join("tables/table2.csv").exists());
 }

@@ -56,6 +56,10 @@ pub struct DataConfig {
     /// others are counted.
     #[serde(skip_serializing_if = "Subset::is_everything")]
     pub subset: Subset,
+    /// Synthetic images that the experiment is made on, where it is not made on a data set that is at
+    /// hand: what to write, before training, into the folder that is then read like any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phantoms: Option<PhantomSettings>,
 }
 
 impl Default for DataConfig {
@@ -63,8 +67,47 @@ impl Default for DataConfig {
         Self {
             validation: ValidationSplit::Paper,
             subset: Subset::default(),
+            phantoms: None,
         }
     }
+}
+
+/// Which synthetic chest X-rays an experiment is made on. Training never looks at it: whoever calls it
+/// has them written, and training reads the folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhantomSettings {
+    /// Seed of all that is drawn; another one gives other patients.
+    pub seed: u64,
+    /// Images in the list for training and validation.
+    pub train_val: usize,
+    /// Images in the test list.
+    pub test: usize,
+    /// Images that are recorded with a finding, for each finding at least: in the first list and in
+    /// the second.
+    #[serde(default)]
+    pub least_positives: [usize; 2],
+    /// Side of the images in pixels.
+    #[serde(default = "side_of_chest_x_ray14")]
+    pub side: usize,
+    /// What their labels are.
+    #[serde(default)]
+    pub labels: PhantomLabels,
+}
+
+fn side_of_chest_x_ray14() -> usize {
+    1024
+}
+
+/// What the labels of synthetic chest X-rays are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhantomLabels {
+    /// The fourteen findings of ChestX-ray14.
+    #[default]
+    Findings,
+    /// How each image was taken and of what kind of body; no finding is shown.
+    Nuisance,
 }
 
 /// The network.

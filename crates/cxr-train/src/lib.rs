@@ -59,12 +59,12 @@ pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
 pub use experiment::{
-    BackboneConfig, DataConfig, DenseNetSizes, Experiment, ModelConfig, Stage, TrainingConfig,
-    Variant, VariantExperiment,
+    BackboneConfig, DataConfig, DenseNetSizes, Experiment, ModelConfig, PhantomLabels,
+    PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
 };
 pub use files::write_atomically;
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
-pub use model_file::{load_model, save_model};
+pub use model_file::{load_model, save_backbone, save_model};
 pub use observer::{Event, Observer};
 pub use optimiser::{AdamW, AdamWConfig};
 pub use predict::{Prediction, predict};

@@ -13,6 +13,9 @@ use crate::{Classifier, ModelCard, TrainError, write_atomically};
 /// The metadata key under which the description stands, as JSON.
 const KEY: &str = "cxr";
 
+/// What the names of a backbone's parameters begin with.
+const BACKBONE: &str = "features.";
+
 /// Writes the classifier's weights with `card` in the file's metadata.
 ///
 /// # Errors
@@ -23,6 +26,36 @@ pub fn save_model(
     classifier: &Classifier,
 ) -> Result<(), TrainError> {
     write(path, card, &classifier.parameters().tensors(""))
+}
+
+/// Writes the backbone of a classifier alone, the tensors under `features.`: a file that
+/// [`cxr_backbone::load_pretrained`] reads, and with it an experiment's `model.weights`. Its
+/// metadata say what trained the weights and under which `licence` they are.
+///
+/// # Errors
+/// The file cannot be written; what stood there before still does.
+pub fn save_backbone(
+    path: &Path,
+    card: &ModelCard,
+    classifier: &Classifier,
+    licence: Option<&str>,
+) -> Result<(), TrainError> {
+    let description = BackboneCard {
+        trained_as: card,
+        licence,
+    };
+    write(
+        path,
+        &description,
+        &classifier.parameters().tensors(BACKBONE),
+    )
+}
+
+/// What a backbone's file says of itself.
+#[derive(Serialize)]
+struct BackboneCard<'a> {
+    licence: Option<&'a str>,
+    trained_as: &'a ModelCard,
 }
 
 /// Reads a file that [`save_model`] wrote: the description and the network, weights in place.
@@ -58,6 +91,7 @@ pub(crate) fn write(
         problem,
     };
     let text = serde_json::to_string(description).map_err(|error| bad(error.to_string()))?;
+    // One entry: the file's bytes would depend on the order of several.
     let metadata = HashMap::from([(KEY.to_owned(), text)]);
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| bad(error.to_string()))?;

@@ -75,6 +75,13 @@ impl RunFolder {
         self.path.join(format!("predictions-{part}{suffix}.csv"))
     }
 
+    /// The network as it was before a stage, counted from 0: before stage 0 it is untrained but for
+    /// the weights it began with.
+    pub fn before_stage(&self, stage: usize) -> PathBuf {
+        let file = format!("before-stage-{stage}.safetensors");
+        self.path.join("checkpoints").join(file)
+    }
+
     fn latest(&self) -> PathBuf {
         self.path.join("checkpoints").join("latest.safetensors")
     }
@@ -228,6 +235,10 @@ impl<'a> Trainer<'a> {
             let position = self.progress.position;
             let first_epoch = self.first_epoch();
             let trained = self.trained(stage);
+            if (position.epoch, position.step) == (0, 0) {
+                let path = self.folder.before_stage(position.stage);
+                save_model(&path, &self.card, &self.classifier)?;
+            }
             observer.on(&Event::Stage {
                 stage: &stage.name,
                 first_epoch,

@@ -180,7 +180,8 @@ impl DataArgs {
         Ok(Some(store))
     }
 
-    fn metadata_folder(&self) -> anyhow::Result<PathBuf> {
+    /// Where label table and lists are.
+    pub(crate) fn metadata_folder(&self) -> anyhow::Result<PathBuf> {
         let is_complete = |folder: &Path| label_table(folder).is_some() && has_lists(folder);
         if let Some(folder) = &self.metadata {
             if is_complete(folder) {

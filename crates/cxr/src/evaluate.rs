@@ -11,8 +11,11 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_report::evaluation::Evaluation;
+use cxr_report::labels::LabelTable;
 use cxr_report::predictions::{Predictions, Unscorable};
-use cxr_report::run::{self, DataFacts, EpochFacts, METRICS_FILE, Parts, RunMetrics, Seconds};
+use cxr_report::run::{
+    self, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
+};
 use cxr_report::summary::{Resampling, Summary, SummaryOptions};
 use cxr_train::{
     BestEpoch, EpochRecord, Experiment, RunFolder, TrainOutcome, Trainer, TrainingData,
@@ -21,7 +24,7 @@ use cxr_train::{
 
 use crate::data_folder::{DataArgs, Prepared};
 use crate::progress::{Watcher, say};
-use crate::scoring::truth;
+use crate::scoring::{label_row, truth};
 use crate::train::{interrupted, set_threads, stop_flag};
 
 /// Predict and score again with the model of a finished run
@@ -131,7 +134,14 @@ pub(crate) fn metrics(
             prediction.write(views, &folder.predictions(part, views))?;
         }
     }
+    let Some(stages) = stages(experiment, data, folder, watcher, stop)? else {
+        return Ok(None);
+    };
     let predict_seconds = start.elapsed().as_secs_f64();
+    for part in Part::ALL {
+        let path = folder.path().join(format!("labels-{part}.csv"));
+        label_table(data, part).write(&path)?;
+    }
     let mut train_seconds = BTreeMap::new();
     for epoch in &history {
         *train_seconds.entry(epoch.stage.clone()).or_default() += epoch.seconds;
@@ -146,6 +156,7 @@ pub(crate) fn metrics(
         data: facts(data, prepared.phantom)?,
         validation: summaries(folder, data, Part::Validation)?,
         test: summaries(folder, data, Part::Test)?,
+        stages,
         best_epoch: best.map(|best| run::BestEpoch {
             stage: best.stage,
             epoch: best.epoch,
@@ -171,6 +182,68 @@ pub(crate) fn metrics(
     };
     metrics.write(&folder.path().join(METRICS_FILE))?;
     Ok(Some(metrics))
+}
+
+/// The labels of a part's images, so that reports and `cxr score` need no data set.
+fn label_table(data: &TrainingData, part: Part) -> LabelTable {
+    let records = data.split().part(part).iter();
+    let rows = records
+        .filter_map(|name| data.index().get(name))
+        .map(label_row);
+    LabelTable::new(data.labels().to_vec(), rows.collect())
+}
+
+/// Mean AUCs of the network as it was before each stage: what pretraining alone is worth, and the top
+/// network alone. `None` when `stop` was set.
+fn stages(
+    experiment: &Experiment,
+    data: &TrainingData,
+    folder: &RunFolder,
+    watcher: &mut Watcher,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<StageFacts>>> {
+    let stages = &experiment.training.stages;
+    let mut facts = Vec::with_capacity(stages.len());
+    for (index, stage) in stages.iter().enumerate() {
+        let path = folder.before_stage(index);
+        if !path.is_file() {
+            // A run of an earlier version; what it did not keep is not guessed.
+            return Ok(Some(Vec::new()));
+        }
+        let (card, classifier) = load_model(&path, &Device::Cpu)?;
+        let mut mean_of = |part| -> anyhow::Result<Option<MeanAuc>> {
+            let batch_size = experiment.training.evaluation_batch_size;
+            let views = ViewSet::Single;
+            let prediction = predict(
+                &classifier,
+                &card,
+                data,
+                part,
+                views,
+                batch_size,
+                watcher,
+                stop,
+            )?;
+            let Some(prediction) = prediction else {
+                return Ok(None);
+            };
+            let mean = prediction.macro_auc(views, data)?;
+            Ok(Some(MeanAuc {
+                auc: mean.map(|mean| mean.value),
+                n_labels: mean.map_or(0, |mean| mean.n_labels),
+            }))
+        };
+        let (Some(validation), Some(test)) = (mean_of(Part::Validation)?, mean_of(Part::Test)?)
+        else {
+            return Ok(None);
+        };
+        facts.push(StageFacts {
+            before: stage.name.clone(),
+            validation,
+            test,
+        });
+    }
+    Ok(Some(facts))
 }
 
 fn facts(data: &TrainingData, phantom: bool) -> anyhow::Result<DataFacts> {

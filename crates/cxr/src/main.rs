@@ -3,11 +3,14 @@
 //! One module per command. A command parses its arguments, calls the crates and prints; what it
 //! computes stands in them.
 
+mod backbone;
 mod compare;
 mod data_folder;
 mod environment;
 mod evaluate;
+mod explain;
 mod inspect;
+mod phantoms;
 mod prepare;
 mod progress;
 mod score;
@@ -38,8 +41,11 @@ enum Command {
     Prepare(prepare::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
+    Phantoms(phantoms::Args),
+    Backbone(backbone::Args),
 }
 
 const EXIT_CODES: &str =
@@ -57,8 +63,11 @@ fn main() -> ExitCode {
         Command::Prepare(args) => prepare::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Phantoms(args) => phantoms::run(&args),
+        Command::Backbone(args) => backbone::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cxr_dataset::{Index, LabelState, PatientId, Release};
+use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
 use cxr_report::evaluation::{LeftOut, Truth};
+use cxr_report::labels::LabelRow;
 use cxr_report::predictions::Unscorable;
 use cxr_report::summary::Resampling;
 use serde::Serialize;
@@ -88,20 +89,26 @@ impl ScoringArgs {
 pub(crate) fn truth(index: &Index) -> anyhow::Result<Truth> {
     let mut truth = Truth::new(index.label_set().names());
     for record in index.records() {
-        let from_name = || PatientId::from_chest_x_ray14(&record.name).ok();
-        let patient = record.patient.clone().or_else(from_name);
-        let states = record.labels.iter().map(|state| match state {
-            LabelState::Positive => Some(true),
-            LabelState::Negative => Some(false),
-            LabelState::Unknown => None,
-        });
-        truth.add(
-            record.name.as_str(),
-            states,
-            patient.as_ref().map(PatientId::as_str),
-        )?;
+        let row = label_row(record);
+        truth.add(&row.image, row.states, row.patient.as_deref())?;
     }
     Ok(truth)
+}
+
+/// What is true of one image.
+pub(crate) fn label_row(record: &Record) -> LabelRow {
+    let from_name = || PatientId::from_chest_x_ray14(&record.name).ok();
+    let patient = record.patient.clone().or_else(from_name);
+    let states = record.labels.iter().map(|state| match state {
+        LabelState::Positive => Some(true),
+        LabelState::Negative => Some(false),
+        LabelState::Unknown => None,
+    });
+    LabelRow {
+        image: record.name.to_string(),
+        patient: patient.map(|patient| patient.as_str().to_owned()),
+        states: states.collect(),
+    }
 }
 
 /// Writes beside the file and renames, so that nobody ever sees half of it.

@@ -16,7 +16,7 @@ pub(super) fn enlarge_heart(chest: &mut Chest, severity: f32) {
 pub(super) fn heart_area(chest: &Chest) -> Area {
     let (x, y) = chest.heart_centre();
     let centre = (x - 0.025 * chest.heart_width, y);
-    Area::around(centre, 0.5 * chest.heart_width, 0.45 * chest.heart_width)
+    Area::around(centre, 0.5 * chest.heart_width, 0.45 * chest.heart_height())
 }
 
 /// The whole of both lungs.

@@ -1,27 +1,41 @@
 //! From runs to tables.
 
 use super::{
-    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, Row, Subject,
+    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, PHANTOM_LABEL, Row,
+    Spread, Subject,
 };
 use crate::published::{self, PublishedTable};
 use crate::ranks::ranks;
-use crate::run::{RunMetrics, ViewSet};
+use crate::run::{DataFacts, RunMetrics, ViewSet};
 use crate::summary::{LabelSummary, Summary};
 
-/// Every table for which there are runs, in the paper's order. Columns stand in the order of the
+/// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
+/// nothing but the seed share a column. Columns stand in the order of the
 /// runs, which should be that of [`RunFolder::find`](crate::run::RunFolder::find).
 pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
     let all = [table_1(runs), table_2(runs), table_3(runs), table_4(runs)];
-    all.into_iter().flatten().collect()
+    let mut tables: Vec<AucTable> = all.into_iter().flatten().collect();
+    for table in &mut tables {
+        let is_in_it = |run: &&RunMetrics| {
+            let mut columns = table.columns.iter();
+            columns.any(|column| column.variant == run.variant)
+        };
+        table.is_phantom = runs.iter().filter(is_in_it).any(|run| run.data.phantom);
+        if table.is_phantom {
+            table.title.push_str(PHANTOM_LABEL);
+        }
+    }
+    tables
 }
 
 /// Validation mean AUC by loss: the paper prints no more than that.
 fn table_1(runs: &[RunMetrics]) -> Option<AucTable> {
     let runs = runs.iter().filter(|run| !is_of_tau_only(run));
-    let sources = runs.filter_map(|run| {
+    let sources = by_seed(runs).into_iter().filter_map(|runs| {
+        let run = runs.first()?;
         let name = paper_variant(run).unwrap_or_default();
         Source::new(
-            run,
+            &runs,
             Images::Validation,
             ViewSet::Single,
             loss_heading(run),
@@ -38,9 +52,16 @@ fn table_1(runs: &[RunMetrics]) -> Option<AucTable> {
 
 fn table_2(runs: &[RunMetrics]) -> Option<AucTable> {
     let runs = runs.iter().filter(|run| !is_of_tau_only(run));
-    let sources = runs.filter_map(|run| {
+    let sources = by_seed(runs).into_iter().filter_map(|runs| {
+        let run = runs.first()?;
         let name = paper_variant(run).unwrap_or_default();
-        Source::new(run, Images::Test, ViewSet::Single, loss_heading(run), name)
+        Source::new(
+            &runs,
+            Images::Test,
+            ViewSet::Single,
+            loss_heading(run),
+            name,
+        )
     });
     let title = "Test AUC by loss, single view";
     assemble(2, title, &published::TABLE_2, sources.collect())
@@ -51,6 +72,8 @@ fn table_3(runs: &[RunMetrics]) -> Option<AucTable> {
     let mut with_views = runs.iter().filter(|run| run.test.len() > 1);
     let is_paper = |run: &&RunMetrics| paper_variant(run) == Some("fzlpr-0.2");
     let run = with_views.clone().find(is_paper).or(with_views.next())?;
+    let is_same = |other: &&RunMetrics| key(other) == key(run);
+    let seeds: Vec<&RunMetrics> = runs.iter().filter(is_same).collect();
     let sources = ViewSet::ALL.into_iter().filter_map(|views| {
         let heading = match views {
             ViewSet::Single => "single view",
@@ -58,7 +81,7 @@ fn table_3(runs: &[RunMetrics]) -> Option<AucTable> {
             ViewSet::HflipZoom => "+ flip + zoom",
         };
         let name = if is_paper(&run) { views.name() } else { "" };
-        Source::new(run, Images::Test, views, heading.to_owned(), name)
+        Source::new(&seeds, Images::Test, views, heading.to_owned(), name)
     });
     let title = format!(
         "Test AUC with test-time augmentation, {}",
@@ -72,27 +95,52 @@ fn table_4(runs: &[RunMetrics]) -> Option<AucTable> {
     if !runs.iter().any(is_of_tau_only) {
         return None;
     }
-    let mut by_tau: Vec<(f64, &RunMetrics)> = runs
-        .iter()
-        .filter_map(|run| Some((tau(run)?, run)))
+    let with_tau = runs.iter().filter(|run| tau(run).is_some());
+    let mut by_tau: Vec<(f64, Vec<&RunMetrics>)> = by_seed(with_tau)
+        .into_iter()
+        .filter_map(|runs| Some((tau(runs.first()?)?, runs)))
         .collect();
     by_tau.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let sources = by_tau.into_iter().filter_map(|(tau, run)| {
+    let sources = by_tau.into_iter().filter_map(|(tau, runs)| {
         let name = format!("{tau:?}");
         let heading = format!("τ = {name}");
-        Source::new(run, Images::Test, ViewSet::Single, heading, &name)
+        Source::new(&runs, Images::Test, ViewSet::Single, heading, &name)
     });
     let title = "Test AUC of FZLPR by τ, single view";
     assemble(4, title, &published::TABLE_4, sources.collect())
 }
 
+/// What tells runs apart that are no repetitions of each other: all but the seed.
+fn key(run: &RunMetrics) -> (&str, &std::collections::BTreeMap<String, f64>, &DataFacts) {
+    (&run.loss, &run.loss_parameters, &run.data)
+}
+
+/// Runs that differ in nothing but the seed, together, where the first of them stands.
+fn by_seed<'a>(runs: impl Iterator<Item = &'a RunMetrics>) -> Vec<Vec<&'a RunMetrics>> {
+    let mut groups: Vec<Vec<&RunMetrics>> = Vec::new();
+    for run in runs {
+        let is_of = |group: &&mut Vec<&RunMetrics>| {
+            let is_same = |other: &&RunMetrics| key(other) == key(run);
+            // The same seed twice is no repetition.
+            group
+                .iter()
+                .all(|other| is_same(other) && other.seed != run.seed)
+        };
+        match groups.iter_mut().find(is_of) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    groups
+}
+
 /// Whether a run is of the τ ablation and no other table: FZLPR with another τ than the paper's 0.2.
-fn is_of_tau_only(run: &RunMetrics) -> bool {
+pub(crate) fn is_of_tau_only(run: &RunMetrics) -> bool {
     run.loss == "fzlpr" && tau(run) != Some(0.2)
 }
 
 /// FZLPR's τ, and 1 for ZLPR, which is the same loss.
-fn tau(run: &RunMetrics) -> Option<f64> {
+pub(crate) fn tau(run: &RunMetrics) -> Option<f64> {
     match run.loss.as_str() {
         "fzlpr" => run.loss_parameters.get("tau").copied(),
         "zlpr" => Some(1.0),
@@ -135,44 +183,85 @@ enum Images {
     Test,
 }
 
-/// Where a column's figures come from.
+/// Where a column's figures come from: one training, or one per seed.
 struct Source<'a> {
     column: Column,
-    summary: &'a Summary,
+    summaries: Vec<&'a Summary>,
     /// The name of the column in the published table.
     published: String,
 }
 
 impl<'a> Source<'a> {
-    /// `None` when the run did not predict those images with those views.
+    /// `None` when a run did not predict those images with those views.
     fn new(
-        run: &'a RunMetrics,
+        runs: &[&'a RunMetrics],
         images: Images,
         views: ViewSet,
         heading: String,
         published: &str,
     ) -> Option<Self> {
-        let (part, summaries) = match images {
-            Images::Validation => ("validation", &run.validation),
-            Images::Test => ("test", &run.test),
+        let first = runs.first()?;
+        let of_run = |run: &&'a RunMetrics| match images {
+            Images::Validation => run.validation.get(&views),
+            Images::Test => run.test.get(&views),
         };
-        let summary = summaries.get(&views)?;
+        let summaries: Vec<&Summary> = runs.iter().map(of_run).collect::<Option<_>>()?;
+        let heading = match runs.len() {
+            1 => heading,
+            n => format!("{heading}, {n} seeds"),
+        };
+        let bootstrap = summaries.first()?.means.bootstrap.clone();
         Some(Self {
             column: Column {
                 heading,
-                variant: run.variant.clone(),
+                variant: first.variant.clone(),
+                seeds: runs.iter().map(|run| run.seed).collect(),
                 views,
-                part,
-                bootstrap: summary.means.bootstrap.clone(),
-                is_published: run.data.is_comparable(),
+                part: match images {
+                    Images::Validation => "validation",
+                    Images::Test => "test",
+                },
+                bootstrap: bootstrap.filter(|_| runs.len() == 1),
+                is_published: first.data.is_comparable(),
             },
-            summary,
+            summaries,
             published: published.to_owned(),
         })
     }
 
-    fn label(&self, name: &str) -> Option<&'a LabelSummary> {
-        self.summary.labels.iter().find(|label| label.label == name)
+    /// One label of each training.
+    fn label(&self, name: &str) -> Vec<&'a LabelSummary> {
+        let of_summary = |summary: &&'a Summary| {
+            let summary: &'a Summary = summary;
+            summary.labels.iter().find(|label| label.label == name)
+        };
+        self.summaries.iter().filter_map(of_summary).collect()
+    }
+
+    /// The summary, if there is one training only: intervals are of one.
+    fn only(&self) -> Option<&'a Summary> {
+        match self.summaries[..] {
+            [summary] => Some(summary),
+            _ => None,
+        }
+    }
+}
+
+/// Mean of the trainings' AUCs and, of several, their spread; `None` unless all are defined.
+fn over_seeds(aucs: &[Option<f64>]) -> (Option<f64>, Option<Spread>) {
+    let Some(aucs) = aucs.iter().copied().collect::<Option<Vec<f64>>>() else {
+        return (None, None);
+    };
+    let n = aucs.len();
+    match aucs[..] {
+        [] => (None, None),
+        [auc] => (Some(auc), None),
+        _ => {
+            let mean = aucs.iter().sum::<f64>() / n as f64;
+            let squares: f64 = aucs.iter().map(|auc| (auc - mean).powi(2)).sum();
+            let sd = (squares / (n as f64 - 1.0)).sqrt();
+            (Some(mean), Some(Spread { sd, n }))
+        }
     }
 }
 
@@ -184,7 +273,11 @@ fn assemble(
 ) -> Option<AucTable> {
     tell_apart(&mut sources);
     let mut labels: Vec<&str> = Vec::new();
-    for label in sources.iter().flat_map(|source| &source.summary.labels) {
+    for label in sources
+        .iter()
+        .flat_map(|source| &source.summaries)
+        .flat_map(|summary| &summary.labels)
+    {
         if !labels.contains(&label.label.as_str()) {
             labels.push(&label.label);
         }
@@ -207,12 +300,13 @@ fn assemble(
     Some(AucTable {
         number,
         title: title.to_owned(),
+        is_phantom: false,
         columns: sources.into_iter().map(|source| source.column).collect(),
         rows,
     })
 }
 
-/// Adds the variant to headings that occur twice, as those of several seeds do.
+/// Adds the variant to headings that occur twice, as those of runs on other data do.
 fn tell_apart(sources: &mut [Source<'_>]) {
     let headings: Vec<String> = sources
         .iter()
@@ -228,12 +322,12 @@ fn tell_apart(sources: &mut [Source<'_>]) {
 }
 
 fn label_row(label: &str, sources: &[Source<'_>], published: &PublishedTable) -> Row {
-    let summaries: Vec<Option<&LabelSummary>> =
+    let summaries: Vec<Vec<&LabelSummary>> =
         sources.iter().map(|source| source.label(label)).collect();
     let agreed = |count: fn(&LabelSummary) -> usize| {
-        let first = summaries.iter().flatten().map(|label| count(label)).next();
-        let all = summaries.iter().flatten().map(|label| Some(count(label)));
-        first.filter(|_| all.clone().all(|other| other == first))
+        let mut all = summaries.iter().flatten().map(|label| count(label));
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
     };
     let printed: Vec<Option<f64>> = match published.row(label) {
         Some(aucs) => aucs.iter().copied().map(Some).collect(),
@@ -242,11 +336,14 @@ fn label_row(label: &str, sources: &[Source<'_>], published: &PublishedTable) ->
     let printed_ranks = ranks(&printed);
     let mut cells = Vec::with_capacity(sources.len());
     for (source, summary) in sources.iter().zip(&summaries) {
-        let auc = summary.and_then(|summary| summary.auc);
+        let aucs: Vec<Option<f64>> = summary.iter().map(|label| label.auc).collect();
+        let (auc, spread) = over_seeds(&aucs);
         let at = source.published_column(published);
+        let only = summary.first().filter(|_| source.only().is_some());
         cells.push(Cell {
             auc,
-            interval: summary.and_then(label_interval),
+            interval: only.and_then(|label| label_interval(label)),
+            spread,
             n_labels: usize::from(auc.is_some()),
             rank: None,
             published: at.and_then(|at| printed.get(at).copied().flatten()),
@@ -269,23 +366,36 @@ fn mean_row(subject: Subject, sources: &[Source<'_>], published: &PublishedTable
     };
     let mut cells = Vec::with_capacity(sources.len());
     for source in sources {
-        let defined: Vec<(&str, f64)> = source
-            .summary
-            .labels
-            .iter()
-            .filter(|label| !without.contains(&label.label.as_str()))
-            .filter_map(|label| Some((label.label.as_str(), label.auc?)))
+        let is_in = |label: &&LabelSummary| !without.contains(&label.label.as_str());
+        // The labels that every training has an AUC of, and each training's mean over them.
+        let labels: Vec<&str> = source
+            .summaries
+            .first()
+            .into_iter()
+            .flat_map(|summary| &summary.labels)
+            .filter(is_in)
+            .map(|label| label.label.as_str())
+            .filter(|label| source.label(label).iter().all(|found| found.auc.is_some()))
             .collect();
-        let labels: Vec<&str> = defined.iter().map(|&(label, _)| label).collect();
-        let sum: f64 = defined.iter().map(|&(_, auc)| auc).sum();
+        let mean_of = |summary: &&Summary| {
+            let is_counted = |label: &&LabelSummary| labels.contains(&label.label.as_str());
+            let counted = summary.labels.iter().filter(is_counted);
+            let sum: f64 = counted.filter_map(|label| label.auc).sum();
+            (!labels.is_empty()).then(|| sum / labels.len() as f64)
+        };
+        let means: Vec<Option<f64>> = source.summaries.iter().map(mean_of).collect();
+        let (auc, spread) = over_seeds(&means);
         let printed: Vec<Option<f64>> = (0..published.columns.len())
             .map(|column| published.mean(column, &labels))
             .collect();
         let at = source.published_column(published);
         cells.push(Cell {
-            auc: (!defined.is_empty()).then(|| sum / defined.len() as f64),
-            interval: mean_interval(source.summary, without),
-            n_labels: defined.len(),
+            auc,
+            interval: source
+                .only()
+                .and_then(|summary| mean_interval(summary, without)),
+            spread,
+            n_labels: labels.len(),
             rank: None,
             published: at.and_then(|at| printed.get(at).copied().flatten()),
             published_rank: at.and_then(|at| ranks(&printed).get(at).copied().flatten()),

@@ -1,9 +1,10 @@
 //! A table as a file: one line per row and column, AUCs with all their digits.
 
 use super::{AucTable, Subject};
+use crate::labels::csv_line as line;
 use crate::ranks::Rank;
 
-const HEADER: [&str; 17] = [
+const HEADER: [&str; 20] = [
     "row",
     "positives",
     "negatives",
@@ -21,6 +22,9 @@ const HEADER: [&str; 17] = [
     "difference",
     "heading",
     "is_mean",
+    "seeds",
+    "sd",
+    "is_phantom",
 ];
 
 impl AucTable {
@@ -49,6 +53,9 @@ impl AucTable {
                     or_empty(cell.difference()),
                     column.heading.clone(),
                     is_mean.to_string(),
+                    column.seeds.len().to_string(),
+                    or_empty(cell.spread.map(|spread| spread.sd)),
+                    self.is_phantom.to_string(),
                 ]));
             }
         }
@@ -65,16 +72,4 @@ fn rank_name(rank: Rank) -> &'static str {
 
 pub(crate) fn or_empty<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
-}
-
-/// One line of CSV, cells quoted where they need it.
-pub(crate) fn line<const N: usize>(cells: [String; N]) -> String {
-    let quoted = cells.map(|cell| {
-        if cell.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", cell.replace('"', "\"\""))
-        } else {
-            cell
-        }
-    });
-    quoted.join(",") + "\n"
 }

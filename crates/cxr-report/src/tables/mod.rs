@@ -1,4 +1,4 @@
-//! The paper's Tables 1 to 4 from our runs, beside the published ones.
+//! The paper's tables from our runs, beside the published ones.
 //!
 //! A table is made where runs for it exist. Its columns are runs, or the view sets of one run; its
 //! rows are the labels, then the mean over all labels with a defined AUC, then the same without
@@ -7,10 +7,15 @@
 
 mod assemble;
 mod csv;
-pub(crate) use csv::{line, or_empty};
+mod methods;
+mod stages;
+
+pub(crate) use csv::or_empty;
 
 pub use assemble::tables;
-pub(crate) use assemble::{loss_heading, paper_variant};
+pub(crate) use assemble::{is_of_tau_only, loss_heading, paper_variant, tau};
+pub use methods::{MethodsRow, MethodsTable, methods_table};
+pub use stages::{StageTable, stage_table};
 
 use crate::ranks::Rank;
 use crate::run::ViewSet;
@@ -19,13 +24,18 @@ use crate::summary::BootstrapSummary;
 /// The label that the second mean leaves out.
 pub const LEFT_OUT_OF_SECOND_MEAN: &str = "Hernia";
 
+/// What the title of a table of phantoms ends in.
+const PHANTOM_LABEL: &str = "; phantom data";
+
 /// One of the paper's tables, made from our runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AucTable {
     /// The paper's number.
     pub number: u8,
-    /// What it shows.
+    /// What it shows; it ends in `phantom data` where [`Self::is_phantom`].
     pub title: String,
+    /// Whether a run in it is on images that are drawn, not taken.
+    pub is_phantom: bool,
     /// What is compared.
     pub columns: Vec<Column>,
     /// The labels, then the means.
@@ -37,8 +47,10 @@ pub struct AucTable {
 pub struct Column {
     /// What a reader is shown, such as `FZLPR (τ = 0.2)`.
     pub heading: String,
-    /// The run.
+    /// The run; of several seeds the first.
     pub variant: String,
+    /// The seeds, one per training.
+    pub seeds: Vec<u64>,
     /// The views.
     pub views: ViewSet,
     /// The predicted images: `validation` or `test`.
@@ -78,8 +90,10 @@ pub enum Subject {
 pub struct Cell {
     /// Ours; `None` when undefined.
     pub auc: Option<f64>,
-    /// Its 95 % interval, where one was computed.
+    /// Its 95 % interval, where one was computed and the AUC is of one training.
     pub interval: Option<Interval>,
+    /// How far the AUCs of several seeds lie apart; their mean is the AUC.
+    pub spread: Option<Spread>,
     /// Over how many labels: 1 or 0 for a label's row.
     pub n_labels: usize,
     /// Our place in the row.
@@ -88,6 +102,15 @@ pub struct Cell {
     pub published: Option<f64>,
     /// Its place in the row of the published table.
     pub published_rank: Option<Rank>,
+}
+
+/// Several trainings of one loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Sample standard deviation of their AUCs.
+    pub sd: f64,
+    /// How many there are, at least two.
+    pub n: usize,
 }
 
 /// A 95 % interval and how it was made.

@@ -8,7 +8,8 @@ use std::path::Path;
 use cxr_report::evaluation::LeftOut;
 use cxr_report::published::LABELS;
 use cxr_report::run::{
-    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, Parts, RunMetrics, Seconds, ViewSet,
+    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
+    StageFacts, ViewSet,
 };
 use cxr_report::summary::{LabelSummary, MacroSummary, Summary};
 
@@ -45,6 +46,10 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         },
         validation: BTreeMap::from([(ViewSet::Single, even.clone())]),
         test: BTreeMap::from([(ViewSet::Single, even)]),
+        stages: vec![
+            before_stage("head", [0.49, 0.5]),
+            before_stage("all", [0.61, 0.625]),
+        ],
         best_epoch: Some(BestEpoch {
             stage: "all".to_owned(),
             epoch: 1,
@@ -75,6 +80,18 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
             train: BTreeMap::from([("head".to_owned(), 30.0), ("all".to_owned(), 90.0)]),
             predict: 20.0,
         },
+    }
+}
+
+fn before_stage(name: &str, aucs: [f64; 2]) -> StageFacts {
+    let [validation, test] = aucs.map(|auc| MeanAuc {
+        auc: Some(auc),
+        n_labels: 14,
+    });
+    StageFacts {
+        before: name.to_owned(),
+        validation,
+        test,
     }
 }
 

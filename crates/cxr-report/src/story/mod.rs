@@ -1,86 +1,223 @@
-//! The report as Markdown: the summary first, then the tables, the times and how to repeat it.
+//! What a report says: the summary first, then figures and tables, the times and how to repeat it.
 
 mod environment;
+mod headline;
+mod methods;
 mod table;
+mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::document::{Block, Document, Table, plain as escape};
+use crate::explanations::BoxScores;
+use crate::figures::{Figure, figures};
 use crate::published::TRAINING_MINUTES;
 use crate::report::Report;
 use crate::run::{DataFacts, RunMetrics, ViewSet};
 use crate::summary::Summary;
-use crate::tables::{AucTable, Cell, Column, IntervalMethod, Subject, loss_heading, paper_variant};
+use crate::tables::{AucTable, IntervalMethod, loss_heading, paper_variant};
 
-pub(crate) fn page(report: &Report) -> String {
-    let mut page = Page::default();
-    page.line(&format!("# `{}`: what the runs gave", report.experiment));
+pub(crate) fn document(report: &Report) -> Document {
+    let figures = figures(report);
+    let tables = report.tables();
+    let mut page = Document::default();
+    page.add(Block::Title(format!(
+        "Report of the experiment `{}`",
+        report.experiment
+    )));
     for warning in warnings(report) {
-        page.line(&format!("> {warning}"));
+        page.add(Block::Warning(warning));
     }
-    page.line("## Summary");
-    page.list(&summary(report));
+    add_summary(&mut page, report, &figures, &tables);
     if !report.runs.is_empty() {
-        page.line("## Runs");
-        page.table(&runs_table(report));
-        for table in report.tables() {
-            table::add(&mut page, &table, &report.runs);
+        page.heading("Runs");
+        page.table(runs_table(report));
+        page.heading("Data and losses");
+        for name in ["figure1", "figure3", "figure4"] {
+            page.figure(&figures, name);
         }
-        page.line("## Time");
+        add_results(&mut page, report, &figures, &tables);
+        if let Some(stages) = report.stage_table() {
+            table::add_stages(&mut page, &stages);
+        }
+        page.heading("Time");
         add_time(&mut page, report);
     }
     environment::add(&mut page, report);
-    page.line("## To repeat it");
+    page.heading("To repeat it");
     add_commands(&mut page, report);
-    page.line("## What this is not");
-    page.line(
+    page.heading("What this is not");
+    page.text(
         "Research software: not a medical device, not for clinical use, and no figure here says how \
          a model does on another hospital's images.",
     );
     if report.runs.iter().any(|run| run.data.is_comparable()) {
-        page.line(
+        page.text(
             "The images are of NIH ChestX-ray14, provided by the NIH Clinical Center \
              (<https://nihcc.app.box.com/v/ChestXray-NIHCC>): Wang et al., CVPR 2017. Published \
              figures: Hanif et al., Bioengineering 2025, 12(6), 593, doi 10.3390/bioengineering12060593.",
         );
     }
-    page.text
+    page
 }
 
-/// Markdown in the making: blocks with an empty line between.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn line(&mut self, line: &str) {
-        if !self.text.is_empty() {
-            self.text.push('\n');
+/// The tables in the paper's order, with the figures that belong to them.
+fn add_results(page: &mut Document, report: &Report, figures: &[Figure], tables: &[AucTable]) {
+    for table in tables {
+        table::add(page, table, &report.runs);
+        match table.number {
+            2 => {
+                tests::add(page, report);
+                page.figure(figures, "figure5");
+            }
+            4 => {
+                page.figure(figures, "figure-tau");
+                page.figure(figures, "figure6");
+                tests::add_tau(page, report);
+            }
+            _ => {}
         }
-        self.text.push_str(line);
-        self.text.push('\n');
     }
-
-    fn list(&mut self, items: &[String]) {
-        let lines: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
-        self.line(&lines.join("\n"));
+    if !tables.iter().any(|table| table.number == 2) {
+        page.figure(figures, "figure5");
     }
+    methods::add(page, report);
+    let Some(pictures) = &report.evidence.pictures else {
+        return;
+    };
+    page.heading("Where the model looks");
+    page.figure(figures, "figure7");
+    page.add(Block::Gallery(pictures.explanations.clone()));
+    if let Some(boxes) = &pictures.explanations.boxes {
+        add_boxes(page, boxes);
+    }
+}
 
-    /// The first row is the header; the first column is aligned left, the others right.
-    fn table(&mut self, rows: &[Vec<String>]) {
-        let Some(header) = rows.first() else { return };
-        let row = |cells: &[String]| format!("| {} |", cells.join(" | "));
-        let ruler: Vec<String> = (0..header.len())
-            .map(|column| if column == 0 { ":--" } else { "--:" }.to_owned())
+fn add_boxes(page: &mut Document, boxes: &BoxScores) {
+    let mut rows = vec![cells(&[
+        "finding",
+        "boxes",
+        "peak in the box",
+        "share",
+        "by chance",
+        "mean overlap",
+    ])];
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let (mut n, mut hits, mut area, mut overlap) = (0, 0, 0.0, 0.0);
+    for finding in &boxes.findings {
+        rows.push(vec![
+            escape(&finding.finding),
+            count(finding.boxes),
+            count(finding.hits),
+            finding.accuracy().map_or_else(dash, percent),
+            percent(finding.mean_box_area),
+            format!("{:.3}", finding.mean_overlap),
+        ]);
+        n += finding.boxes;
+        hits += finding.hits;
+        area += finding.mean_box_area * finding.boxes as f64;
+        overlap += finding.mean_overlap * finding.boxes as f64;
+    }
+    if n > 0 {
+        let n_boxes = n as f64;
+        rows.push(vec![
+            "all boxes".to_owned(),
+            count(n),
+            count(hits),
+            percent(hits as f64 / n_boxes),
+            percent(area / n_boxes),
+            format!("{:.3}", overlap / n_boxes),
+        ]);
+    }
+    page.text("**Heat maps against boxes.** The heat map of a boxed finding, whatever the model predicts:");
+    page.add(Block::Table(Table {
+        rows,
+        feet: 1,
+        file: Some("boxes.csv".to_owned()),
+    }));
+    let empty: usize = boxes
+        .findings
+        .iter()
+        .map(|finding| finding.empty_maps)
+        .sum();
+    let mut notes = vec![format!(
+        "Peak in the box is the pointing game (Zhang et al. 2018); by chance is the share of the \
+         image that the boxes cover. Overlap is intersection over union of the box and the cells of \
+         at least {:.0} % of the map's largest value. A map is 7×7 cells, so small boxes overlap little \
+         whatever the model does.",
+        100.0 * boxes.hot_share
+    )];
+    for (n, what) in [
+        (
+            empty,
+            "boxes have a map that is zero everywhere: a miss, overlap 0",
+        ),
+        (
+            boxes.boxes_of_other_images,
+            "boxes are of images that are not among the test images at hand: not scored",
+        ),
+        (
+            boxes.boxes_outside,
+            "boxes lie outside what the network sees: not scored",
+        ),
+    ] {
+        if n > 0 {
+            notes.push(format!("{} {what}.", count(n)));
+        }
+    }
+    page.list(notes);
+}
+
+/// What a report of the whole paper has and this one has not, and why.
+fn not_there(report: &Report, figures: &[Figure], tables: &[AucTable]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let evidence = &report.evidence;
+    if !evidence.without_predictions.is_empty() {
+        let names: Vec<String> = (evidence.without_predictions.iter())
+            .map(|variant| format!("`{variant}`"))
             .collect();
-        let mut lines = vec![row(header), row(&ruler)];
-        lines.extend(rows.iter().skip(1).map(|cells| row(cells)));
-        self.line(&lines.join("\n"));
+        lines.push(format!(
+            "**Not in the curves and tests**: {}, whose folders lack predictions or labels; \
+             `cxr evaluate` writes them anew.",
+            names.join(", ")
+        ));
     }
-
-    fn code(&mut self, lines: &[String]) {
-        self.line(&format!("```sh\n{}\n```", lines.join("\n")));
+    let mut absent = Vec::new();
+    for number in 1..=4 {
+        if !tables.iter().any(|table| table.number == number) {
+            absent.push(format!("Table {number}"));
+        }
     }
+    for (name, words) in [
+        ("figure3", "Figure 3 (label frequencies)"),
+        ("figure4", "Figure 4 (sample images: `cxr explain`)"),
+        ("figure5", "Figure 5 (ROC curves)"),
+        ("figure6", "Figure 6 (τ against τ = 1)"),
+        ("figure7", "Figure 7 (Grad-CAM: `cxr explain`)"),
+    ] {
+        if !figures.iter().any(|figure| figure.name == name) {
+            absent.push(words.to_owned());
+        }
+    }
+    if !report.runs.is_empty() && !absent.is_empty() {
+        lines.push(format!(
+            "**Not here, as no run has what it needs**: {}.",
+            absent.join(", ")
+        ));
+    }
+    if report.runs.iter().any(|run| !run.data.is_comparable()) {
+        lines.push(
+            "**Not here**: Table 5, which sets published methods on ChestX-ray14 beside ours; these \
+             labels are not ChestX-ray14's."
+                .replace("these labels", if report.runs.iter().any(|run| run.data.phantom) {
+                    "phantoms"
+                } else {
+                    "these labels"
+                })
+                .replace("phantoms are not ChestX-ray14's", "phantoms are no images of it"),
+        );
+    }
+    lines
 }
 
 /// What a reader must know before any figure.
@@ -125,14 +262,18 @@ fn warnings(report: &Report) -> Vec<String> {
     warnings
 }
 
-fn summary(report: &Report) -> Vec<String> {
+fn add_summary(page: &mut Document, report: &Report, figures: &[Figure], tables: &[AucTable]) {
+    page.heading("Summary");
     let mut items = vec![what_was_run(report)];
-    if let Some(run) = report.runs.first() {
-        items.push(format!("Data: {}", on_what(&run.data)));
-        items.extend(means(report));
-        items.extend(how_sure(report));
+    items.extend((report.runs.first()).map(|run| format!("**Data.** {}", on_what(&run.data))));
+    page.list(items);
+    headline::add(page, report, tables);
+    let mut items = Vec::new();
+    if !report.runs.is_empty() {
+        items.push(how_sure(report, tables));
     }
-    items
+    items.extend(not_there(report, figures, tables));
+    page.list(items);
 }
 
 fn what_was_run(report: &Report) -> String {
@@ -195,82 +336,43 @@ fn on_what(data: &DataFacts) -> String {
     text
 }
 
-/// One sentence per view set with every run's test mean, and the published one where the run is of
-/// the complete data.
-fn means(report: &Report) -> Vec<String> {
-    let tables = report.tables();
-    let mut sentences = Vec::new();
-    for (views, words) in [
-        (ViewSet::Single, "single view"),
-        (ViewSet::HflipZoom, "flip and zoom averaged"),
-    ] {
-        let of_run = |run: &RunMetrics| {
-            let means = &run.test.get(&views)?.means;
-            let mut text = format!("{} {:.4}", loss_heading(run), means.auc?);
-            if let Some([lower, upper]) = means.auc_interval {
-                text.push_str(&format!(" ({lower:.4}–{upper:.4})"));
-            }
-            text.push_str(&format!(" over {} labels", means.n_labels));
-            let cell = mean_cell(&tables, &run.variant, views).filter(|_| !run.data.is_sample());
-            if let Some(published) = cell.and_then(|cell| cell.published) {
-                text.push_str(&format!(", published {published:.4}"));
-            }
-            Some(text)
-        };
-        let means: Vec<String> = report.runs.iter().filter_map(of_run).collect();
-        if !means.is_empty() {
-            sentences.push(format!("Test mean AUC, {words}: {}.", means.join("; ")));
-        }
-    }
-    sentences
+fn heading_of(report: &Report, variant: &str) -> String {
+    let run = report.runs.iter().find(|run| run.variant == variant);
+    run.map_or_else(|| variant.to_owned(), loss_heading)
 }
 
-/// The cell of a run's test mean over all labels, in the first table that has it.
-fn mean_cell<'a>(tables: &'a [AucTable], variant: &str, views: ViewSet) -> Option<&'a Cell> {
-    let mut cells = tables.iter().filter_map(|table| {
-        let is_it = |column: &Column| {
-            column.part == "test" && column.variant == variant && column.views == views
-        };
-        let at = table.columns.iter().position(is_it)?;
-        let mean = table.rows.iter().find(|row| row.subject == Subject::Mean)?;
-        mean.cells.get(at)
-    });
-    cells.next()
-}
-
-fn how_sure(report: &Report) -> Vec<String> {
-    let tables = report.tables();
-    let methods = |wanted: &[IntervalMethod]| {
+fn how_sure(report: &Report, tables: &[AucTable]) -> String {
+    let methods = |wanted: IntervalMethod| {
         tables
             .iter()
             .flat_map(|table| &table.rows)
             .flat_map(|row| &row.cells)
             .filter_map(|cell| cell.interval)
-            .any(|interval| wanted.contains(&interval.method))
+            .any(|interval| interval.method == wanted)
     };
-    let mut sure = Vec::new();
-    if methods(&[IntervalMethod::Delong]) {
-        sure.push(
-            "How sure: the 95 % intervals of single labels take images as independent, which is too \
-             narrow where a patient has several."
-                .to_owned(),
+    let mut text = String::new();
+    if methods(IntervalMethod::Delong) {
+        text.push_str(
+            "The 95 % intervals of single labels take images as independent, which is too narrow \
+             where a patient has several.",
         );
-    } else if methods(&[IntervalMethod::DelongByPatient]) {
-        sure.push(
-            "How sure: the 95 % intervals of single labels take the patient as the unit."
-                .to_owned(),
-        );
+    } else if methods(IntervalMethod::DelongByPatient) {
+        text.push_str("The 95 % intervals of single labels take the patient as the unit.");
     }
     let mut seeds: Vec<u64> = report.runs.iter().map(|run| run.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    if let [seed] = seeds[..] {
-        sure.push(format!(
-            "Each variant was trained once (seed {seed}): how far another seed's figures would be is \
-             not measured, and the differences between losses were not tested."
-        ));
+    match seeds[..] {
+        [seed] => text.push_str(&format!(
+            " Each variant was trained once (seed {seed}): intervals and tests are about other test \
+             images of the same kind, and how far another seed's figures would be is not measured."
+        )),
+        _ => text.push_str(
+            " Where a variant was trained with several seeds the tables give mean ± standard deviation \
+             over them; tests and curves are of its first seed.",
+        ),
     }
-    sure
+    format!("**How sure.** {}", text.trim_start())
 }
 
 fn runs_table(report: &Report) -> Vec<Vec<String>> {
@@ -320,7 +422,7 @@ fn runs_table(report: &Report) -> Vec<Vec<String>> {
     rows
 }
 
-fn add_time(page: &mut Page, report: &Report) {
+fn add_time(page: &mut Document, report: &Report) {
     let mut stages: Vec<&str> = Vec::new();
     for epoch in report.runs.iter().flat_map(|run| &run.history) {
         if !stages.contains(&epoch.stage.as_str()) {
@@ -362,11 +464,15 @@ fn add_time(page: &mut Page, report: &Report) {
         }
         rows.push(row);
     }
-    page.table(&rows);
-    page.line("Wall time. The prepared images are shared: the first run pays for them.");
+    page.add(Block::Table(Table {
+        rows,
+        feet: 0,
+        file: Some("time.csv".to_owned()),
+    }));
+    page.text("Wall time. The prepared images are shared: the first run pays for them.");
 }
 
-fn add_commands(page: &mut Page, report: &Report) {
+fn add_commands(page: &mut Document, report: &Report) {
     let experiment = &report.experiment;
     let mut commands: Vec<String> = match &report.reproduction {
         Some(reproduction) => vec![shell_line(&reproduction.command)],
@@ -375,8 +481,8 @@ fn add_commands(page: &mut Page, report: &Report) {
         )],
     };
     commands.extend(environment::commands(report));
-    page.code(&commands);
-    page.line(
+    page.add(Block::Code(commands));
+    page.text(
         "The first line runs everything that is not finished and rewrites this report; \
          `cargo xtask report` with this folder's path rewrites it from the run folders alone. \
          Each run's complete settings are its `experiment.toml`.",
@@ -412,7 +518,7 @@ fn dash() -> String {
 }
 
 /// A count with commas between thousands.
-fn count(n: usize) -> String {
+pub(crate) fn count(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -434,9 +540,10 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Text that stands in a table's cell without ending it.
-fn escape(text: &str) -> String {
-    text.replace('|', r"\|")
-        .replace('<', "&lt;")
-        .replace(['\n', '\r'], " ")
+/// Labels as a reader is shown them.
+pub(crate) fn labels_or_none(labels: &[String]) -> String {
+    if labels.is_empty() {
+        return "no finding".to_owned();
+    }
+    labels.join(", ").replace('_', " ")
 }

@@ -1,26 +1,65 @@
-//! A table of AUCs as Markdown: ours, then the published one with the difference.
+//! A table of AUCs: ours, then the published one with the difference.
 
-use super::{Page, auc, count, dash, escape};
+use super::{auc, count, dash, escape};
+use crate::document::{Block, Document, Table};
 use crate::ranks::Rank;
 use crate::run::RunMetrics;
-use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, Subject};
+use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, StageTable, Subject};
 
-pub(super) fn add(page: &mut Page, table: &AucTable, runs: &[RunMetrics]) {
-    page.line(&format!("## Table {}. {}", table.number, table.title));
-    let has_labels = table
-        .rows
-        .iter()
-        .any(|row| matches!(row.subject, Subject::Label(_)));
-    if has_labels {
-        page.table(&ours(table));
+pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
+    page.heading(format!("Table {}. {}", table.number, table.title));
+    let is_label = |row: &&Row| matches!(row.subject, Subject::Label(_));
+    let n_labels = table.rows.iter().filter(is_label).count();
+    let mut add = |rows: Vec<Vec<String>>, feet: usize| {
+        page.add(Block::Table(Table {
+            rows,
+            feet,
+            file: Some(format!("table{}.csv", table.number)),
+        }));
+    };
+    if n_labels > 0 {
+        let feet = table.rows.len() - n_labels;
+        add(ours(table), feet);
         if table.has_published() {
-            page.line("Published, and in brackets ours minus published:");
-            page.table(&published(table));
+            page.text("Published, and in brackets ours minus published:");
+            page.add(Block::Table(Table {
+                rows: published(table),
+                feet,
+                file: None,
+            }));
         }
     } else {
-        page.table(&means_only(table));
+        add(means_only(table), 0);
     }
-    page.list(&notes(table, runs));
+    page.list(notes(table, runs));
+}
+
+/// What each stage of training adds, test images.
+pub(super) fn add_stages(page: &mut Document, table: &StageTable) {
+    let of_what = if table.is_phantom {
+        "; phantom data"
+    } else {
+        ""
+    };
+    page.heading(format!("What each stage adds{of_what}"));
+    page.text(format!("**{}.**", table.title));
+    let mut header = vec!["loss".to_owned()];
+    header.extend(table.headings.iter().map(|heading| escape(heading)));
+    let mut rows = vec![header];
+    for row in &table.rows {
+        let mut cells = vec![escape(&row.heading)];
+        cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
+        rows.push(cells);
+    }
+    page.add(Block::Table(Table {
+        rows,
+        feet: 0,
+        file: Some("stages.csv".to_owned()),
+    }));
+    page.text(
+        "Test images. Untrained: the backbone has the weights it began with, the top network random \
+         ones. Those of the validation images are in `tables/stages.csv`.",
+    );
 }
 
 fn ours(table: &AucTable) -> Vec<Vec<String>> {
@@ -38,10 +77,7 @@ fn ours(table: &AucTable) -> Vec<Vec<String>> {
             },
         ];
         for cell in &row.cells {
-            let mut text = marked(auc(cell.auc), cell.rank);
-            if let Some(Interval { lower, upper, .. }) = cell.interval {
-                text.push_str(&format!(" ({lower:.4}–{upper:.4})"));
-            }
+            let mut text = with_uncertainty(cell);
             if n_labels.is_none() && cell.auc.is_some() {
                 text.push_str(&format!(" of {}", cell.n_labels));
             }
@@ -50,6 +86,18 @@ fn ours(table: &AucTable) -> Vec<Vec<String>> {
         rows.push(cells);
     }
     rows
+}
+
+/// An AUC with its interval, or with its spread over seeds.
+fn with_uncertainty(cell: &Cell) -> String {
+    let mut text = marked(auc(cell.auc), cell.rank);
+    if let Some(Interval { lower, upper, .. }) = cell.interval {
+        text.push_str(&format!(" ({lower:.4}–{upper:.4})"));
+    }
+    if let Some(spread) = &cell.spread {
+        text.push_str(&format!(" ± {:.4}", spread.sd));
+    }
+    text
 }
 
 fn published(table: &AucTable) -> Vec<Vec<String>> {
@@ -89,10 +137,7 @@ fn means_only(table: &AucTable) -> Vec<Vec<String>> {
         let mut line = vec![escape(&about.heading)];
         for row in &table.rows {
             let cell = &row.cells[column];
-            let mut text = marked(auc(cell.auc), cell.rank);
-            if let Some(Interval { lower, upper, .. }) = cell.interval {
-                text.push_str(&format!(" ({lower:.4}–{upper:.4})"));
-            }
+            let mut text = with_uncertainty(cell);
             if common_n_labels(row).is_none() {
                 text.push_str(&format!(" of {}", cell.n_labels));
             }
@@ -126,7 +171,7 @@ fn subject(row: &Row, n_labels: Option<usize>) -> String {
 }
 
 /// Bold for the best, underlined for the runner-up, as in the paper.
-fn marked(text: String, rank: Option<Rank>) -> String {
+pub(super) fn marked(text: String, rank: Option<Rank>) -> String {
     match rank {
         Some(Rank::Best) => format!("**{text}**"),
         Some(Rank::RunnerUp) => format!("<u>{text}</u>"),
@@ -135,10 +180,12 @@ fn marked(text: String, rank: Option<Rank>) -> String {
 }
 
 fn difference(cell: &Cell) -> String {
-    // Rounded first, so that what is shown as zero has no sign.
-    let Some(difference) = cell.difference().map(|value| (value * 1e4).round() / 1e4) else {
-        return dash();
-    };
+    cell.difference().map_or_else(dash, signed)
+}
+
+/// Four decimals with a sign; what is shown as zero has none.
+pub(super) fn signed(difference: f64) -> String {
+    let difference = (difference * 1e4).round() / 1e4;
     if difference < 0.0 {
         format!("−{:.4}", -difference)
     } else if difference > 0.0 {
@@ -156,6 +203,16 @@ fn notes(table: &AucTable, runs: &[RunMetrics]) -> Vec<String> {
     }
     notes.extend(interval_note(table));
     notes.extend(undefined_note(table));
+    let spreads = table.rows.iter().flat_map(|row| &row.cells);
+    if let Some(n) = spreads
+        .filter_map(|cell| cell.spread.as_ref())
+        .map(|spread| spread.n)
+        .max()
+    {
+        notes.push(format!(
+            "±: standard deviation over {n} seeds, each trained anew; the AUC before it is their mean."
+        ));
+    }
     if table.has_published() {
         let other_split = runs.iter().any(|run| run.data.validation_split != "paper");
         if table.number == 1 && other_split {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Page, cells, dash, escape, shell_line};
+use super::{cells, dash, escape, shell_line};
+use crate::document::Document;
 use crate::report::Report;
 
 /// The key under which a run may keep the command that made it, argument by argument.
 const COMMAND: &str = "command";
 
-pub(super) fn add(page: &mut Page, report: &Report) {
+pub(super) fn add(page: &mut Document, report: &Report) {
     let runs: Vec<(&str, BTreeMap<String, String>)> = report
         .runs
         .iter()
@@ -44,8 +45,8 @@ pub(super) fn add(page: &mut Page, report: &Report) {
         };
         rows.push(vec![escape(key), value]);
     }
-    page.line("## Environment");
-    page.table(&rows);
+    page.heading("Environment");
+    page.table(rows);
 }
 
 /// The commands that made the runs, where they say so.

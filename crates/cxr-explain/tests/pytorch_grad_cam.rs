@@ -1,0 +1,108 @@
+//! Grad-CAM against pytorch-grad-cam on the same weights: `tests/golden/grad_cam.py`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
+#[path = "../../../tests/golden/golden.rs"]
+mod golden;
+
+use candle_core::Device;
+use cxr_explain::grad_cam;
+use cxr_train::{Classifier, Experiment, Phase};
+
+/// The script's network; its labels are named by their number.
+const EXPERIMENT: &str = r#"
+    name = "grad-cam"
+    [model]
+    backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2, 1, 2] } }
+    top = { conv_maps = [8, 6], hidden = 10 }
+    [[training.stages]]
+    name = "all"
+    epochs = 1
+    schedule = { constant = { rate = 1e-3 } }
+    [[variants]]
+    name = "zlpr"
+    loss = "zlpr"
+"#;
+
+#[test]
+fn heat_maps_are_those_of_pytorch_grad_cam() {
+    // Debug frames of candle's recursive walk over the graph are large.
+    std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(check)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+fn check() {
+    let golden = golden::read("grad_cam.json");
+    let experiment = Experiment::parse(EXPERIMENT).unwrap();
+    let labels = golden["labels"].as_array().unwrap();
+    let names: Vec<String> = (0..labels.len()).map(|label| label.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let card = experiment
+        .variant("zlpr")
+        .unwrap()
+        .model_card(&names)
+        .unwrap();
+    let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
+    let values = classifier.parameters().tensors("");
+    let values = values
+        .into_iter()
+        .map(|(name, value)| {
+            let formula = golden::parameter(&name, value.dims());
+            (name, formula)
+        })
+        .collect();
+    classifier.parameters().load("", &values).unwrap();
+    let image = golden::tensor("image", &[1, 3, 224, 224], 1., 0.);
+
+    let logits = classifier.forward_t(&image, Phase::Evaluate).unwrap();
+    let logits: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+    let mut failures = Vec::new();
+    for (label, expected) in labels.iter().enumerate() {
+        let number = |key: &str| expected[key].as_f64().unwrap();
+        let numbers = |key: &str| -> Vec<f64> {
+            let values = expected[key].as_array().unwrap().iter();
+            values.map(|value| value.as_f64().unwrap()).collect()
+        };
+        let logit = number("logit");
+        assert!((f64::from(logits[label]) - logit).abs() < 1e-4, "{label}");
+
+        let map = grad_cam(&classifier, &image, label).unwrap();
+        assert_eq!((map.height(), map.width()), (7, 7));
+        let raw = numbers("raw");
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let size = norm(&mut raw.iter().copied());
+        assert!(size > 0., "a map that says nothing checks nothing");
+        let found = map.values().iter().map(|&value| f64::from(value));
+        let error = norm(&mut found.zip(&raw).map(|(found, expected)| found - expected)) / size;
+        let bound = f64::max(1e-4, 3. * number("torch_f32_error"));
+
+        // What the library returns: as large as the image, then stretched from 0 to 1.
+        let large = map.resized(224, 224);
+        let least = large.values().iter().copied().fold(f32::INFINITY, f32::min);
+        let places = expected["returned_at"].as_array().unwrap().iter();
+        let returned_error = places
+            .zip(numbers("returned"))
+            .map(|(place, expected)| {
+                let value = large.values()[place.as_u64().unwrap() as usize];
+                (f64::from((value - least) / (large.peak() - least)) - expected).abs()
+            })
+            .fold(0., f64::max);
+        let returned_bound = f64::max(1e-4, 3. * number("torch_f32_returned_error"));
+        println!("label {label}: map {error:.1e}, as returned {returned_error:.1e}");
+        if error > bound || returned_error > returned_bound {
+            failures.push(format!(
+                "label {label}: map {error:.1e} (bound {bound:.1e}), as returned \
+                 {returned_error:.1e} (bound {returned_bound:.1e})"
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}

@@ -1,0 +1,333 @@
+//! What a report computes anew from the predictions and labels in run folders: ROC curves, paired
+//! tests, intervals that `metrics.json` has not, and how often each label occurs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cxr_metrics::{MultiLabel, RocCurve, bootstrap, paired_bootstrap, roc_curve};
+
+use crate::comparison::{Comparison, ComparisonOptions};
+use crate::error::ReportError;
+use crate::evaluation::Evaluation;
+use crate::explanations::{EXPLANATIONS_FOLDER, Explanations};
+use crate::labels::LabelTable;
+use crate::predictions::{Predictions, Unscorable};
+use crate::run::{RunFolder, RunMetrics, ViewSet};
+use crate::summary::{Resampling, ends, labels_of_the_mean};
+use crate::tables::{LEFT_OUT_OF_SECOND_MEAN, is_of_tau_only, paper_variant, tau};
+
+/// The draws of every bootstrap of a report.
+pub(crate) const RESAMPLING: Resampling = Resampling {
+    replicates: 2_000,
+    seed: 0,
+};
+
+/// What predictions and labels show beyond a run's own metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// How often each label occurs; `None` without the labels of all parts.
+    pub frequencies: Option<Frequencies>,
+    /// The ROC curves of FZLPR(0.2), or of the first run, on the test images in single view.
+    pub curves: Option<Curves>,
+    /// Paired tests between losses on the test images in single view.
+    pub tests: Vec<LossTest>,
+    /// Each τ against τ = 1, which is ZLPR, the same way.
+    pub tau_tests: Vec<LossTest>,
+    /// 95 % intervals of the mean without one label, by variant, part and views.
+    pub intervals_without: BTreeMap<(String, &'static str, ViewSet), [f64; 2]>,
+    /// Whether all of these take the patient as the unit.
+    pub by_patient: bool,
+    /// Grad-CAM of FZLPR(0.2), or of the first run that has it.
+    pub pictures: Option<Pictures>,
+    /// Finished runs whose folder lacks predictions or labels.
+    pub without_predictions: Vec<String>,
+}
+
+/// How often each label occurs in each part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frequencies {
+    /// Each label with its images in training, validation and test.
+    pub labels: Vec<(String, [usize; 3])>,
+    /// Images without any finding, likewise.
+    pub without_finding: [usize; 3],
+    /// All images, likewise.
+    pub images: [usize; 3],
+}
+
+/// ROC curves of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curves {
+    /// The run.
+    pub variant: String,
+    /// Each label with its curve; labels of one class only have none.
+    pub labels: Vec<(String, RocCurve)>,
+}
+
+/// A paired test between two runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossTest {
+    /// The first run's variant.
+    pub a: String,
+    /// The second's.
+    pub b: String,
+    /// The tests per label, and the difference of the means with its interval.
+    pub comparison: Comparison,
+    /// The difference of the means without one label, with its interval; `None` when the label is
+    /// not among them or nothing else is.
+    pub without: Option<([f64; 2], f64)>,
+}
+
+/// Grad-CAM of one run, with the bytes of its pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pictures {
+    /// The run.
+    pub variant: String,
+    /// What they show.
+    pub explanations: Explanations,
+    /// PNG files by name.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+const PARTS: [&str; 3] = ["train", "validation", "test"];
+
+impl Evidence {
+    /// Reads and computes; `folders` are those of the finished `runs`, in the same order.
+    pub(crate) fn of(folders: &[RunFolder], runs: &[RunMetrics]) -> Result<Self, ReportError> {
+        let mut evidence = Self::default();
+        let mut tests = Vec::with_capacity(folders.len());
+        for folder in folders {
+            let of_run = evidence.read_run(folder, runs)?;
+            if of_run.is_none() {
+                evidence.without_predictions.push(folder.variant().into());
+            }
+            tests.push(of_run);
+        }
+        let known: Vec<(&RunMetrics, &TestPart)> = runs
+            .iter()
+            .zip(&tests)
+            .filter_map(|(run, test)| Some((run, test.as_ref()?)))
+            .collect();
+        evidence.by_patient = !known.is_empty()
+            && known
+                .iter()
+                .all(|(_, test)| test.evaluation.patients().is_ok());
+        let proposal = |run: &&(&RunMetrics, &TestPart)| paper_variant(run.0) == Some("fzlpr-0.2");
+        if let Some((run, test)) = known.iter().find(proposal).or(known.first()) {
+            evidence.curves = Some(curves(&run.variant, &test.evaluation)?);
+        }
+        evidence.compare(&known)?;
+        if let Some(folder) = folders.first() {
+            evidence.frequencies = frequencies(folder.path())?;
+        }
+        let order = |variant: &str| usize::from(variant != "fzlpr-0.2");
+        let mut by_preference: Vec<&RunFolder> = folders.iter().collect();
+        by_preference.sort_by_key(|folder| order(folder.variant()));
+        for folder in by_preference {
+            if evidence.pictures.is_none() {
+                evidence.pictures = pictures(folder)?;
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Reads the test predictions of a run, and computes the intervals of its means without one label.
+    fn read_run(
+        &mut self,
+        folder: &RunFolder,
+        runs: &[RunMetrics],
+    ) -> Result<Option<TestPart>, ReportError> {
+        let run = runs.iter().find(|run| run.variant == folder.variant());
+        let mut single = None;
+        for part in ["validation", "test"] {
+            let path = folder.path().join(format!("labels-{part}.csv"));
+            let Some(labels) = LabelTable::read(&path)? else {
+                continue;
+            };
+            let truth = labels.truth()?;
+            let predicted = run.map(|run| match part {
+                "test" => run.test.keys().copied().collect(),
+                _ => vec![ViewSet::Single],
+            });
+            for views in predicted.unwrap_or_default() {
+                let Some(predictions) = folder.predictions(part, views)? else {
+                    continue;
+                };
+                let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
+                if let Some(interval) = interval_without(&evaluation)? {
+                    let key = (folder.variant().to_owned(), part, views);
+                    self.intervals_without.insert(key, interval);
+                }
+                if part == "test" && views == ViewSet::Single {
+                    single = Some(TestPart {
+                        labels: labels.clone(),
+                        predictions,
+                        evaluation,
+                    });
+                }
+            }
+        }
+        Ok(single)
+    }
+
+    fn compare(&mut self, known: &[(&RunMetrics, &TestPart)]) -> Result<(), ReportError> {
+        // Of several seeds the first stands for its loss.
+        let mut firsts: Vec<&(&RunMetrics, &TestPart)> = Vec::new();
+        for run in known {
+            let is_same = |other: &&(&RunMetrics, &TestPart)| {
+                other.0.loss == run.0.loss && other.0.loss_parameters == run.0.loss_parameters
+            };
+            if !firsts.iter().any(is_same) {
+                firsts.push(run);
+            }
+        }
+        let of_losses: Vec<_> = firsts.iter().filter(|run| !is_of_tau_only(run.0)).collect();
+        for (at, a) in of_losses.iter().enumerate().rev() {
+            for b in of_losses.iter().take(at).rev() {
+                self.tests.extend(loss_test(a, b)?);
+            }
+        }
+        let base = firsts.iter().find(|run| tau(run.0) == Some(1.0));
+        for run in firsts.iter().filter(|run| run.0.loss == "fzlpr") {
+            if let Some(base) = base.filter(|base| base.0.variant != run.0.variant) {
+                self.tau_tests.extend(loss_test(run, base)?);
+            }
+        }
+        self.tau_tests.sort_by(|a, b| {
+            let tau_of = |test: &LossTest| {
+                let run = firsts.iter().find(|run| run.0.variant == test.a);
+                run.and_then(|run| tau(run.0)).unwrap_or(f64::NAN)
+            };
+            tau_of(a).total_cmp(&tau_of(b))
+        });
+        Ok(())
+    }
+}
+
+/// A run's test images in single view.
+struct TestPart {
+    labels: LabelTable,
+    predictions: Predictions,
+    evaluation: Evaluation,
+}
+
+/// `None` when the two were not tested on the same images.
+fn loss_test(
+    a: &(&RunMetrics, &TestPart),
+    b: &(&RunMetrics, &TestPart),
+) -> Result<Option<LossTest>, ReportError> {
+    if a.1.labels != b.1.labels {
+        return Ok(None);
+    }
+    let truth = a.1.labels.truth()?;
+    let both = [&a.1.predictions, &b.1.predictions];
+    let both = Evaluation::join_all(&both, &truth, &[], Unscorable::Refuse)?;
+    let [of_a, of_b] = both.as_slice() else {
+        return Ok(None);
+    };
+    let options = ComparisonOptions {
+        by_patient: of_a.patients().is_ok(),
+        resampling: Some(RESAMPLING),
+        ..ComparisonOptions::default()
+    };
+    let comparison = Comparison::new(of_a, of_b, &options)?;
+    let mut without = None;
+    if let (Some(data_a), Some(data_b)) = (others(of_a)?, others(of_b)?) {
+        let patients = of_a.patients().ok();
+        let config = RESAMPLING.config();
+        let estimate = paired_bootstrap(&data_a, &data_b, patients, &config, |resample| {
+            resample.macro_auc()
+        })?;
+        without = estimate.and_then(|made| Some((ends(made.interval?), made.estimate)));
+    }
+    Ok(Some(LossTest {
+        a: a.0.variant.clone(),
+        b: b.0.variant.clone(),
+        comparison,
+        without,
+    }))
+}
+
+/// The labels with an AUC but for the one that the second mean leaves out.
+fn others(evaluation: &Evaluation) -> Result<Option<MultiLabel>, ReportError> {
+    let has_it = evaluation
+        .data()
+        .label_names()
+        .any(|label| label == LEFT_OUT_OF_SECOND_MEAN);
+    if !has_it {
+        return Ok(None);
+    }
+    let without = [LEFT_OUT_OF_SECOND_MEAN.to_owned()];
+    let labels = evaluation.data().per_label();
+    Ok(labels_of_the_mean(evaluation, &labels, &without)?)
+}
+
+fn interval_without(evaluation: &Evaluation) -> Result<Option<[f64; 2]>, ReportError> {
+    let Some(data) = others(evaluation)? else {
+        return Ok(None);
+    };
+    let patients = evaluation.patients().ok();
+    let made = bootstrap(&data, patients, &RESAMPLING.config(), |resample| {
+        resample.macro_auc()
+    })?;
+    Ok(made.and_then(|made| made.interval).map(ends))
+}
+
+fn curves(variant: &str, evaluation: &Evaluation) -> Result<Curves, ReportError> {
+    let mut labels = Vec::new();
+    for label in evaluation.data().label_names() {
+        if let Some(curve) = roc_curve(evaluation.data().scored(label)?) {
+            labels.push((label.to_owned(), curve.corners()));
+        }
+    }
+    Ok(Curves {
+        variant: variant.to_owned(),
+        labels,
+    })
+}
+
+fn frequencies(run_folder: &Path) -> Result<Option<Frequencies>, ReportError> {
+    let mut tables = Vec::with_capacity(PARTS.len());
+    for part in PARTS {
+        let table = LabelTable::read(&run_folder.join(format!("labels-{part}.csv")))?;
+        tables.extend(table);
+    }
+    let [train, validation, test] = tables.as_slice() else {
+        return Ok(None);
+    };
+    let parts = [train, validation, test];
+    if parts.iter().any(|table| table.labels() != train.labels()) {
+        return Ok(None);
+    }
+    let of_label = |(at, label): (usize, &String)| {
+        let counts = parts.map(|table| table.positives(at));
+        (label.clone(), counts)
+    };
+    Ok(Some(Frequencies {
+        labels: train.labels().iter().enumerate().map(of_label).collect(),
+        without_finding: parts.map(LabelTable::n_without_finding),
+        images: parts.map(|table| table.rows().len()),
+    }))
+}
+
+fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
+    let Some(explanations) = Explanations::read(folder.path())? else {
+        return Ok(None);
+    };
+    let names = explanations
+        .samples
+        .iter()
+        .map(|sample| &sample.picture)
+        .chain(explanations.panel.iter().map(|example| &example.picture))
+        .chain(explanations.panel.iter().map(|example| &example.overlay));
+    let mut files = BTreeMap::new();
+    for name in names {
+        let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
+        let bytes = std::fs::read(&path).map_err(|source| ReportError::Read { path, source })?;
+        files.insert(name.clone(), bytes);
+    }
+    Ok(Some(Pictures {
+        variant: folder.variant().to_owned(),
+        explanations,
+        files,
+    }))
+}

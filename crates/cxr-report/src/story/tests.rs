@@ -1,0 +1,129 @@
+//! Paired tests between losses.
+
+use super::table::{marked, signed};
+use super::{count, dash, escape, heading_of};
+use crate::document::{Block, Document, Table};
+use crate::evidence::LossTest;
+use crate::ranks::Rank;
+use crate::report::Report;
+
+/// Below this a p-value is shown bold.
+pub(super) const SIGNIFICANT: f64 = 0.05;
+
+/// The tests between the losses of Table 2.
+pub(super) fn add(page: &mut Document, report: &Report) {
+    let tests = &report.evidence.tests;
+    if tests.is_empty() {
+        return;
+    }
+    page.text(
+        "**Paired tests between losses.** First minus second on the same test images, single view, \
+         with the p-value of the paired DeLong test after Holm's correction for the number of findings:",
+    );
+    add_tests(page, report, tests, "tests.csv");
+}
+
+/// The tests of each τ against τ = 1.
+pub(super) fn add_tau(page: &mut Document, report: &Report) {
+    let tests = &report.evidence.tau_tests;
+    if tests.is_empty() {
+        return;
+    }
+    page.text("**Paired tests of each τ against τ = 1.0**, made the same way:");
+    add_tests(page, report, tests, "tests-tau.csv");
+}
+
+fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &str) {
+    let mut header = vec!["finding".to_owned()];
+    header.extend(tests.iter().map(|test| escape(&about(report, test))));
+    let mut rows = vec![header];
+    let first = tests.first().map(|test| &test.comparison.labels);
+    for label in first.into_iter().flatten() {
+        let mut row = vec![escape(&label.label)];
+        for test in tests {
+            let of_label = test.comparison.labels.iter();
+            let found = of_label.clone().find(|other| other.label == label.label);
+            row.push(
+                match found.and_then(|found| Some((found.difference?, found))) {
+                    Some((difference, found)) => {
+                        let p = found.p_value_holm.map_or_else(dash, p_value);
+                        let is_clear = found.p_value_holm.is_some_and(|p| p < SIGNIFICANT);
+                        let text = format!("{} (p {p})", signed(difference));
+                        marked(text, is_clear.then_some(Rank::Best))
+                    }
+                    None => dash(),
+                },
+            );
+        }
+        rows.push(row);
+    }
+    let mut mean = vec!["mean, 95 % interval".to_owned()];
+    mean.extend(tests.iter().map(|test| {
+        let means = &test.comparison.means;
+        means
+            .difference
+            .map_or_else(dash, |difference| with_interval(difference, means.interval))
+    }));
+    rows.push(mean);
+    let mut feet = 1;
+    if tests.iter().any(|test| test.without.is_some()) {
+        let mut row = vec!["mean without Hernia, 95 % interval".to_owned()];
+        row.extend(tests.iter().map(|test| {
+            test.without.map_or_else(dash, |(interval, difference)| {
+                with_interval(difference, Some(interval))
+            })
+        }));
+        rows.push(row);
+        feet += 1;
+    }
+    page.add(Block::Table(Table {
+        rows,
+        feet,
+        file: Some(file.to_owned()),
+    }));
+    let unit = if report.evidence.by_patient {
+        "patients"
+    } else {
+        "images"
+    };
+    let replicates = tests
+        .iter()
+        .find_map(|test| test.comparison.means.bootstrap.as_ref())
+        .map_or(0, |made| made.resampling.replicates);
+    page.list(vec![format!(
+        "Bold: p below {SIGNIFICANT} after Holm's correction, or an interval of the mean without zero. \
+         The tests take {unit} as independent; the intervals of the means are from {} paired bootstrap \
+         samples of {unit}. They compare these trained models, not the losses over all trainings.",
+        count(replicates)
+    )]);
+}
+
+pub(super) fn with_interval(difference: f64, interval: Option<[f64; 2]>) -> String {
+    let text = match interval {
+        Some([lower, upper]) => {
+            format!(
+                "{} ({} to {})",
+                signed(difference),
+                signed(lower),
+                signed(upper)
+            )
+        }
+        None => signed(difference),
+    };
+    let is_clear = interval.is_some_and(|[lower, upper]| lower > 0.0 || upper < 0.0);
+    marked(text, is_clear.then_some(Rank::Best))
+}
+
+/// The pair, as a heading.
+fn about(report: &Report, test: &LossTest) -> String {
+    let (a, b) = (heading_of(report, &test.a), heading_of(report, &test.b));
+    format!("{a} − {b}")
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.0001 {
+        "< 0.0001".replace('<', "&lt;")
+    } else {
+        format!("{p:.4}")
+    }
+}

@@ -1,0 +1,44 @@
+//! `cxr backbone`: the feature extractor of a trained model, for another experiment to begin with.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use candle_core::Device;
+use cxr_train::{load_model, save_backbone};
+
+use crate::progress::say;
+
+/// Write the backbone of a trained model as pretrained weights
+///
+/// The file takes the place of downloaded weights: name it as model.weights of an experiment whose
+/// backbone has the same sizes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A trained model, the model.safetensors of a run folder
+    #[arg(value_name = "MODEL.safetensors")]
+    model: PathBuf,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: PathBuf,
+
+    /// The licence of the weights, such as "MIT OR Apache-2.0", kept in the file
+    #[arg(long, value_name = "SPDX")]
+    licence: Option<String>,
+}
+
+const EXAMPLES: &str = "Example:
+  cxr backbone models/runs/demo-backbone/bce/model.safetensors --out models/demo-backbone.safetensors";
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (card, classifier) = load_model(&args.model, &Device::Cpu)?;
+    save_backbone(&args.out, &card, &classifier, args.licence.as_deref())?;
+    say(&format!(
+        "{} values of `{}` are in `{}`",
+        classifier.parameters().count("features."),
+        card.experiment,
+        args.out.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}

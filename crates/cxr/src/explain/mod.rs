@@ -1,0 +1,112 @@
+//! `cxr explain`: where a model looks, as Grad-CAM over the radiograph.
+
+mod files;
+mod picture;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use cxr_explain::OverlayStyle;
+
+use crate::data_folder::DataArgs;
+use crate::train::set_threads;
+
+/// Show where a model looks: Grad-CAM heat maps over radiographs
+///
+/// With images it writes, for each, the heat map of every predicted label (or of the labels that
+/// --label names) over the radiograph, and a table of what was written.
+///
+/// With --data and a run folder it makes what the run's report shows: sample images, a panel of nine
+/// heat maps chosen by a rule, and scores of the heat maps against the boxes of BBox_List_2017.csv.
+/// They go to RUN/explanations; `cargo xtask report` takes them from there.
+///
+/// A heat map is of the last feature map, after its final normalisation and ReLU: what the top
+/// network reads.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A model: a run's folder, or a model.safetensors
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+
+    /// Radiographs to explain: PNG, JPEG or DICOM files, or folders of them
+    #[arg(value_name = "IMAGE", conflicts_with = "data")]
+    images: Vec<PathBuf>,
+
+    /// Explain these labels, not the predicted ones
+    #[arg(long, value_name = "LABEL", value_delimiter = ',', requires = "images")]
+    label: Vec<String>,
+
+    /// Where heat maps of images go
+    #[arg(long, value_name = "DIR", default_value = "explanations")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    data: Option<DataArgs>,
+
+    /// The list of boxes [default: BBox_List_2017.csv of the data or metadata folder, if there]
+    #[arg(long, value_name = "FILE.csv", requires = "data")]
+    boxes: Option<PathBuf>,
+
+    /// A cell of a heat map counts as hot from this share of the largest value on
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = share)]
+    hot_share: f32,
+
+    /// How heat maps are coloured: inferno reads alike for colour-blind readers and in print, jet is
+    /// the blue to red of most Grad-CAM papers
+    #[arg(long, value_enum, default_value_t = Style::Inferno)]
+    style: Style,
+
+    /// Threads to compute with; results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+const EXAMPLES: &str = "Examples:
+  cxr explain models/runs/paper/fzlpr-0.2 --data DIR
+  cxr explain model.safetensors chest.png --label Cardiomegaly,Effusion --output maps";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Style {
+    Inferno,
+    Jet,
+}
+
+impl From<Style> for OverlayStyle {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Inferno => Self::Inferno,
+            Style::Jet => Self::Jet,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    set_threads(args.threads)?;
+    match (&args.data, args.images.as_slice()) {
+        (Some(data), _) => run::explain(args, data),
+        (None, []) => bail!(
+            "expected images to explain, or `--data` with the run's data set\nhint: `cxr explain {} IMAGE.png`, or see `cxr explain --help`",
+            args.model.display()
+        ),
+        (None, images) => files::explain(args, images),
+    }
+}
+
+/// The model's file.
+fn model_file(model: &Path) -> PathBuf {
+    if model.is_dir() {
+        model.join("model.safetensors")
+    } else {
+        model.to_owned()
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and at most 1".to_owned()),
+    }
+}

@@ -1,0 +1,75 @@
+//! An image as the network sees it, and as a file.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use candle_core::{Device, Tensor};
+use cxr_augment::{GrayImageRef, Normalization, View};
+use cxr_explain::{HeatMap, OverlayStyle, overlay};
+use cxr_train::{ModelCard, write_atomically};
+
+/// The central window of a prepared image: what the network sees in single view.
+pub(super) struct Picture {
+    side: usize,
+    pixels: Vec<u8>,
+    /// `1×3×S×S`, normalised.
+    pub(super) tensor: Tensor,
+}
+
+impl Picture {
+    /// Of the grey values of a square image of the model's size.
+    pub(super) fn new(prepared: &[u8], card: &ModelCard) -> anyhow::Result<Self> {
+        let side = card.crop_size;
+        let image = GrayImageRef::square(prepared, card.image_size)?;
+        let normalization = Normalization::new(card.normalization_mean, card.normalization_std)?;
+        let mut values = vec![0f32; 3 * side * side];
+        View::Center.apply(image, side, &normalization, &mut values)?;
+        let tensor = Tensor::from_vec(values, (1, 3, side, side), &Device::Cpu)?;
+        let margin = (card.image_size - side) / 2;
+        let rows = prepared
+            .chunks_exact(card.image_size)
+            .skip(margin)
+            .take(side);
+        let pixels = rows
+            .filter_map(|row| row.get(margin..margin + side))
+            .flatten()
+            .copied()
+            .collect();
+        Ok(Self {
+            side,
+            pixels,
+            tensor,
+        })
+    }
+
+    /// Writes it as a grey PNG.
+    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        self.write_png(path, png::ColorType::Grayscale, &self.pixels)
+    }
+
+    /// Writes it as a coloured PNG with the heat map over it.
+    pub(super) fn write_overlay(
+        &self,
+        path: &Path,
+        map: &HeatMap,
+        style: OverlayStyle,
+    ) -> anyhow::Result<()> {
+        let coloured = overlay(&self.pixels, (self.side, self.side), map, style)?;
+        self.write_png(path, png::ColorType::Rgb, &coloured)
+    }
+
+    fn write_png(&self, path: &Path, color: png::ColorType, bytes: &[u8]) -> anyhow::Result<()> {
+        let side = u32::try_from(self.side)?;
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, side, side);
+        encoder.set_color(color);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(bytes)?;
+        writer.finish()?;
+        write_atomically(path, |target| target.write_all(&file))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(())
+    }
+}

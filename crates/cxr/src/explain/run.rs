@@ -1,0 +1,303 @@
+//! What a run's report shows: samples, the panel, scores against boxes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use candle_core::Device;
+use cxr_augment::KeyedRng;
+use cxr_dataset::{FindingBox, ImageName, LabelState, Part, read_boxes};
+use cxr_explain::{
+    Agreement, BoxTally, Candidate, HeatMap, OverlayStyle, Region, choose_panel, grad_cam,
+};
+use cxr_report::explanations::{
+    BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
+};
+use cxr_report::predictions::{Predictions, Unscorable};
+use cxr_train::{Classifier, Experiment, ModelCard, TrainingData, load_model};
+
+use super::picture::Picture;
+use super::{Args, model_file};
+use crate::data_folder::DataArgs;
+use crate::evaluate::store_path;
+use crate::progress::{Bar, say};
+use crate::train::{interrupted, stop_flag};
+
+const SAMPLES: usize = 8;
+const PER_KIND: usize = 3;
+const BOX_LIST: &str = "BBox_List_2017.csv";
+/// Boxes are in pixels of the original.
+const ORIGINAL_SIDE: f64 = 1024.;
+/// The order in which images are looked at, told in the report.
+const ORDER: &str = "Test images are taken in an order drawn from their names alone";
+
+pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitCode> {
+    let run = &args.model;
+    let experiment = Experiment::read(&run.join("experiment.toml"))
+        .with_context(|| format!("`{}` is no run folder", run.display()))?;
+    let stop = stop_flag()?;
+    let store = store_path(run.parent().unwrap_or(Path::new(".")), &experiment);
+    let Some(prepared) = data_args.prepare(&experiment, &store, &stop)? else {
+        return Ok(interrupted());
+    };
+    let (card, classifier) = load_model(&model_file(run), &Device::Cpu)?;
+    let explainer = Explainer {
+        data: &prepared.data,
+        card,
+        classifier,
+        folder: run.join(EXPLANATIONS_FOLDER),
+        style: args.style.into(),
+    };
+    std::fs::create_dir_all(&explainer.folder)
+        .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
+    let images = explainer.images(run)?;
+    let boxes = match box_list(args, data_args)? {
+        Some(path) => {
+            say(&format!("boxes: {}", path.display()));
+            Some(read_boxes(&path)?)
+        }
+        None => {
+            say(&format!("no `{BOX_LIST}`: heat maps are not scored"));
+            None
+        }
+    };
+    let explanations = Explanations {
+        sample_rule: format!(
+            "{ORDER}: the first that show a label, or no finding, that none before them shows."
+        ),
+        rule: format!(
+            "{ORDER}: of each kind the first three with different labels to explain, then the first \
+             others. Explained is the predicted label with the highest logit; where none is \
+             predicted, the label with the highest logit."
+        ),
+        samples: explainer.samples(&images)?,
+        panel: explainer.panel(&images)?,
+        boxes: (boxes.as_ref())
+            .map(|boxes| explainer.score(boxes, args.hot_share))
+            .transpose()?,
+    };
+    explanations.write(run)?;
+    say(&format!(
+        "{} samples, {} heat maps in `{}`",
+        explanations.samples.len(),
+        explanations.panel.len(),
+        explainer.folder.display()
+    ));
+    if let Some(boxes) = &explanations.boxes {
+        print(boxes)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A test image that may be shown.
+struct Image {
+    name: ImageName,
+    candidate: Candidate,
+}
+
+struct Explainer<'a> {
+    data: &'a TrainingData,
+    card: ModelCard,
+    classifier: Classifier,
+    folder: PathBuf,
+    style: OverlayStyle,
+}
+
+impl Explainer<'_> {
+    /// The test images of which all labels are known, with the run's logits, in an order that depends
+    /// on their names alone.
+    fn images(&self, run: &Path) -> anyhow::Result<Vec<Image>> {
+        let path = run.join("predictions-test.csv");
+        let predictions = Predictions::read(&path, Unscorable::Refuse)?;
+        let columns: Vec<&[f64]> = (self.card.labels.iter())
+            .map(|label| {
+                let column = predictions.columns().iter().find(|c| c.label == *label);
+                column.map(|column| column.scores.as_slice())
+            })
+            .collect::<Option<_>>()
+            .with_context(|| format!("`{}` lacks a label of the model", path.display()))?;
+        let mut images = Vec::new();
+        for (row, name) in predictions.images().iter().enumerate() {
+            let name = ImageName::new(name)?;
+            let Some(record) = self.data.index().get(&name) else {
+                bail!("`{}`: `{name}` is not in the label table", path.display());
+            };
+            if !self.data.store().contains(&name) || !record.labels.iter().all(|l| l.is_known()) {
+                continue;
+            }
+            images.push(Image {
+                candidate: Candidate {
+                    labels: (record.labels.iter())
+                        .map(|&state| state == LabelState::Positive)
+                        .collect(),
+                    logits: columns.iter().map(|column| column[row] as f32).collect(),
+                },
+                name,
+            });
+        }
+        images.sort_by_cached_key(|image| {
+            let key = KeyedRng::new("explained images", 0, 0, image.name.as_str()).next_u64();
+            (key, image.name.clone())
+        });
+        Ok(images)
+    }
+
+    fn samples(&self, images: &[Image]) -> anyhow::Result<Vec<Sample>> {
+        let mut is_shown = vec![false; self.card.labels.len()];
+        let mut has_clear = false;
+        let mut samples = Vec::new();
+        for image in images {
+            let labels = &image.candidate.labels;
+            let is_clear = !labels.contains(&true);
+            let mut fresh = labels
+                .iter()
+                .zip(&is_shown)
+                .map(|(&has, &shown)| has && !shown);
+            if samples.len() == SAMPLES || !(fresh.any(|fresh| fresh) || is_clear && !has_clear) {
+                continue;
+            }
+            has_clear |= is_clear;
+            for (shown, has) in is_shown.iter_mut().zip(labels) {
+                *shown |= has;
+            }
+            let picture = format!("sample{}.png", samples.len() + 1);
+            self.picture(&image.name)?
+                .write(&self.folder.join(&picture))?;
+            samples.push(Sample {
+                image: image.name.to_string(),
+                labels: self.names(labels),
+                picture,
+            });
+        }
+        Ok(samples)
+    }
+
+    fn panel(&self, images: &[Image]) -> anyhow::Result<Vec<Example>> {
+        let thresholds = &self.card.logit_thresholds;
+        let candidates: Vec<Candidate> = images.iter().map(|i| i.candidate.clone()).collect();
+        let mut panel = Vec::new();
+        for choice in choose_panel(&candidates, thresholds, PER_KIND) {
+            let Image { name, candidate } = &images[choice.candidate];
+            let shown = self.picture(name)?;
+            let map = grad_cam(&self.classifier, &shown.tensor, choice.label)?;
+            let number = panel.len() + 1;
+            let picture = format!("panel{number}.png");
+            let overlay = format!("panel{number}-map.png");
+            shown.write(&self.folder.join(&picture))?;
+            shown.write_overlay(&self.folder.join(&overlay), &map, self.style)?;
+            panel.push(Example {
+                kind: match choice.agreement {
+                    Agreement::RightSingle => ExampleKind::RightSingle,
+                    Agreement::RightSeveralOrNone => ExampleKind::RightSeveralOrNone,
+                    Agreement::Wrong => ExampleKind::Wrong,
+                },
+                image: name.to_string(),
+                labels: self.names(&candidate.labels),
+                predicted: self.names(&candidate.predicted(thresholds)),
+                explained: self.card.labels[choice.label].clone(),
+                logit: candidate.logits[choice.label].into(),
+                is_empty: map.peak() <= 0.,
+                picture,
+                overlay,
+            });
+        }
+        Ok(panel)
+    }
+
+    /// Scores the heat map of each box's finding; test images only, as the others were trained on or
+    /// chose the model.
+    fn score(&self, boxes: &[FindingBox], hot_share: f32) -> anyhow::Result<BoxScores> {
+        let test: HashSet<&ImageName> = self.data.split().part(Part::Test).iter().collect();
+        let mut tallies = vec![BoxTally::default(); self.card.labels.len()];
+        let mut maps: BTreeMap<(ImageName, usize), HeatMap> = BTreeMap::new();
+        let (mut of_others, mut outside) = (0, 0);
+        let (resized, crop) = (self.card.image_size as f64, self.card.crop_size as f64);
+        let bar = Bar::new("scoring", "boxes", boxes.len());
+        for (done, finding) in boxes.iter().enumerate() {
+            bar.set(done);
+            let label = self.card.labels.iter().position(|l| *l == finding.finding);
+            let (Some(label), true) = (label, test.contains(&finding.name)) else {
+                of_others += 1;
+                continue;
+            };
+            let Some(region) = Region::of_box(finding, ORIGINAL_SIDE, resized, crop) else {
+                outside += 1;
+                continue;
+            };
+            let key = (finding.name.clone(), label);
+            if !maps.contains_key(&key) {
+                let picture = self.picture(&finding.name)?;
+                let map = grad_cam(&self.classifier, &picture.tensor, label)?;
+                maps.insert(key.clone(), map);
+            }
+            if let Some(map) = maps.get(&key) {
+                tallies[label].add(map, &region, hot_share);
+            }
+        }
+        bar.finish();
+        let scored = self.card.labels.iter().zip(&tallies);
+        let findings = scored.filter_map(|(label, tally)| {
+            Some(FindingScores {
+                finding: label.clone(),
+                boxes: tally.boxes,
+                hits: tally.hits,
+                empty_maps: tally.empty_maps,
+                mean_box_area: tally.mean_area()?,
+                mean_overlap: tally.mean_overlap()?,
+            })
+        });
+        Ok(BoxScores {
+            hot_share: hot_share.into(),
+            findings: findings.collect(),
+            boxes_of_other_images: of_others,
+            boxes_outside: outside,
+        })
+    }
+
+    fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
+        Picture::new(self.data.store().image(name)?, &self.card)
+    }
+
+    fn names(&self, states: &[bool]) -> Vec<String> {
+        let present = self.card.labels.iter().zip(states).filter(|(_, has)| **has);
+        present.map(|(label, _)| label.clone()).collect()
+    }
+}
+
+/// The list that was named, or the one beside images or labels.
+fn box_list(args: &Args, data: &DataArgs) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = &args.boxes {
+        return Ok(Some(path.clone()));
+    }
+    let beside = [
+        data.data.join(BOX_LIST),
+        data.metadata_folder()?.join(BOX_LIST),
+    ];
+    Ok(beside.into_iter().find(|path| path.is_file()))
+}
+
+/// Prints the scores.
+fn print(boxes: &BoxScores) -> anyhow::Result<()> {
+    let header = ["finding", "boxes", "hits", "share", "by chance", "overlap"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for finding in &boxes.findings {
+        let share = finding.accuracy().unwrap_or_default();
+        rows.push(vec![
+            finding.finding.clone(),
+            finding.boxes.to_string(),
+            finding.hits.to_string(),
+            format!("{share:.3}"),
+            format!("{:.3}", finding.mean_box_area),
+            format!("{:.3}", finding.mean_overlap),
+        ]);
+    }
+    let mut text = crate::scoring::align(&rows);
+    if boxes.boxes_of_other_images > 0 {
+        text += &format!(
+            "{} boxes are of images that are not among the test images at hand\n",
+            boxes.boxes_of_other_images
+        );
+    }
+    crate::scoring::print(&text)
+}

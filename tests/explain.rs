@@ -1,0 +1,252 @@
+//! `cxr explain`, run as a user runs it, on phantoms.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
+
+use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use cxr_report::explanations::{ExampleKind, Explanations};
+use cxr_report::figures::figures;
+use cxr_report::report::Report;
+
+const EXPERIMENT: &str = r#"
+name = "tiny"
+[model]
+backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
+top = { conv_maps = [8, 8], hidden = 8 }
+[augmentation]
+image_size = 64
+crop_size = 56
+[training]
+batch_size = 6
+[[training.stages]]
+name = "all layers"
+epochs = 1
+schedule = { constant = { rate = 1e-3 } }
+[[variants]]
+name = "bce"
+loss = "bce"
+"#;
+
+fn cxr(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
+    command.current_dir(folder).args(arguments);
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A trained run in `models/runs/tiny/bce` and its data in `data`.
+fn trained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let size = |images| ListSize {
+        images,
+        least_positives: 1,
+    };
+    let config = PhantomConfig::new(5, size(24), size(14))
+        .unwrap()
+        .with_side(96)
+        .unwrap();
+    let data = folder.path().join("data");
+    write_dataset(&config, &data, &|_| (), &AtomicBool::new(false)).unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), EXPERIMENT).unwrap();
+    let train = [
+        "train",
+        "--experiment",
+        "tiny.toml",
+        "--variant",
+        "bce",
+        "--data",
+        "data",
+    ];
+    let output = cxr(folder.path(), &train);
+    assert!(output.status.success(), "{}", stderr(&output));
+    folder
+}
+
+/// Width, height and channels of a PNG.
+fn size_of(path: &Path) -> (u32, u32, usize) {
+    let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let reader = png::Decoder::new(file).read_info().unwrap();
+    let info = reader.info();
+    (info.width, info.height, info.color_type.samples())
+}
+
+fn bytes_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        (path, bytes)
+    };
+    entries.map(read).collect()
+}
+
+#[test]
+fn a_run_is_explained_for_its_report_and_images_one_by_one() {
+    let folder = trained();
+    let run = folder.path().join("models/runs/tiny/bce");
+    let arguments = ["explain", "models/runs/tiny/bce", "--data", "data"];
+    let output = cxr(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let explained = Explanations::read(&run).unwrap().unwrap();
+    let pictures = run.join("explanations");
+    assert!(!explained.samples.is_empty() && !explained.panel.is_empty());
+    for sample in &explained.samples {
+        assert_eq!(size_of(&pictures.join(&sample.picture)), (56, 56, 1));
+    }
+    for example in &explained.panel {
+        assert_eq!(size_of(&pictures.join(&example.picture)), (56, 56, 1));
+        assert_eq!(size_of(&pictures.join(&example.overlay)), (56, 56, 3));
+        // What the kind says is so.
+        let is_right = example.labels == example.predicted;
+        assert_eq!(is_right, example.kind != ExampleKind::Wrong, "{example:?}");
+        if is_right {
+            assert_eq!(
+                example.labels.len() == 1,
+                example.kind == ExampleKind::RightSingle
+            );
+        }
+        let predicted = example.predicted.contains(&example.explained);
+        assert_eq!(predicted, !example.predicted.is_empty(), "{example:?}");
+    }
+    for kind in ExampleKind::ALL {
+        let of_kind = explained
+            .panel
+            .iter()
+            .filter(|example| example.kind == kind);
+        assert!(of_kind.count() <= 3);
+    }
+    // Every box is scored, or counted as not scored.
+    let boxes = explained.boxes.as_ref().unwrap();
+    let listed = std::fs::read_to_string(folder.path().join("data/BBox_List_2017.csv")).unwrap();
+    let scored: usize = boxes.findings.iter().map(|finding| finding.boxes).sum();
+    assert!(scored > 0);
+    let counted = scored + boxes.boxes_of_other_images + boxes.boxes_outside;
+    assert_eq!(counted, listed.lines().count() - 1);
+    for finding in &boxes.findings {
+        assert!(finding.hits + finding.empty_maps <= finding.boxes);
+        let area = finding.mean_box_area;
+        assert!(area > 0.0 && area <= 1.0, "{finding:?}");
+        assert!((0.0..=1.0).contains(&finding.mean_overlap), "{finding:?}");
+    }
+
+    // Again, and on another number of threads: the same bytes.
+    let first = bytes_of(&pictures);
+    let output = cxr(
+        folder.path(),
+        &[&arguments[..], &["--threads", "1"]].concat(),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(bytes_of(&pictures), first);
+
+    // The report takes all of it from the run's folder, the data being gone.
+    let images = folder.path().join("data/images");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(&images)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    let kept = folder.path().join("chest, one.png");
+    std::fs::copy(&names[0], &kept).unwrap();
+    std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+    let report = Report::read(&folder.path().join("models/runs/tiny")).unwrap();
+    let drawn: Vec<String> = figures(&report)
+        .into_iter()
+        .map(|figure| figure.name)
+        .collect();
+    assert_eq!(
+        drawn,
+        ["figure1", "figure3", "figure4", "figure5", "figure7"]
+    );
+    let score = [
+        "score",
+        "predictions-test.csv",
+        "--labels",
+        "labels-test.csv",
+    ];
+    let output = cxr(
+        &run,
+        &[&score[..], &["--by-patient", "--allow-missing"]].concat(),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    // Images of one's own: what is broken is named, the rest is there.
+    std::fs::write(folder.path().join("broken.png"), "no picture").unwrap();
+    let explain = [
+        "explain",
+        "models/runs/tiny/bce",
+        "chest, one.png",
+        "broken.png",
+    ];
+    let more = [
+        "--label",
+        "Mass,Hernia",
+        "--output",
+        "maps",
+        "--style",
+        "jet",
+    ];
+    let output = cxr(folder.path(), &[&explain[..], &more[..]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("broken.png"),
+        "{}",
+        stderr(&output)
+    );
+    let table = std::fs::read_to_string(folder.path().join("maps/explanations.csv")).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("\"chest, one.png\",Mass,"), "{table}");
+    for label in ["Mass", "Hernia"] {
+        let map = folder
+            .path()
+            .join(format!("maps/chest, one.png-{label}.png"));
+        assert_eq!(size_of(&map), (56, 56, 3));
+    }
+
+    // Wrong usage says what would be right.
+    for (arguments, code, expected) in [
+        (&["explain", "models/runs/tiny/bce"][..], 2, "--data"),
+        (
+            &[
+                "explain",
+                "models/runs/tiny/bce",
+                "broken.png",
+                "--label",
+                "Gout",
+            ],
+            1,
+            "Cardiomegaly",
+        ),
+        (
+            &[
+                "explain",
+                "models/runs/tiny/bce",
+                "--data",
+                "x",
+                "--hot-share",
+                "0",
+            ],
+            2,
+            "above 0",
+        ),
+        (
+            &["explain", "models/runs/tiny/bce", "--label", "Mass"],
+            2,
+            "IMAGE",
+        ),
+    ] {
+        let output = cxr(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}

@@ -1,0 +1,53 @@
+//! `cargo xtask verify`: checks that are too slow, or need too much, for every day.
+
+mod browser;
+mod page;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::process::{Ending, Interrupt};
+use crate::workspace::Workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// These checks only; without any, all of them
+    #[arg(value_enum)]
+    checks: Vec<Check>,
+    /// Check this report.html; without it, one that is made from formulas
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The browser; without it, the first Chromium or Chrome of the PATH
+    #[arg(long, value_name = "FILE")]
+    chromium: Option<PathBuf>,
+    /// Keep pictures of the page in this folder
+    #[arg(long, value_name = "DIR")]
+    screenshots: Option<PathBuf>,
+}
+
+/// In the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Check {
+    /// The report's page in a browser: nothing on the console, no request, every figure drawn, sorting
+    /// and pointing work, readable in dark, nothing wider than a phone
+    Page,
+}
+
+const ALL: [Check; 1] = [Check::Page];
+
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
+    let interrupt = Interrupt::install()?;
+    let is_wanted = |check: &Check| arguments.checks.is_empty() || arguments.checks.contains(check);
+    for check in ALL.into_iter().filter(is_wanted) {
+        let begin = Instant::now();
+        println!("== {check:?}");
+        let ending = match check {
+            Check::Page => page::check(workspace, &interrupt, arguments)?,
+        };
+        if ending != Ending::Done {
+            return Ok(ending);
+        }
+        println!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
+    }
+    Ok(Ending::Done)
+}
