@@ -226,7 +226,13 @@ fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
     };
     let nuisance = "seed = 8\ntrain_val = 30\ntest = 10\nside = 64\nlabels = \"nuisance\"";
     phantoms("nuisance", nuisance);
-    let write = ["phantoms", "--experiment", "nuisance.toml", "--data", "other"];
+    let write = [
+        "phantoms",
+        "--experiment",
+        "nuisance.toml",
+        "--data",
+        "other",
+    ];
     let told = cxr(folder, &write);
     assert!(told.contains("40 drawn"), "{told}");
     let told = cxr(folder, &write);
@@ -241,7 +247,10 @@ fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("phantoms of another configuration"));
     let told = cxr(folder, &[&write[..], &["--replace"]].concat());
-    assert!(told.contains("were removed") && told.contains("40 drawn"), "{told}");
+    assert!(
+        told.contains("were removed") && told.contains("40 drawn"),
+        "{told}"
+    );
 
     let train = |experiment: &str, data: &str| {
         let variant = ["train", "--variant", "fzlpr-0.2", "--runs", "runs"];
@@ -250,7 +259,17 @@ fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
     };
     train("nuisance.toml", "other");
     let model = "runs/nuisance/fzlpr-0.2/model.safetensors";
-    cxr(folder, &["backbone", model, "--out", "weights.safetensors", "--licence", "MIT"]);
+    cxr(
+        folder,
+        &[
+            "backbone",
+            model,
+            "--out",
+            "weights.safetensors",
+            "--licence",
+            "MIT",
+        ],
+    );
 
     let text = EXPERIMENT.replace("[model]", "[model]\nweights = \"weights.safetensors\"");
     std::fs::write(bench.path("experiment.toml"), text).unwrap();
@@ -263,9 +282,8 @@ fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
         flat.to_vec1::<f32>().unwrap()
     };
     let checkpoints = bench.run_folder("runs").join("checkpoints");
-    let [first, second] = [0, 1].map(|stage| {
-        load(checkpoints.join(format!("before-stage-{stage}.safetensors"))).unwrap()
-    });
+    let [first, second] = [0, 1]
+        .map(|stage| load(checkpoints.join(format!("before-stage-{stage}.safetensors"))).unwrap());
     for (name, weights) in &pretrained {
         // The first stage trains the top network alone.
         assert_eq!(values(&first[name]), values(weights), "{name}");
@@ -277,10 +295,16 @@ fn a_backbone_trained_on_nuisance_begins_a_run_on_findings() {
     let metrics = std::fs::read_to_string(bench.run_folder("runs").join("metrics.json")).unwrap();
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     let stages = metrics["stages"].as_array().unwrap();
-    let before: Vec<&str> = stages.iter().filter_map(|stage| stage["before"].as_str()).collect();
+    let before: Vec<&str> = stages
+        .iter()
+        .filter_map(|stage| stage["before"].as_str())
+        .collect();
     assert_eq!(before, ["top network", "all layers"]);
     // The last epoch of the first stage was validated with the same network.
-    assert_eq!(stages[1]["validation"]["auc"], metrics["history"][0]["validation_auc"]);
+    assert_eq!(
+        stages[1]["validation"]["auc"],
+        metrics["history"][0]["validation_auc"]
+    );
     for stage in stages {
         let auc = stage["test"]["auc"].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&auc), "{stage}");

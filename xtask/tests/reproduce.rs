@@ -156,7 +156,10 @@ fn an_experiment_on_phantoms_needs_no_data_and_has_them_written_first() {
         let mut words = call.split(' ').skip_while(|word| *word != "--data");
         words.nth(1).map(str::to_owned)
     };
-    assert!(data(&calls[1]).unwrap().ends_with("data/phantoms/made"), "{calls:?}");
+    assert!(
+        data(&calls[1]).unwrap().ends_with("data/phantoms/made"),
+        "{calls:?}"
+    );
     assert_eq!(data(&calls[1]), data(&calls[2]));
 
     // A folder that is named is read as it is.
@@ -164,7 +167,10 @@ fn an_experiment_on_phantoms_needs_no_data_and_has_them_written_first() {
     let (code, errors) = end(reproduce(folder.path(), &[]));
     assert_eq!(code, Some(0), "{errors}");
     let calls = self::calls(folder.path());
-    assert!(!calls.iter().any(|call| call.starts_with("phantoms")), "{calls:?}");
+    assert!(
+        !calls.iter().any(|call| call.starts_with("phantoms")),
+        "{calls:?}"
+    );
 }
 
 #[test]

@@ -37,7 +37,10 @@ fn main() -> ExitCode {
 fn sheet(seed: u64) -> Result<GrayImage, PhantomError> {
     let cohort = Cohort::plan(&PhantomConfig::of_images(seed, 400)?);
     // One image a patient, each with one finding whatever the plan says.
-    let mut patients = cohort.studies().iter().filter(|study| study.follow_up() == 0);
+    let mut patients = cohort
+        .studies()
+        .iter()
+        .filter(|study| study.follow_up() == 0);
     let shown = Finding::ALL
         .into_iter()
         .map(|finding| FindingSet::EMPTY.with(finding))
@@ -60,7 +63,12 @@ fn sheet(seed: u64) -> Result<GrayImage, PhantomError> {
         };
         let tile = resize(&drawn, TILE, TILE, FilterType::Lanczos3);
         let (column, row) = ((index % COLUMNS) as u32, (index / COLUMNS) as u32);
-        image::imageops::replace(&mut sheet, &tile, (column * pitch).into(), (row * pitch).into());
+        image::imageops::replace(
+            &mut sheet,
+            &tile,
+            (column * pitch).into(),
+            (row * pitch).into(),
+        );
     }
     Ok(sheet)
 }

@@ -10,7 +10,8 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use crate::{
-    Cohort, Finding, Labels, List, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Radiograph, Study,
+    Cohort, Finding, Labels, List, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Radiograph,
+    Study,
 };
 
 /// Raised whenever the same configuration begins to give other bytes, so that no folder mixes two recipes.
@@ -169,7 +170,8 @@ pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
 
 /// Is it `PPPPPPPP_FFF.png`?
 fn is_image_name(name: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     let parts = name
         .strip_suffix(".png")
         .and_then(|stem| stem.split_once('_'));

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_phantom::{
-    Cohort, Finding, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Progress, Summary,
-    remove_dataset, write_dataset,
+    Cohort, Finding, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Progress,
+    Summary, remove_dataset, write_dataset,
 };
 
 const LABEL_HEADER: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]";
@@ -313,7 +313,10 @@ fn a_data_set_of_nuisance_shows_no_finding_and_tells_how_images_were_taken() {
     let folder = tempfile::tempdir().unwrap();
     write(&config, folder.path()).unwrap();
     let table = fs::read_to_string(folder.path().join("labels.csv")).unwrap();
-    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split(',').collect())
+        .collect();
     assert_eq!(rows.len(), 51);
     let questions = NUISANCE_QUESTIONS;
     assert_eq!(rows[0][..2], ["Image Index", "Patient ID"]);

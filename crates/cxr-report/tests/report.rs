@@ -254,14 +254,19 @@ fn what_each_stage_adds_stands_in_the_order_of_training() {
     // The run that did not keep its stages has no row.
     assert_eq!(table.rows.len(), 1);
     assert!(
-        report.markdown().contains("| BCE | 0.5000 | 0.6250 | 0.7500 |"),
+        report
+            .markdown()
+            .contains("| BCE | 0.5000 | 0.6250 | 0.7500 |"),
         "{}",
         report.markdown()
     );
     report.write(folder.path()).unwrap();
     let csv = std::fs::read_to_string(folder.path().join("tables/stages.csv")).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[0], "variant,trained,part,mean_auc,n_labels,is_phantom");
+    assert_eq!(
+        lines[0],
+        "variant,trained,part,mean_auc,n_labels,is_phantom"
+    );
     assert_eq!(lines[1], "bce,untrained,validation,0.49,14,false");
     assert_eq!(lines[6], "bce,after `all`,test,0.75,14,false");
     assert_eq!(lines.len(), 7);

@@ -141,7 +141,10 @@ fn config(settings: &PhantomSettings) -> Result<PhantomConfig, PhantomError> {
 /// How many images of each list are recorded with each finding.
 fn positives(summary: &Summary) -> String {
     let mut text = format!("{:<20} {:>9} {:>6}\n", "finding", "train_val", "test");
-    let counts = summary.train_val_positives.iter().zip(summary.test_positives);
+    let counts = summary
+        .train_val_positives
+        .iter()
+        .zip(summary.test_positives);
     for (finding, (train_val, test)) in Finding::ALL.iter().zip(counts) {
         text += &format!("{:<20} {train_val:>9} {test:>6}\n", finding.name());
     }

@@ -1,7 +1,8 @@
 //! From runs to tables.
 
 use super::{
-    PHANTOM_LABEL, AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, Row, Subject,
+    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, PHANTOM_LABEL, Row,
+    Subject,
 };
 use crate::published::{self, PublishedTable};
 use crate::ranks::ranks;

@@ -53,9 +53,14 @@ pub fn stage_table(runs: &[RunMetrics]) -> Option<StageTable> {
 }
 
 fn row(run: &RunMetrics) -> StageRow {
-    let before = run.stages.iter().map(|stage| [stage.validation, stage.test]);
+    let before = run
+        .stages
+        .iter()
+        .map(|stage| [stage.validation, stage.test]);
     let at_the_end = [&run.validation, &run.test].map(|summaries| {
-        let means = summaries.get(&ViewSet::Single).map(|summary| &summary.means);
+        let means = summaries
+            .get(&ViewSet::Single)
+            .map(|summary| &summary.means);
         MeanAuc {
             auc: means.and_then(|means| means.auc),
             n_labels: means.map_or(0, |means| means.n_labels),
@@ -71,7 +76,14 @@ fn row(run: &RunMetrics) -> StageRow {
 impl StageTable {
     /// The table as CSV: one line per run, stage and part. Undefined means are empty.
     pub fn to_csv(&self) -> String {
-        let header = ["variant", "trained", "part", "mean_auc", "n_labels", "is_phantom"];
+        let header = [
+            "variant",
+            "trained",
+            "part",
+            "mean_auc",
+            "n_labels",
+            "is_phantom",
+        ];
         let mut text = line(header.map(str::to_owned));
         for row in &self.rows {
             for (heading, means) in self.headings.iter().zip(&row.means) {

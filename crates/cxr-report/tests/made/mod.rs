@@ -8,8 +8,8 @@ use std::path::Path;
 use cxr_report::evaluation::LeftOut;
 use cxr_report::published::LABELS;
 use cxr_report::run::{
-    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
-    ViewSet,
+    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
+    StageFacts, ViewSet,
 };
 use cxr_report::summary::{LabelSummary, MacroSummary, Summary};
 
