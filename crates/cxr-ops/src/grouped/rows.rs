@@ -33,9 +33,9 @@ pub(crate) fn normalise_relu_pairs<S: Vectors>(
 ) {
     simd.within(|| {
         for (out, x) in out.iter_mut().zip(x) {
-            for lane in 0..LANES / 2 {
-                let value = |lane: usize| relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
-                out[lane] = pair(value(lane), value(lane + LANES / 2));
+            let value = |lane: usize| relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
+            for (lane, out) in out.iter_mut().enumerate() {
+                *out = pair(value(lane), value(lane + LANES / 2));
             }
         }
     });
