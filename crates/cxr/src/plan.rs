@@ -12,7 +12,7 @@ use cxr_phantom::{Cohort, Finding, Labels, List, ListSize, PhantomConfig, write_
 use cxr_train::{Experiment, Rehearsal, VariantExperiment, rehearse};
 use serde::Serialize;
 
-use crate::data_folder::{DataArgs, Survey, image_files, sources};
+use crate::data_folder::{DataArgs, Survey, TEST_LIST, image_files, sources};
 use crate::progress::say;
 use crate::train::set_threads;
 
@@ -27,8 +27,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.toml")]
     experiment: PathBuf,
 
-    #[command(flatten)]
-    data: Option<DataArgs>,
+    /// The data set, as of `cxr train`; without it the numbers of images are those of the experiment's
+    /// phantoms, or of the complete ChestX-ray14
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where label table and lists are, if not in DIR
+    #[arg(long, value_name = "DIR", requires = "data")]
+    metadata: Option<PathBuf>,
+
+    /// Go on with the listed images that are there
+    #[arg(long, requires = "data")]
+    allow_missing: bool,
 
     /// Print it as JSON
     #[arg(long)]
@@ -99,8 +109,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let experiment = Experiment::read(&args.experiment)?;
     // A plan of phantoms that are not written yet does without them.
-    let data = (args.data.as_ref())
-        .filter(|args| experiment.data.phantoms.is_none() || image_files(&args.data).is_ok());
+    let data = (args.data.clone())
+        .filter(|data| experiment.data.phantoms.is_none() || data.join(TEST_LIST).is_file())
+        .map(|data| DataArgs {
+            data,
+            metadata: args.metadata.clone(),
+            store: None,
+            allow_missing: args.allow_missing,
+        });
+    let data = data.as_ref();
     let survey = data.map(|args| args.survey(&experiment)).transpose()?;
     let phantoms = (experiment.data.phantoms.as_ref())
         .map(crate::phantoms::config)
