@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use cxr_backbone::{Backbone, DenseNet, DenseNetConfig};
-use cxr_ops::{BatchNormConfig, InstructionSet, Parameters, Phase, Role};
+use cxr_ops::{BatchNormConfig, InstructionSet, Parameters, Phase, Precision, Role};
 
 /// Relative error of a tensor as a whole. Two orders of summation differ by some 1e-6 an operation;
 /// a wrong edge, lane or tap by far more than this.
@@ -32,6 +32,16 @@ fn values(
     (images, height, width): (usize, usize, usize),
     is_fast: bool,
 ) -> BTreeMap<String, Tensor> {
+    moved_values(config, (images, height, width), is_fast, 0.)
+}
+
+/// As [`values`], with every weight of a convolution moved by up to `epsilon` of it.
+fn moved_values(
+    config: &DenseNetConfig,
+    (images, height, width): (usize, usize, usize),
+    is_fast: bool,
+    epsilon: f64,
+) -> BTreeMap<String, Tensor> {
     let parameters = Parameters::new(3, &Device::Cpu);
     let net = DenseNet::new(config, &parameters.root().pp("features")).unwrap();
     let net = if is_fast { net } else { net.layer_by_layer() };
@@ -41,7 +51,10 @@ fn values(
         let by = (formula(tensor.dims(), 0.53) * 0.3).unwrap();
         let moved = match tensor.rank() {
             1 => (tensor + by).unwrap(),
-            _ => tensor.copy().unwrap(),
+            _ => {
+                let noise = formula(tensor.dims(), 0.61).affine(epsilon, 1.).unwrap();
+                (tensor * noise).unwrap()
+            }
         };
         (name, moved)
     });
@@ -119,13 +132,55 @@ fn the_fast_path_is_the_same_network() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// What rounding a weight to bf16 can do to it, relatively: as much as the last of its bits.
+const BF16_EPSILON: f64 = 1. / 256.;
+
+/// A ReLU that an error switches multiplies it, so that a bound has to come from the network itself: it is
+/// what happens when every weight is moved by as much as bf16 may. A wrong map, pixel or tap is wrong by
+/// more than half.
+#[test]
+fn bf16_is_the_same_network_but_for_its_rounding() {
+    let cases = [
+        (config(64, 32, 4, &[2, 2]), (2, 64, 64)),
+        (config(40, 24, 2, &[2, 2]), (2, 60, 92)),
+        (config(64, 32, 1, &[2, 1, 1]), (3, 75, 106)),
+    ];
+    let mut failures = Vec::new();
+    for (config, size) in cases {
+        let expected = values(&config, size, false);
+        let moved = moved_values(&config, size, false, BF16_EPSILON);
+        let error = |found: &BTreeMap<String, Tensor>, name: &str| {
+            norm(&(&found[name] - &expected[name]).unwrap()) / norm(&expected[name])
+        };
+        for set in InstructionSet::available() {
+            let found = set.scope(|| Precision::Bf16.scope(|| values(&config, size, true)));
+            for name in expected.keys().filter(|name| !name.contains("evaluation")) {
+                let (bf16, bound) = (error(&found, name), 2. * error(&moved, name));
+                let is_rounded = name != "features in training" || bf16 > BOUND;
+                if bf16 > bound.min(0.3) || !is_rounded {
+                    let set = set.name();
+                    failures.push(format!("{size:?} {set}: {name}: {bf16:.1e} of {bound:.1e}"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 #[test]
 fn one_two_and_four_threads_give_the_same_bits() {
+    for precision in Precision::ALL {
+        precision.scope(|| threads_give_the_same_bits(precision));
+    }
+}
+
+fn threads_give_the_same_bits(precision: Precision) {
     let config = config(64, 32, 2, &[2, 2]);
     let with_threads = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let values = || precision.scope(|| values(&config, (5, 70, 58), true));
         pool.build().unwrap().install(|| {
-            values(&config, (5, 70, 58), true)
+            values()
                 .into_iter()
                 .map(|(name, tensor)| {
                     let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -142,7 +197,11 @@ fn one_two_and_four_threads_give_the_same_bits() {
             .keys()
             .filter(|name| one[*name] != many[*name])
             .collect();
-        assert!(differing.is_empty(), "{threads} threads: {differing:?}");
+        let precision = precision.name();
+        assert!(
+            differing.is_empty(),
+            "{precision}, {threads} threads: {differing:?}"
+        );
     }
 }
 

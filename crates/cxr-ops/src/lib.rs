@@ -44,6 +44,7 @@
 //! # Ok(()) }
 //! ```
 
+mod bf16;
 mod concat;
 mod conv;
 mod cpu;
@@ -57,6 +58,7 @@ mod parameters;
 mod pool;
 mod simd;
 
+pub use bf16::Precision;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use error::{OpsError, TensorDifference};

@@ -8,6 +8,10 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use crate::bf16::Native;
+use crate::bf16::{Emulated, PairKernel};
+
 /// A set of vector instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
@@ -95,6 +99,11 @@ pub(crate) trait Vectors: pulp::Simd {
     /// Calls `f`, compiled for this set: what is inlined into it uses its instructions, which a
     /// closure handed to another thread does not by itself.
     fn within<T>(self, f: impl FnOnce() -> T) -> T;
+
+    /// Runs `kernel` with the fastest products of bf16 pairs that these vectors have.
+    fn with_pair_products(self, kernel: impl PairKernel) {
+        kernel.run(Emulated(self));
+    }
 }
 
 impl Vectors for pulp::Scalar {
@@ -117,6 +126,14 @@ impl Vectors for pulp::x86::V4 {
     #[inline(always)]
     fn within<T>(self, f: impl FnOnce() -> T) -> T {
         self.vectorize(f)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn with_pair_products(self, kernel: impl PairKernel) {
+        match Native::try_new() {
+            Some(native) => kernel.run(native),
+            None => kernel.run(Emulated(self)),
+        }
     }
 }
 

@@ -1,11 +1,15 @@
-//! Images per second of DenseNet121 with the top network, as one line of JSON per kind of work.
+//! Images per second of DenseNet121 with the top network, as a JSON object of one entry.
 //!
-//! `cargo run --release -p cxr-train --example throughput -- [BATCH [STEPS]]`
+//! `cargo run --release -p cxr-train --example throughput -- train|frozen|infer [BATCH [STEPS [f32|bf16]]]`
+//!
+//! `train` is a step of training in which everything is trained, `frozen` one in which the backbone is not,
+//! `infer` a prediction. The median of STEPS calls counts; two before them do not. `RAYON_NUM_THREADS` limits
+//! the threads.
 
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use cxr_ops::Role;
+use cxr_ops::{Precision, Role};
 use cxr_train::{AdamW, AdamWConfig, Classifier, Experiment, Phase};
 
 /// As the `cxr` binary.
@@ -13,6 +17,7 @@ use cxr_train::{AdamW, AdamWConfig, Classifier, Experiment, Phase};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIDE: usize = 224;
+const USAGE: &str = "throughput train|frozen|infer [BATCH [STEPS [f32|bf16]]]";
 
 const EXPERIMENT: &str = r#"
 name = "throughput"
@@ -27,8 +32,15 @@ loss = "bce"
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
+    let work = arguments.next().ok_or(USAGE)?;
     let batch: usize = arguments.next().map_or(Ok(8), |text| text.parse())?;
-    let steps: usize = arguments.next().map_or(Ok(4), |text| text.parse())?;
+    let steps: usize = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let named = arguments.next().unwrap_or_else(|| "f32".to_owned());
+    let mut all = Precision::ALL.into_iter();
+    let precision = all
+        .find(|precision| precision.name() == named)
+        .ok_or(USAGE)?;
+
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
     let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &Device::Cpu)?;
@@ -39,34 +51,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .to_dtype(images.dtype())?;
     let keys: Vec<u64> = (0..batch as u64).collect();
     let phase = Phase::Train { image_keys: &keys };
-
-    for (work, trained) in [("train", ""), ("frozen", "top.")] {
-        let trained = classifier.parameters().select(Role::Trainable, trained);
-        let mut optimiser = AdamW::new(AdamWConfig::default());
-        report(work, batch, steps, || {
-            let features = match work {
-                "train" => classifier.features(&images, phase)?,
-                _ => classifier.features(&images, Phase::Evaluate)?.detach(),
-            };
-            let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-            optimiser.step(1e-5, &trained, &loss.backward()?)?;
-            Ok(())
-        })?;
-    }
-    report("infer", batch, steps, || {
-        classifier.forward_t(&images, Phase::Evaluate)?;
+    let trained = match work.as_str() {
+        "train" => classifier.parameters().select(Role::Trainable, ""),
+        "frozen" => classifier.parameters().select(Role::Trainable, "top."),
+        "infer" => Vec::new(),
+        _ => return Err(USAGE.into()),
+    };
+    let mut optimiser = AdamW::new(AdamWConfig::default());
+    let mut call = || -> Result<(), Box<dyn std::error::Error>> {
+        if work == "infer" {
+            classifier.forward_t(&images, Phase::Evaluate)?;
+            return Ok(());
+        }
+        let features = match work.as_str() {
+            "train" => precision.scope(|| classifier.features(&images, phase))?,
+            _ => classifier.features(&images, Phase::Evaluate)?.detach(),
+        };
+        let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
+        optimiser.step(1e-5, &trained, &loss.backward()?)?;
         Ok(())
-    })
-}
+    };
 
-/// Prints the median rate of `steps` calls after one that is not counted.
-fn report(
-    work: &str,
-    batch: usize,
-    steps: usize,
-    mut call: impl FnMut() -> Result<(), Box<dyn std::error::Error>>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    call()?;
+    for _ in 0..2 {
+        call()?;
+    }
     let mut seconds = Vec::new();
     for _ in 0..steps.max(1) {
         let start = Instant::now();
@@ -75,16 +83,10 @@ fn report(
     }
     seconds.sort_by(f64::total_cmp);
     let rate = batch as f64 / seconds[seconds.len() / 2];
-    let peak = peak_mib().map_or("null".to_owned(), |mib| mib.to_string());
-    println!(
-        r#"{{"work":"{work}","batch":{batch},"ours_img_s":{rate:.3},"ours_peak_mib":{peak}}}"#
-    );
+    let name = match precision {
+        Precision::Single => work,
+        Precision::Bf16 => format!("{work} {named}"),
+    };
+    println!(r#"{{"{name}": {rate:.3}}}"#);
     Ok(())
-}
-
-/// The process's largest resident size so far, where the system tells it.
-fn peak_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }

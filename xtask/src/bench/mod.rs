@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: our throughput beside that of the usual Python tools on the same work.
 //!
-//! Ours is measured by the crates' own benchmark binaries, the peer by a script of `xtask/peers`, one
-//! thread each. They run in turn, round after round, so that whatever else the machine does meets both;
+//! Ours is measured by the crates' own benchmark binaries, the peer by a script of `xtask/peers`, on as many
+//! threads each. They run in turn, round after round, so that whatever else the machine does meets both;
 //! the median round counts. Where the peer is not installed its figures are `null`.
 
 mod data;
 mod metrics;
+mod network;
 mod peer;
 mod system;
 
@@ -32,6 +33,28 @@ pub(crate) struct Arguments {
     /// For `data`: a folder of PNGs to decode and resize, the first sixty by name
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// For the network: images at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    batch: usize,
+    /// Threads of ours and the peer: of the network all cores, of the rest one, if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<usize>,
+    /// For `train`: the numbers that convolutions multiply
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a number of at least 1".to_owned()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +63,24 @@ enum Work {
     Metrics,
     /// Decoding, resizing and augmentation, against Pillow and torchvision
     Data,
+    /// A training step of DenseNet121 with the top network, against PyTorch
+    Train,
+    /// The same with a frozen backbone: the top network learns
+    Frozen,
+    /// Prediction by DenseNet121 with the top network, against ONNX Runtime
+    Infer,
+}
+
+impl Work {
+    /// Threads, if none are asked for.
+    fn threads(self) -> usize {
+        match self {
+            Self::Metrics | Self::Data => 1,
+            Self::Train | Self::Frozen | Self::Infer => {
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            }
+        }
+    }
 }
 
 /// One kind of work, measured. Throughput is in images per second.
@@ -78,9 +119,19 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if let Some(load) = system::other_load() {
         eprintln!("warning: the machine is busy (load {load:.1}): these figures will say little");
     }
+    let threads = arguments.threads.unwrap_or(arguments.work.threads());
     let prepared = match arguments.work {
         Work::Metrics => metrics::programs(workspace, &interrupt)?,
         Work::Data => data::programs(workspace, &interrupt, arguments.images.as_deref())?,
+        work @ (Work::Train | Work::Frozen | Work::Infer) => {
+            let settings = network::Settings {
+                work,
+                batch: arguments.batch,
+                threads,
+                dtype: arguments.dtype,
+            };
+            network::programs(workspace, &interrupt, &settings)?
+        }
     };
     let Some((ours, peer)) = prepared else {
         return Ok(Ending::Interrupted);
@@ -95,7 +146,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             (peer.as_slice(), &mut peer_rounds),
         ] {
             for program in programs {
-                let Some(round) = measure(&interrupt, program)? else {
+                let Some(round) = measure(&interrupt, program, threads)? else {
                     return Ok(Ending::Interrupted);
                 };
                 rounds.push(round);
@@ -106,21 +157,25 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&measurements)?);
     } else {
-        print_table(&measurements);
+        print_table(&measurements, threads);
     }
     Ok(Ending::Done)
 }
 
 /// `None` when interrupted.
-fn measure(interrupt: &Interrupt, program: &Program) -> anyhow::Result<Option<Round>> {
+fn measure(
+    interrupt: &Interrupt,
+    program: &Program,
+    threads: usize,
+) -> anyhow::Result<Option<Round>> {
     let mut command = (program.command)();
-    // Both sides on one thread: what is compared is the work, not the machine.
+    // Both sides on as many threads: what is compared is the work, not the machine.
     for variable in [
         "RAYON_NUM_THREADS",
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
     ] {
-        command.env(variable, "1");
+        command.env(variable, threads.to_string());
     }
     let name = command.get_program().to_string_lossy().into_owned();
     let (output, peak_mib) = system::watch(interrupt, || interrupt.output(&mut command));
@@ -177,13 +232,18 @@ fn median(rounds: &[Round], name: &str) -> Option<(f64, Option<f64>)> {
     Some((*middle, peak_mib))
 }
 
-fn print_table(measurements: &[Measurement]) {
+fn print_table(measurements: &[Measurement], threads: usize) {
     let or_dash = |value: Option<f64>, decimals: usize| {
         value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
     };
     println!(
         "{:<36} {:>13} {:>13} {:>7} {:>9} {:>9}",
-        "one thread", "ours img/s", "peer img/s", "ratio", "ours MiB", "peer MiB"
+        format!("threads: {threads}"),
+        "ours img/s",
+        "peer img/s",
+        "ratio",
+        "ours MiB",
+        "peer MiB"
     );
     for measurement in measurements {
         println!(

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::{Program, Throughput};
 use crate::workspace::Workspace;
@@ -49,7 +49,21 @@ pub(super) fn find(
 }
 
 /// A peer prints one JSON object: name and images per second.
-fn read(output: &str) -> anyhow::Result<Throughput> {
-    let measured: std::collections::BTreeMap<String, f64> = serde_json::from_str(output.trim())?;
+pub(super) fn read(output: &str) -> anyhow::Result<Throughput> {
+    let measured: std::collections::BTreeMap<String, f64> = serde_json::from_str(output.trim())
+        .with_context(|| format!("a benchmark printed `{}`", output.trim()))?;
     Ok(measured.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_is_read_and_anything_else_shown() {
+        let measured = read("{\"train\": 12.3}\n").unwrap();
+        assert_eq!(measured, [("train".to_owned(), 12.3)]);
+        let error = read("Killed").unwrap_err();
+        assert!(error.to_string().contains("Killed"), "{error}");
+    }
 }

@@ -8,7 +8,7 @@ use cxr_ops::grouped::{
     DenseLayerTape, DenseLayerWeights, Extent, Grouping, NormGradients, NormWeights, Pass, Pool,
     RunningStatistics, Stem, StemTape, StemWeights, Tail, Transition, TransitionWeights,
 };
-use cxr_ops::{BatchNorm, BatchStatistics, Fused, apply_fused};
+use cxr_ops::{BatchNorm, BatchStatistics, Fused, Precision, apply_fused};
 
 use super::{DenseNet, DenseNetConfig};
 
@@ -145,6 +145,7 @@ pub(super) fn train(network: &DenseNet, plan: &Arc<Plan>, images: &Tensor) -> Re
             width,
         },
         norms: network.norms().cloned().collect(),
+        precision: Precision::current(),
     };
     let inputs: Vec<Tensor> = std::iter::once(images)
         .chain(network.trained())
@@ -158,6 +159,7 @@ struct Training {
     extent: Extent,
     /// In the order of [`DenseNet::norms`].
     norms: Vec<BatchNorm>,
+    precision: Precision,
 }
 
 /// What the backward pass needs.
@@ -340,7 +342,7 @@ impl Training {
         for (index, (block, weights)) in blocks.iter().zip(&weights.blocks).enumerate() {
             let extent = extents[index];
             let mut layers = Vec::with_capacity(block.layers.len());
-            let kernels = block.kernels(weights, extent, Pass::Forward, pool);
+            let kernels = block.kernels(weights, extent, Pass::Forward(self.precision), pool);
             let of_layers = block.layers.iter().zip(&weights.layers).zip(&kernels);
             for ((layer, weights), kernels) in of_layers {
                 let (new, tape) =
@@ -480,7 +482,7 @@ impl Fused for Training {
                     vec![Correction::NONE; block.groups()]
                 }
             };
-            let kernels = block.kernels(weights_here, extent, Pass::Backward, pool);
+            let kernels = block.kernels(weights_here, extent, Pass::Backward(self.precision), pool);
             let layers = block.layers.iter().zip(&weights_here.layers);
             let layers = layers.zip(&kernels).zip(&block_tape.layers);
             for (((layer, weights), kernels), layer_tape) in layers.rev() {

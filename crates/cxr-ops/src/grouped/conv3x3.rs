@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::halves::{self, MapPairs, pixel_pairs};
 use super::kernels::{Rows, convolve, outer_sums};
+use super::pointwise::ready_weights;
 use super::rows::pad_strip;
 use super::weights::Convolution;
 use super::winograd::{
@@ -11,6 +13,7 @@ use super::winograd::{
     transform_weights,
 };
 use super::{Buffer, Extent, Group, LANES, Pool, ZERO};
+use crate::Precision;
 use crate::simd::Vectors;
 
 /// Taps of a 3×3 convolution.
@@ -30,13 +33,14 @@ pub(super) struct Strips {
     /// Rows of a strip.
     pub(super) height: usize,
     is_winograd: bool,
+    precision: Precision,
 }
 
 /// What a convolution may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
-    /// Sums in the order of their definition.
-    Direct,
+    /// Sums in the order of their definition, of products in this precision.
+    Direct(Precision),
     /// Winograd's transform where it pays, at three to four times the rounding error of direct sums.
     Fast,
 }
@@ -56,6 +60,10 @@ impl Strips {
             extent,
             height: height.clamp(1, extent.height.next_multiple_of(STEP)),
             is_winograd,
+            precision: match method {
+                Method::Direct(precision) => precision,
+                Method::Fast => Precision::Single,
+            },
         }
     }
 
@@ -92,11 +100,11 @@ impl Strips {
     }
 
     /// Fills the padded strip of every group; `write(group, row, line)` fills the inside of a line.
-    pub(super) fn pad(
+    pub(super) fn pad<T: pulp::bytemuck::Zeroable + Copy>(
         self,
         first: usize,
-        padded: &mut [Group],
-        write: impl Fn(usize, usize, &mut [Group]),
+        padded: &mut [T],
+        write: impl Fn(usize, usize, &mut [T]),
     ) {
         let Extent { height, width, .. } = self.extent;
         for (group, padded) in padded.chunks_exact_mut(self.plane()).enumerate() {
@@ -127,7 +135,8 @@ pub(super) struct Conv3x3 {
     strips: Strips,
     inputs: usize,
     outputs: usize,
-    /// Directly: per output group, tap and input group; transformed: per output group, point and input group.
+    /// Directly: per output group, tap and input group, in the strips' precision; transformed: per output
+    /// group, point and input group.
     weights: Buffer,
     taps: Vec<usize>,
 }
@@ -168,7 +177,7 @@ impl Conv3x3 {
                 });
             transformed
         } else {
-            packed
+            ready_weights(simd, strips.precision, packed, pool)
         };
         Self {
             strips,
@@ -201,6 +210,25 @@ impl Conv3x3 {
     ) {
         if self.strips.is_winograd {
             transform_all(simd, self.strips, padded, rows, &mut scratch.inputs);
+        }
+    }
+
+    /// One output group of a padded strip in bf16.
+    pub(super) fn write_pairs<S: Vectors>(
+        &self,
+        simd: S,
+        group: usize,
+        padded: &[MapPairs],
+        out: &mut [Group],
+    ) {
+        debug_assert!(group < self.outputs && self.strips.precision == Precision::Bf16);
+        let (blocks, _) = pixel_pairs(&self.weights).as_chunks();
+        let of_group = blocks.len() / self.outputs;
+        let weights = &blocks[group * of_group..][..of_group];
+        let rows = out.chunks_exact_mut(self.strips.extent.width);
+        for (row, out) in rows.enumerate() {
+            let padded = &padded[row * self.strips.line()..];
+            halves::convolve(simd, padded, &self.taps, weights, out);
         }
     }
 

@@ -3,14 +3,19 @@
 use rayon::prelude::*;
 
 use super::conv3x3::{Conv3x3, Conv3x3Gradient, Method, Strips, TAPS};
-use super::kernels::{Rows, convolve, outer_sums};
+use super::halves::{map_pairs, map_pairs_mut};
+use super::kernels::convolve;
 use super::norm::{Affine, Combination, Norm, Sums, TileSums};
-use super::rows::{add_through_relu, combine, normalise_relu, shift_relu, through_relu};
+use super::pointwise::{BackwardTile, Pointwise, Tile};
+use super::rows::{
+    add_through_relu, combine, normalise_relu, normalise_relu_pairs, shift_relu, through_relu,
+};
 use super::weights::Convolution;
 use super::{
     Buffer, ChannelStatistics, Correction, Extent, Group, Grouping, LANES, NormGradients,
     NormWeights, Pool, TILE, ZERO, tiles,
 };
+use crate::Precision;
 use crate::simd::{Vectors, with_vectors};
 
 /// The shape of a dense layer: how the maps that it reads, its bottleneck and its new maps are grouped.
@@ -64,10 +69,11 @@ pub struct DenseLayerTape {
 /// What a layer's weights are readied for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// [`DenseLayer::forward`].
-    Forward,
-    /// [`DenseLayer::backward`].
-    Backward,
+    /// [`DenseLayer::forward`]; in bf16 both convolutions are.
+    Forward(Precision),
+    /// [`DenseLayer::backward`]; in bf16 the 1×1 convolution is, whose weight takes no other way. The 3×3
+    /// one is transformed, which pays as much and would multiply the rounding error of bf16.
+    Backward(Precision),
     /// [`DenseLayer::evaluate`].
     Evaluate,
 }
@@ -75,7 +81,8 @@ pub enum Pass {
 /// The weights of a dense layer's convolutions in the order in which one pass reads them.
 #[derive(Debug)]
 pub struct DenseLayerKernels {
-    conv1: Buffer,
+    pass: Pass,
+    conv1: Pointwise,
     conv2: Conv3x3,
 }
 
@@ -84,8 +91,15 @@ impl Pass {
     /// amplified by the batch statistics of all layers behind, and is kept out of training's forward pass.
     fn method(self) -> Method {
         match self {
-            Self::Forward => Method::Direct,
-            Self::Backward | Self::Evaluate => Method::Fast,
+            Self::Forward(precision) => Method::Direct(precision),
+            Self::Backward(_) | Self::Evaluate => Method::Fast,
+        }
+    }
+
+    fn precision(self) -> Precision {
+        match self {
+            Self::Forward(precision) | Self::Backward(precision) => precision,
+            Self::Evaluate => Precision::Single,
         }
     }
 }
@@ -119,13 +133,17 @@ impl DenseLayer {
         let (conv1, conv2) = (self.conv1(weights.conv1), self.conv2(weights.conv2));
         let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
         let strips = self.strips(extent, pass);
+        let inputs = match pass {
+            Pass::Backward(_) => narrow,
+            Pass::Forward(_) | Pass::Evaluate => self.input.groups(),
+        };
         let (conv1, groups, conv2) = match pass {
-            Pass::Forward => (
+            Pass::Forward(_) => (
                 conv1.forward(None, pool),
                 (narrow, new),
                 conv2.forward(None, pool),
             ),
-            Pass::Backward => (conv1.backward(pool), (new, narrow), conv2.backward(pool)),
+            Pass::Backward(_) => (conv1.backward(pool), (new, narrow), conv2.backward(pool)),
             Pass::Evaluate => {
                 let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
                 let scales: Vec<Group> = norm2.iter().map(|affine| affine.scale).collect();
@@ -137,7 +155,8 @@ impl DenseLayer {
             }
         };
         DenseLayerKernels {
-            conv1,
+            pass,
+            conv1: Pointwise::new(simd, pass.precision(), inputs, conv1, pool),
             conv2: Conv3x3::new(simd, strips, groups, conv2, pool),
         }
     }
@@ -145,10 +164,9 @@ impl DenseLayer {
     /// The strips of the 3×3 convolution in one pass.
     fn strips(&self, extent: Extent, pass: Pass) -> Strips {
         let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
-        let groups = if pass == Pass::Backward {
-            narrow + new
-        } else {
-            narrow
+        let groups = match pass {
+            Pass::Backward(_) => narrow + new,
+            Pass::Forward(_) | Pass::Evaluate => narrow,
         };
         Strips::new(extent, groups, pass.method())
     }
@@ -187,22 +205,23 @@ impl DenseLayer {
         let image_groups = maps.len() / extent.images;
         let count = extent.images * pixels;
         let norm1 = Norm::new(weights.norm1, &self.input, statistics);
-        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
         let mut bottleneck = pool.take(extent.images * narrow * pixels);
         let parts: Vec<Vec<Sums>> = bottleneck
             .par_chunks_mut(narrow * pixels)
             .zip(maps.par_chunks(image_groups))
             .map(|(bottleneck, maps)| {
-                let mut scratch = pool.take(self.input.groups() * TILE);
+                let mut tile = kernels.conv1.tile(pool);
                 let maps = Image { maps, pixels };
-                self.narrow_image(simd, &norm1.affine, conv1, maps, bottleneck, &mut scratch)
+                let conv1 = &kernels.conv1;
+                self.narrow_image(simd, &norm1.affine, conv1, maps, bottleneck, &mut tile)
             })
             .collect();
         let sums = Sums::total(narrow, parts.iter().map(Vec::as_slice));
         let of_bottleneck = statistics_of(&sums, count);
         let norm2 = Norm::new(weights.norm2, &self.bottleneck, &of_bottleneck);
 
-        let (strips, conv2) = (self.strips(extent, Pass::Forward), &kernels.conv2);
+        let (strips, conv2) = (self.strips(extent, kernels.pass), &kernels.conv2);
+        let is_paired = kernels.pass.precision() == Precision::Bf16;
         let parts: Vec<Vec<Sums>> = maps
             .par_chunks_mut(image_groups)
             .zip(bottleneck.par_chunks(narrow * pixels))
@@ -212,16 +231,33 @@ impl DenseLayer {
                 let new = &mut maps[self.input.groups() * pixels..];
                 let mut sums = vec![Sums::ZERO; self.output.groups()];
                 for (first, rows) in strips.rows() {
-                    strips.pad(first, &mut padded, |group, y, line| {
-                        let from = group * pixels + y * extent.width;
-                        let source = &bottleneck[from..from + extent.width];
-                        normalise_relu(simd, &norm2.affine[group], source, line);
-                    });
-                    conv2.transform(simd, &padded, rows, &mut scratch);
+                    let source = |group: usize, y: usize| {
+                        &bottleneck[group * pixels + y * extent.width..][..extent.width]
+                    };
+                    if is_paired {
+                        let padded = &mut map_pairs_mut(&mut padded)[..strips.padded(narrow)];
+                        strips.pad(first, padded, |group, y, line| {
+                            normalise_relu_pairs(
+                                simd,
+                                &norm2.affine[group],
+                                source(group, y),
+                                line,
+                            );
+                        });
+                    } else {
+                        strips.pad(first, &mut padded, |group, y, line| {
+                            normalise_relu(simd, &norm2.affine[group], source(group, y), line);
+                        });
+                        conv2.transform(simd, &padded, rows, &mut scratch);
+                    }
                     for (group, sums) in sums.iter_mut().enumerate() {
                         let from = group * pixels + first * extent.width;
                         let out = &mut new[from..from + rows * extent.width];
-                        conv2.write(simd, group, &padded, &mut scratch, out);
+                        if is_paired {
+                            conv2.write_pairs(simd, group, map_pairs(&padded), out);
+                        } else {
+                            conv2.write(simd, group, &padded, &mut scratch, out);
+                        }
                         for tile in out.chunks(TILE) {
                             sums.add_tile(&TileSums::of(simd, tile));
                         }
@@ -265,7 +301,7 @@ impl DenseLayer {
         let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
         let norm1 = Affine::of_running(weights.norm1, &self.input);
         let norm2 = Affine::of_running(weights.norm2, &self.bottleneck);
-        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
+        let (conv1, _) = kernels.conv1.single().as_chunks::<LANES>();
         let (strips, conv2) = (self.strips(extent, Pass::Evaluate), &kernels.conv2);
         let (line, plane) = (strips.line(), strips.plane());
         let wide_lines = (TILE / width).max(1);
@@ -326,26 +362,20 @@ impl DenseLayer {
         &self,
         simd: S,
         norm1: &[Affine],
-        conv1: &[[Group; LANES]],
+        conv1: &Pointwise,
         image: Image<'_>,
         bottleneck: &mut [Group],
-        scratch: &mut [Group],
+        tile: &mut Tile,
     ) -> Vec<Sums> {
-        let (wide, pixels) = (self.input.groups(), image.pixels);
-        let taps: Vec<usize> = (0..wide).map(|group| group * TILE).collect();
+        let pixels = image.pixels;
         let mut sums = vec![Sums::ZERO; self.bottleneck.groups()];
         for (first, count) in tiles(pixels) {
-            for (group, scratch) in scratch.chunks_exact_mut(TILE).take(wide).enumerate() {
-                normalise_relu(
-                    simd,
-                    &norm1[group],
-                    image.run(group, first, count),
-                    &mut scratch[..count],
-                );
+            for (group, affine) in norm1.iter().enumerate() {
+                tile.normalise_relu(simd, group, affine, image.run(group, first, count));
             }
             for (group, sums) in sums.iter_mut().enumerate() {
                 let out = &mut bottleneck[group * pixels + first..][..count];
-                convolve(simd, scratch, &taps, &conv1[group * wide..][..wide], out);
+                conv1.write(simd, group, tile, out);
                 sums.add_tile(&TileSums::of(simd, out));
             }
         }
@@ -414,7 +444,7 @@ impl DenseLayer {
         let (narrow, new) = (self.bottleneck.groups(), self.output.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv2(weights.conv2);
-        let (strips, of_input) = (self.strips(extent, Pass::Backward), &kernels.conv2);
+        let (strips, of_input) = (self.strips(extent, kernels.pass), &kernels.conv2);
         let of_weight = Conv3x3Gradient::new(strips, (narrow, new));
         let mut masked = pool.take(extent.images * narrow * pixels);
         let mut partial_sums = pool.take(extent.parts() * of_weight.part());
@@ -503,16 +533,14 @@ impl DenseLayer {
         let (wide, narrow) = (self.input.groups(), self.bottleneck.groups());
         let image_groups = maps.len() / extent.images;
         let convolution = self.conv1(weights.conv1);
-        let (conv1, _) = kernels.conv1.as_chunks::<LANES>();
         let part_blocks = convolution.gradient_blocks() * LANES;
         let mut of_weight = pool.take(extent.parts() * part_blocks);
-        let taps: Vec<usize> = (0..narrow).map(|group| group * TILE).collect();
         let sums: Vec<Vec<Sums>> = gradient
             .par_chunks_mut(extent.images_a_part() * image_groups)
             .zip(of_weight.par_chunks_mut(part_blocks))
             .enumerate()
             .map(|(part, (gradient, of_weight))| {
-                let mut of_output = pool.take(narrow * TILE);
+                let mut tile = BackwardTile::new(kernels.pass.precision(), narrow, pool);
                 let mut activated = pool.take(TILE);
                 let mut line = pool.take(TILE);
                 of_weight.fill(ZERO);
@@ -525,16 +553,12 @@ impl DenseLayer {
                     let bottleneck = &tape.bottleneck[narrow_image.clone()];
                     let masked = &masked[narrow_image];
                     for (first, count) in tiles(pixels) {
-                        for (group, out) in of_output.chunks_exact_mut(TILE).enumerate() {
+                        for (group, combination) in of_bottleneck.iter().enumerate() {
                             let run = group * pixels + first;
-                            let run = run..run + count;
-                            combine(
-                                simd,
-                                &of_bottleneck[group],
-                                &masked[run.clone()],
-                                &bottleneck[run],
-                                out,
-                            );
+                            let (g, x) = (&masked[run..][..count], &bottleneck[run..][..count]);
+                            tile.fill(simd, group, count, |out| {
+                                combine(simd, combination, g, x, out);
+                            });
                         }
                         for (group, sums) in sums.iter_mut().enumerate() {
                             let affine = &tape.norm1.affine[group];
@@ -542,8 +566,7 @@ impl DenseLayer {
                             let run = run..run + count;
                             let x = &maps[run.clone()];
                             normalise_relu(simd, affine, x, &mut activated[..count]);
-                            let conv1 = &conv1[group * narrow..][..narrow];
-                            convolve(simd, &of_output, &taps, conv1, &mut line[..count]);
+                            tile.of_input(simd, &kernels.conv1, group, &mut line[..count]);
                             sums.add_tile(&add_through_relu(
                                 simd,
                                 &line[..count],
@@ -552,16 +575,9 @@ impl DenseLayer {
                                 &affine.scale,
                                 &mut gradient[run],
                             ));
-                            let run = Rows {
-                                rows: 1,
-                                width: count,
-                                strides: [0; 2],
-                            };
-                            for out in 0..narrow {
-                                let block = convolution.gradient_block(0, group, out);
-                                let of_output = &of_output[out * TILE..];
-                                outer_sums(simd, run, &activated, of_output, &mut blocks[block]);
-                            }
+                            tile.add_of_weight(simd, &activated[..count], blocks, |out| {
+                                convolution.gradient_block(0, group, out)
+                            });
                         }
                     }
                 }

@@ -26,8 +26,10 @@
 
 mod conv3x3;
 mod dense;
+mod halves;
 mod kernels;
 mod norm;
+mod pointwise;
 mod pool;
 mod rows;
 mod stem;

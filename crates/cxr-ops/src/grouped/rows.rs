@@ -1,8 +1,10 @@
 //! Passes over rows of pixels of one group. They are written as loops over the 32 lanes, which the compiler
 //! turns into whole vectors of the instruction set at hand.
 
+use super::halves::MapPairs;
 use super::norm::{Affine, Combination, TileSums};
 use super::{Group, LANES, ZERO};
+use crate::bf16::pair;
 use crate::simd::Vectors;
 
 /// `max(y, 0)` that lets NaN pass, as PyTorch's does.
@@ -17,6 +19,23 @@ pub(crate) fn normalise_relu<S: Vectors>(simd: S, affine: &Affine, x: &[Group], 
         for (out, x) in out.iter_mut().zip(x) {
             for lane in 0..LANES {
                 out[lane] = relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
+            }
+        }
+    });
+}
+
+/// As [`normalise_relu`], rounded to bf16.
+pub(crate) fn normalise_relu_pairs<S: Vectors>(
+    simd: S,
+    affine: &Affine,
+    x: &[Group],
+    out: &mut [MapPairs],
+) {
+    simd.within(|| {
+        for (out, x) in out.iter_mut().zip(x) {
+            for lane in 0..LANES / 2 {
+                let value = |lane: usize| relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
+                out[lane] = pair(value(lane), value(lane + LANES / 2));
             }
         }
     });
@@ -151,20 +170,20 @@ pub(crate) fn unpool_through_relu<S: Vectors>(
 /// Rows of an image with a border of zeros around, for the strip of a padded 3×3 convolution that begins at
 /// `first_row`: line `l` is row `first_row + l − 1` of the image, its first pixel and those behind the image
 /// are 0. `write` fills the inside of a line.
-pub(crate) fn pad_strip(
+pub(crate) fn pad_strip<T: pulp::bytemuck::Zeroable + Copy>(
     first_row: usize,
     height: usize,
     width: usize,
     line: usize,
-    padded: &mut [Group],
-    mut write: impl FnMut(usize, &mut [Group]),
+    padded: &mut [T],
+    mut write: impl FnMut(usize, &mut [T]),
 ) {
     for (index, padded) in padded.chunks_exact_mut(line).enumerate() {
         match (first_row + index).checked_sub(1).filter(|&y| y < height) {
-            None => padded.fill(ZERO),
+            None => padded.fill(T::zeroed()),
             Some(y) => {
-                padded[0] = ZERO;
-                padded[width + 1..].fill(ZERO);
+                padded[0] = T::zeroed();
+                padded[width + 1..].fill(T::zeroed());
                 write(y, &mut padded[1..=width]);
             }
         }

@@ -109,14 +109,16 @@ pub(super) fn transform_inputs<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let columns: [[S::f32s; SIDE]; SIDE] = std::array::from_fn(|x| {
-                        let d = std::array::from_fn(|y| {
-                            S::as_simd_f32s(&padded[corner + y * line + x]).0[vector]
-                        });
-                        inputs(simd, d)
-                    });
+                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; SIDE];
+                    for (x, halfway) in halfway.iter_mut().enumerate() {
+                        let mut d = [simd.splat_f32s(0.); SIDE];
+                        for (y, d) in d.iter_mut().enumerate() {
+                            *d = S::as_simd_f32s(&padded[corner + y * line + x]).0[vector];
+                        }
+                        *halfway = inputs(simd, d);
+                    }
                     for y in 0..SIDE {
-                        let row = inputs(simd, columns.map(|column| column[y]));
+                        let row = inputs(simd, row_of(simd, &halfway, y));
                         for (x, value) in row.into_iter().enumerate() {
                             let place = (y * SIDE + x) * tiles.room + tile;
                             S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
@@ -142,14 +144,16 @@ pub(super) fn transform_gradients<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let columns: [[S::f32s; SIDE]; STEP] = std::array::from_fn(|x| {
-                        let d = std::array::from_fn(|y| {
-                            S::as_simd_f32s(&inside[corner + y * line + x]).0[vector]
-                        });
-                        gradients(simd, d)
-                    });
+                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; STEP];
+                    for (x, halfway) in halfway.iter_mut().enumerate() {
+                        let mut dy = [simd.splat_f32s(0.); STEP];
+                        for (y, dy) in dy.iter_mut().enumerate() {
+                            *dy = S::as_simd_f32s(&inside[corner + y * line + x]).0[vector];
+                        }
+                        *halfway = gradients(simd, dy);
+                    }
                     for y in 0..SIDE {
-                        let row = gradients(simd, columns.map(|column| column[y]));
+                        let row = gradients(simd, row_of(simd, &halfway, y));
                         for (x, value) in row.into_iter().enumerate() {
                             let place = (y * SIDE + x) * tiles.room + tile;
                             S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
@@ -175,17 +179,19 @@ pub(super) fn transform_outputs<S: Vectors>(
             for column in 0..tiles.columns {
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let columns: [[S::f32s; STEP]; SIDE] = std::array::from_fn(|x| {
-                        let m = std::array::from_fn(|y| {
+                    let mut halfway = [[simd.splat_f32s(0.); STEP]; SIDE];
+                    for (x, halfway) in halfway.iter_mut().enumerate() {
+                        let mut m = [simd.splat_f32s(0.); SIDE];
+                        for (y, m) in m.iter_mut().enumerate() {
                             let place = (y * SIDE + x) * tiles.room + tile;
-                            S::as_simd_f32s(&products[place]).0[vector]
-                        });
-                        outputs(simd, m)
-                    });
+                            *m = S::as_simd_f32s(&products[place]).0[vector];
+                        }
+                        *halfway = outputs(simd, m);
+                    }
                     let lines = out.chunks_exact_mut(width).skip(row * STEP).take(STEP);
                     for (y, line) in lines.enumerate() {
                         let pixels = line[column * STEP..].iter_mut();
-                        let values = outputs(simd, columns.map(|column| column[y]));
+                        let values = outputs(simd, row_of(simd, &halfway, y));
                         for (pixel, value) in pixels.zip(values) {
                             S::as_mut_simd_f32s(pixel).0[vector] = value;
                         }
@@ -196,43 +202,61 @@ pub(super) fn transform_outputs<S: Vectors>(
     });
 }
 
+/// Row `y` of tiles that stand column by column. Loops, here and above, rather than closures: a closure is
+/// compiled for the instruction set only if all around it is inlined.
+#[inline(always)]
+fn row_of<S: Vectors, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    columns: &[[S::f32s; ROWS]; COLUMNS],
+    y: usize,
+) -> [S::f32s; COLUMNS] {
+    let mut row = [simd.splat_f32s(0.); COLUMNS];
+    for (value, column) in row.iter_mut().zip(columns) {
+        *value = column[y];
+    }
+    row
+}
+
+/// `factor·a + b`.
+#[inline(always)]
+fn times<S: Vectors>(simd: S, factor: f32, a: S::f32s, b: S::f32s) -> S::f32s {
+    simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b)
+}
+
 /// `Bᵀ d`.
 #[inline(always)]
 fn inputs<S: Vectors>(simd: S, d: [S::f32s; SIDE]) -> [S::f32s; SIDE] {
-    let times = |factor: f32, a, b| simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b);
-    let (even, odd) = (times(-4., d[2], d[4]), times(-4., d[1], d[3]));
+    let (even, odd) = (times(simd, -4., d[2], d[4]), times(simd, -4., d[1], d[3]));
     let (near, far) = (simd.sub_f32s(d[4], d[2]), simd.sub_f32s(d[3], d[1]));
     [
-        times(4., d[0], times(-5., d[2], d[4])),
+        times(simd, 4., d[0], times(simd, -5., d[2], d[4])),
         simd.add_f32s(even, odd),
         simd.sub_f32s(even, odd),
-        times(2., far, near),
-        times(-2., far, near),
-        times(4., d[1], times(-5., d[3], d[5])),
+        times(simd, 2., far, near),
+        times(simd, -2., far, near),
+        times(simd, 4., d[1], times(simd, -5., d[3], d[5])),
     ]
 }
 
 /// `Aᵀ m`.
 #[inline(always)]
 fn outputs<S: Vectors>(simd: S, m: [S::f32s; SIDE]) -> [S::f32s; STEP] {
-    let times = |factor: f32, a, b| simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b);
     let (sum1, difference1) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
     let (sum2, difference2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
     [
         simd.add_f32s(m[0], simd.add_f32s(sum1, sum2)),
-        times(2., difference2, difference1),
-        times(4., sum2, sum1),
-        simd.add_f32s(m[5], times(8., difference2, difference1)),
+        times(simd, 2., difference2, difference1),
+        times(simd, 4., sum2, sum1),
+        simd.add_f32s(m[5], times(simd, 8., difference2, difference1)),
     ]
 }
 
 /// `A y`.
 #[inline(always)]
 fn gradients<S: Vectors>(simd: S, y: [S::f32s; STEP]) -> [S::f32s; SIDE] {
-    let times = |factor: f32, a, b| simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b);
     let (even, odd) = (simd.add_f32s(y[0], y[2]), simd.add_f32s(y[1], y[3]));
-    let even2 = times(4., y[2], y[0]);
-    let odd2 = times(8., y[3], simd.mul_f32s(simd.splat_f32s(2.), y[1]));
+    let even2 = times(simd, 4., y[2], y[0]);
+    let odd2 = times(simd, 8., y[3], simd.mul_f32s(simd.splat_f32s(2.), y[1]));
     [
         y[0],
         simd.add_f32s(even, odd),
