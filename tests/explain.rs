@@ -140,14 +140,26 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
         assert!((0.0..=1.0).contains(&finding.mean_overlap), "{finding:?}");
     }
 
-    // Again, and on another number of threads: the same bytes.
+    // Again: nothing is done. Without one of the pictures, and on another number of threads: the same bytes.
     let first = bytes_of(&pictures);
+    let output = cxr(folder.path(), &arguments);
+    assert!(stderr(&output).contains("is up to date"), "{}", stderr(&output));
+    assert_eq!(bytes_of(&pictures), first);
+    std::fs::remove_file(pictures.join(&explained.samples[0].picture)).unwrap();
     let output = cxr(
         folder.path(),
         &[&arguments[..], &["--threads", "1"]].concat(),
     );
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(bytes_of(&pictures), first);
+
+    // Made from something else: made anew.
+    let hotter = [&arguments[..], &["--hot-share", "0.9"]].concat();
+    let output = cxr(folder.path(), &hotter);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let other = Explanations::read(&run).unwrap().unwrap();
+    assert_ne!(other.boxes.unwrap().hot_share, boxes.hot_share);
+    assert_eq!(other.samples, explained.samples);
 
     // The report takes all of it from the run's folder, the data being gone.
     let images = folder.path().join("data/images");

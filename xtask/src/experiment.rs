@@ -1,4 +1,4 @@
-//! Experiment files, as far as running them needs: a name, variants, and whether the experiment is made
+//! Experiment files, as far as running them needs: a name, a seed, variants, and whether the experiment is made
 //! on phantoms. The rest is the `cxr` binary's business.
 
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use crate::items;
 pub(crate) struct Experiment {
     pub(crate) path: PathBuf,
     pub(crate) name: String,
+    /// The seed of its first run.
+    pub(crate) seed: u64,
     pub(crate) variants: Vec<String>,
     /// It says which synthetic images it is made on, and needs no others.
     pub(crate) has_phantoms: bool,
@@ -21,6 +23,8 @@ pub(crate) struct Experiment {
 #[derive(Deserialize)]
 struct File {
     name: String,
+    #[serde(default)]
+    seed: u64,
     #[serde(default)]
     data: Data,
     #[serde(default)]
@@ -90,6 +94,7 @@ impl Experiment {
         Ok(Self {
             path,
             name: file.name,
+            seed: file.seed,
             variants,
             has_phantoms: file.data.phantoms.is_some(),
         })

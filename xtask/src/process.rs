@@ -1,6 +1,6 @@
 //! Children that are told of Ctrl-C, and how a command ends.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,16 +30,16 @@ impl From<Ending> for ExitCode {
 /// The exit code of our binaries after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Ctrl-C and SIGTERM, kept from ending this process and handed on to the child instead: exactly once
+/// Ctrl-C and SIGTERM, kept from ending this process and handed on to the children instead: exactly once
 /// per signal, as a child may take a second one for impatience. So that the terminal does not tell the
-/// child as well, it runs in a process group of its own.
+/// children as well, each runs in a process group of its own.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     is_raised: bool,
-    child: Option<u32>,
+    children: Vec<u32>,
 }
 
 impl Interrupt {
@@ -50,9 +50,7 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             let mut state = seen.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_raised = true;
-            if let Some(child) = state.child {
-                interrupt(child);
-            }
+            state.children.iter().copied().for_each(interrupt);
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(Self(state))
@@ -62,9 +60,9 @@ impl Interrupt {
         self.with(|state| state.is_raised)
     }
 
-    /// The process id of the child that runs now.
+    /// The process id of the child that runs now, of several the first.
     pub(crate) fn child(&self) -> Option<u32> {
-        self.with(|state| state.child)
+        self.with(|state| state.children.first().copied())
     }
 
     /// Runs a child to its end; its output goes where ours goes.
@@ -78,8 +76,46 @@ impl Interrupt {
         self.wait(command.stdout(Stdio::piped()))
     }
 
+    /// The same, for one of several children at once: each line of its output goes where ours goes,
+    /// behind `label`. It may be called on several threads.
+    pub(crate) fn run_labelled(&self, command: &mut Command, label: &str) -> anyhow::Result<Ended> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let name = program(command);
+        let Some(mut child) = self.start(command, &name)? else {
+            return Ok(Ended::interrupted());
+        };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        // One stream on a thread of its own, as a full pipe would stop the child.
+        std::thread::scope(|scope| {
+            let errors = stderr.map(|stderr| scope.spawn(|| relay(stderr, std::io::stderr(), label)));
+            if let Some(stdout) = stdout {
+                relay(stdout, std::io::stdout(), label);
+            }
+            errors.map(std::thread::ScopedJoinHandle::join)
+        });
+        self.end(child, &name)
+    }
+
     fn wait(&self, command: &mut Command) -> anyhow::Result<(Ended, String)> {
-        let program = command.get_program().to_string_lossy().into_owned();
+        let name = program(command);
+        let Some(mut child) = self.start(command, &name)? else {
+            return Ok((Ended::interrupted(), String::new()));
+        };
+        let mut output = String::new();
+        let read = match child.stdout.take() {
+            Some(mut stdout) => stdout.read_to_string(&mut output).map(|_| ()),
+            None => Ok(()),
+        };
+        let ended = self.end(child, &name)?;
+        read.with_context(|| format!("cannot read what `{name}` writes"))?;
+        Ok((ended, output))
+    }
+
+    /// Starts a child; `None` when the signal came before.
+    fn start(&self, command: &mut Command, name: &str) -> anyhow::Result<Option<Child>> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
         // Under the lock: a signal arrives before the child starts, or finds its id.
@@ -88,36 +124,51 @@ impl Interrupt {
                 return Ok(None);
             }
             let child = command.spawn()?;
-            state.child = Some(child.id());
+            state.children.push(child.id());
             Ok(Some(child))
         });
-        let started = started.with_context(|| format!("cannot start `{program}`"))?;
-        let Some(mut child) = started else {
-            return Ok((Ended::interrupted(), String::new()));
-        };
-        let mut output = String::new();
-        let read = match child.stdout.take() {
-            Some(mut stdout) => stdout.read_to_string(&mut output).map(|_| ()),
-            None => Ok(()),
-        };
+        started.with_context(|| format!("cannot start `{name}`"))
+    }
+
+    /// Waits for a child.
+    fn end(&self, mut child: Child, name: &str) -> anyhow::Result<Ended> {
         let status = child.wait();
-        self.with(|state| state.child = None);
-        read.with_context(|| format!("cannot read what `{program}` writes"))?;
-        let status = status.with_context(|| format!("cannot wait for `{program}`"))?;
+        self.with(|state| state.children.retain(|&id| id != child.id()));
+        let status = status.with_context(|| format!("cannot wait for `{name}`"))?;
         let was_interrupted = self.is_raised() || status.code() == Some(INTERRUPTED.into());
-        let ended = Ended {
+        Ok(Ended {
             ending: match (was_interrupted, status.success()) {
                 (true, _) => Ending::Interrupted,
                 (false, true) => Ending::Done,
                 (false, false) => Ending::Failed,
             },
             status: status.to_string(),
-        };
-        Ok((ended, output))
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn program(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+/// Copies lines, each behind `label`; bytes that are no text are replaced. A reader that hung up is the
+/// reader's business: the child goes on.
+fn relay(from: impl Read, mut to: impl Write, label: &str) {
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match from.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                let _ = to.write_all(format!("{label}: {}\n", text.trim_end()).as_bytes());
+            }
+        }
     }
 }
 

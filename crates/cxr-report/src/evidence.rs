@@ -313,17 +313,11 @@ fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     let Some(explanations) = Explanations::read(folder.path())? else {
         return Ok(None);
     };
-    let names = explanations
-        .samples
-        .iter()
-        .map(|sample| &sample.picture)
-        .chain(explanations.panel.iter().map(|example| &example.picture))
-        .chain(explanations.panel.iter().map(|example| &example.overlay));
     let mut files = BTreeMap::new();
-    for name in names {
+    for name in explanations.picture_files() {
         let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
         let bytes = std::fs::read(&path).map_err(|source| ReportError::Read { path, source })?;
-        files.insert(name.clone(), bytes);
+        files.insert(name.to_owned(), bytes);
     }
     Ok(Some(Pictures {
         variant: folder.variant().to_owned(),

@@ -16,6 +16,9 @@ pub const EXPLANATIONS_FILE: &str = "explanations.json";
 /// Grad-CAM of a run's model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanations {
+    /// Digest of all that they were made from: with the same one they need not be made again.
+    #[serde(default)]
+    pub made_from: String,
     /// How the images of the panel were chosen, in a sentence.
     pub rule: String,
     /// How the samples were chosen, in a sentence.
@@ -143,6 +146,15 @@ impl FindingScores {
 }
 
 impl Explanations {
+    /// The names of all pictures.
+    pub fn picture_files(&self) -> impl Iterator<Item = &str> {
+        let of_samples = self.samples.iter().map(|sample| &sample.picture);
+        let of_panel = self.panel.iter().map(|example| &example.picture);
+        let overlays = self.panel.iter().map(|example| &example.overlay);
+        let names = of_samples.chain(of_panel).chain(overlays);
+        names.map(String::as_str)
+    }
+
     /// Reads those of a run's folder; `None` when there are none.
     ///
     /// # Errors

@@ -52,6 +52,10 @@ pub struct DataConfig {
     /// How the validation images are taken out of the official training list: `paper`, a tenth
     /// of the images, or `patient`, a tenth of them in whole patients.
     pub validation: ValidationSplit,
+    /// Seed of that choice, where it is not the experiment's: of several trainings that differ in the
+    /// seed alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
     /// Which images are wanted, such as PA radiographs of adults; the split is made before, and the
     /// others are counted.
     #[serde(skip_serializing_if = "Subset::is_everything")]
@@ -66,6 +70,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             validation: ValidationSplit::Paper,
+            split_seed: None,
             subset: Subset::default(),
             phantoms: None,
         }
@@ -320,6 +325,28 @@ impl Experiment {
             ..self.clone()
         };
         Ok(VariantExperiment(experiment, variant.clone()))
+    }
+
+    /// The same trained with another seed, by the name of `<variant>-seed<seed>`: other initial weights,
+    /// order and draws, and the same images in each part. With the experiment's own seed it is
+    /// [`Self::variant`].
+    ///
+    /// # Errors
+    /// As [`Self::variant`].
+    pub fn variant_with_seed(&self, name: &str, seed: u64) -> Result<VariantExperiment, TrainError> {
+        let VariantExperiment(mut experiment, mut variant) = self.variant(name)?;
+        if seed != self.seed {
+            variant.name = format!("{name}-seed{seed}");
+            experiment.data.split_seed = Some(self.split_seed());
+            experiment.seed = seed;
+            experiment.variants = vec![variant.clone()];
+        }
+        Ok(VariantExperiment(experiment, variant))
+    }
+
+    /// The seed of the split.
+    pub fn split_seed(&self) -> u64 {
+        self.data.split_seed.unwrap_or(self.seed)
     }
 
     /// How training images are varied: the augmentation and the further transforms.

@@ -49,6 +49,7 @@ mod model_file;
 mod observer;
 mod optimiser;
 mod predict;
+mod rehearsal;
 mod schedule;
 mod trainer;
 
@@ -68,5 +69,6 @@ pub use model_file::{load_model, save_backbone, save_model};
 pub use observer::{Event, Observer};
 pub use optimiser::{AdamW, AdamWConfig};
 pub use predict::{Prediction, predict};
+pub use rehearsal::{Rehearsal, rehearse};
 pub use schedule::Schedule;
 pub use trainer::{RunFolder, TrainOutcome, Trainer};

@@ -12,7 +12,7 @@ use cxr_dataset::{
 };
 use cxr_train::{Experiment, TrainingData};
 
-use crate::progress;
+use crate::{lock, progress};
 
 /// The arguments of every command that reads a data set.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,29 @@ pub(crate) struct Prepared {
     pub(crate) phantom: bool,
 }
 
+/// A data set as it is at hand.
+pub(crate) struct Survey {
+    pub(crate) index: Index,
+    pub(crate) split: Split,
+    /// How the images are to be prepared.
+    pub(crate) settings: StoreSettings,
+    /// The images, where they are prepared already.
+    pub(crate) ready: Option<Store>,
+    /// The image files by name, where they are not.
+    pub(crate) files: HashMap<ImageName, PathBuf>,
+}
+
+/// The images of a split with their files.
+pub(crate) fn sources(
+    split: &Split,
+    files: &HashMap<ImageName, PathBuf>,
+) -> Vec<(ImageName, PathBuf)> {
+    (Part::ALL.into_iter())
+        .flat_map(|part| split.part(part))
+        .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
+        .collect()
+}
+
 const LABEL_TABLES: [&str; 6] = [
     "Data_Entry_2017_v2020.csv",
     "Data_Entry_2017_v2020.csv.gz",
@@ -56,6 +79,7 @@ const LABEL_TABLES: [&str; 6] = [
 ];
 /// Stands in a folder that `cxr-phantom` wrote.
 const PHANTOM_NOTICE: &str = "PHANTOMS.txt";
+pub(crate) const BOX_LIST: &str = "BBox_List_2017.csv";
 pub(crate) const TRAIN_LIST: &str = "train_val_list.txt";
 pub(crate) const TEST_LIST: &str = "test_list.txt";
 
@@ -68,6 +92,38 @@ impl DataArgs {
         store: &Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Option<Prepared>> {
+        let Survey {
+            index,
+            split,
+            settings,
+            ready,
+            files,
+        } = self.survey(experiment)?;
+        progress::say(&split.report(&index)?.to_string());
+
+        let start = Instant::now();
+        let store = match ready {
+            Some(store) => store,
+            None => {
+                let sources = sources(&split, &files);
+                match prepare_images(&sources, store, settings, stop)? {
+                    Some(store) => store,
+                    None => return Ok(None),
+                }
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let phantom = self.data.join(PHANTOM_NOTICE).is_file();
+        let data = TrainingData::new(index, split, store)?;
+        Ok(Some(Prepared {
+            data,
+            seconds,
+            phantom,
+        }))
+    }
+
+    /// Reads labels and lists, and splits; looks for the images and reads none.
+    pub(crate) fn survey(&self, experiment: &Experiment) -> anyhow::Result<Survey> {
         let metadata = self.metadata_folder()?;
         let table = label_table(&metadata).context("the label table is gone")?;
         let index = Index::read(&table)?;
@@ -77,7 +133,8 @@ impl DataArgs {
             index.release()
         ));
         let lists = OfficialLists::read(metadata.join(TRAIN_LIST), metadata.join(TEST_LIST))?;
-        let split = Split::new(&index, &lists, experiment.data.validation, experiment.seed)?;
+        let seed = experiment.split_seed();
+        let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let side = u32::try_from(experiment.augmentation.image_size())?;
         let settings = StoreSettings::new(side)?;
         let ready = self.ready_store(settings)?;
@@ -98,30 +155,13 @@ impl DataArgs {
                 split.select(&index, subset)?
             }
         };
-        progress::say(&split.report(&index)?.to_string());
-
-        let start = Instant::now();
-        let store = match ready {
-            Some(store) => store,
-            None => {
-                let sources: Vec<(ImageName, PathBuf)> = (Part::ALL.into_iter())
-                    .flat_map(|part| split.part(part))
-                    .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
-                    .collect();
-                match prepare_images(&sources, store, settings, stop)? {
-                    Some(store) => store,
-                    None => return Ok(None),
-                }
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let phantom = self.data.join(PHANTOM_NOTICE).is_file();
-        let data = TrainingData::new(index, split, store)?;
-        Ok(Some(Prepared {
-            data,
-            seconds,
-            phantom,
-        }))
+        Ok(Survey {
+            index,
+            split,
+            settings,
+            ready,
+            files,
+        })
     }
 
     /// The split without images that are not there, if that is allowed.
@@ -178,6 +218,15 @@ impl DataArgs {
         }
         progress::say(&format!("images: {} in `{}`", store.len(), path.display()));
         Ok(Some(store))
+    }
+
+    /// The list of boxes beside images or labels, if there is one.
+    pub(crate) fn box_list(&self) -> anyhow::Result<Option<PathBuf>> {
+        let beside = [
+            self.data.join(BOX_LIST),
+            self.metadata_folder()?.join(BOX_LIST),
+        ];
+        Ok(beside.into_iter().find(|path| path.is_file()))
     }
 
     /// Where label table and lists are.
@@ -306,10 +355,10 @@ fn prepare_images(
     settings: StoreSettings,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Store>> {
-    if let Some(folder) = target.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-    }
+    // Of several runs at once the first prepares for all.
+    let Some(_lock) = lock::hold(target, "the prepared images", stop)? else {
+        return Ok(None);
+    };
     let bar = progress::Bar::new("preparing", "images", sources.len());
     let observer = |progress: cxr_dataset::Progress| bar.set(progress.done);
     let options = PrepareOptions {

@@ -10,7 +10,9 @@ mod environment;
 mod evaluate;
 mod explain;
 mod inspect;
+mod lock;
 mod phantoms;
+mod plan;
 mod prepare;
 mod progress;
 mod score;
@@ -46,6 +48,7 @@ enum Command {
     Compare(compare::Args),
     Phantoms(phantoms::Args),
     Backbone(backbone::Args),
+    Plan(plan::Args),
 }
 
 const EXIT_CODES: &str =
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args),
         Command::Phantoms(args) => phantoms::run(&args),
         Command::Backbone(args) => backbone::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use cxr_phantom::{Finding, Labels, ListSize, PhantomConfig, PhantomError, Summary};
 use cxr_train::{Experiment, PhantomLabels, PhantomSettings};
 
+use crate::lock;
 use crate::progress::{self, say};
 use crate::train::{interrupted, set_threads, stop_flag};
 
@@ -60,6 +61,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => PhantomConfig::of_images(args.seed, args.images)?.with_side(args.side)?,
     };
     let stop = stop_flag()?;
+    let Some(_lock) = lock::hold(&args.data, "these phantoms", &stop)? else {
+        return Ok(interrupted());
+    };
     let begin = Instant::now();
     let bar = progress::Bar::new("drawing", "phantoms", config.images());
     let write = || {
@@ -114,7 +118,7 @@ fn of_experiment(path: &std::path::Path) -> anyhow::Result<PhantomConfig> {
     config(&settings).with_context(|| format!("[data.phantoms] of `{}`", path.display()))
 }
 
-fn config(settings: &PhantomSettings) -> Result<PhantomConfig, PhantomError> {
+pub(crate) fn config(settings: &PhantomSettings) -> Result<PhantomConfig, PhantomError> {
     let PhantomSettings {
         seed,
         train_val,

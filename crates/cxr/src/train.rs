@@ -30,6 +30,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     variant: String,
 
+    /// Train with this seed and not the experiment's, on the same split; the run is VARIANT-seedN
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
     #[command(flatten)]
     data: DataArgs,
 
@@ -48,9 +52,12 @@ const EXAMPLES: &str = "Example:
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let experiment = Experiment::read(&args.experiment)?;
-    let variant = experiment.variant(&args.variant)?;
+    let variant = match args.seed {
+        Some(seed) => experiment.variant_with_seed(&args.variant, seed)?,
+        None => experiment.variant(&args.variant)?,
+    };
     let experiment_folder = args.runs.join(&experiment.name);
-    let path = experiment_folder.join(&args.variant);
+    let path = experiment_folder.join(&variant.chosen().name);
     if is_finished(&path, &variant)? {
         say(&format!("`{}` is finished", path.display()));
         return Ok(ExitCode::SUCCESS);

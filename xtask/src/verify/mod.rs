@@ -1,7 +1,9 @@
 //! `cargo xtask verify`: checks that are too slow, or need too much, for every day.
 
 mod browser;
+mod demo;
 mod page;
+mod probe;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,17 +25,25 @@ pub(crate) struct Arguments {
     /// Keep pictures of the page in this folder
     #[arg(long, value_name = "DIR")]
     screenshots: Option<PathBuf>,
+    /// The finished demo, for the probe [default: models/runs/demo]
+    #[arg(long, value_name = "DIR")]
+    demo: Option<PathBuf>,
 }
 
 /// In the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Check {
+    /// A small experiment on phantoms twice, stopped and resumed, two variants at once, and in shards: the
+    /// same bytes each time
+    Demo,
+    /// The finished demo against a linear probe on thumbnails: good enough, not trivial, not given away
+    Probe,
     /// The report's page in a browser: nothing on the console, no request, every figure drawn, sorting
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
 }
 
-const ALL: [Check; 1] = [Check::Page];
+const ALL: [Check; 3] = [Check::Demo, Check::Probe, Check::Page];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
@@ -42,6 +52,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         let begin = Instant::now();
         println!("== {check:?}");
         let ending = match check {
+            Check::Demo => demo::check(workspace, &interrupt)?,
+            Check::Probe => match &arguments.demo {
+                Some(demo) => probe::check(demo)?,
+                None => probe::check(&workspace.root().join("models/runs/demo"))?,
+            },
             Check::Page => page::check(workspace, &interrupt, arguments)?,
         };
         if ending != Ending::Done {

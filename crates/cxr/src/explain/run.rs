@@ -16,17 +16,20 @@ use cxr_report::explanations::{
 };
 use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_train::{Classifier, Experiment, ModelCard, TrainingData, load_model};
+use sha2::{Digest as _, Sha256};
 
 use super::picture::Picture;
 use super::{Args, model_file};
-use crate::data_folder::DataArgs;
+use crate::data_folder::{BOX_LIST, DataArgs};
 use crate::evaluate::store_path;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, stop_flag};
 
+/// Raised whenever the same model and data begin to give other pictures or scores.
+const RECIPE: u32 = 1;
+const PREDICTIONS: &str = "predictions-test.csv";
 const SAMPLES: usize = 8;
 const PER_KIND: usize = 3;
-const BOX_LIST: &str = "BBox_List_2017.csv";
 /// Boxes are in pixels of the original.
 const ORIGINAL_SIDE: f64 = 1024.;
 /// The order in which images are looked at, told in the report.
@@ -41,6 +44,13 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     let Some(prepared) = data_args.prepare(&experiment, &store, &stop)? else {
         return Ok(interrupted());
     };
+    let boxes = box_list(args, data_args)?;
+    let made_from = fingerprint(args, &prepared.data, boxes.as_deref())?;
+    if is_there(run, &made_from) {
+        let folder = run.join(EXPLANATIONS_FOLDER);
+        say(&format!("`{}` is up to date", folder.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
     let (card, classifier) = load_model(&model_file(run), &Device::Cpu)?;
     let explainer = Explainer {
         data: &prepared.data,
@@ -52,7 +62,7 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     std::fs::create_dir_all(&explainer.folder)
         .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
     let images = explainer.images(run)?;
-    let boxes = match box_list(args, data_args)? {
+    let boxes = match boxes {
         Some(path) => {
             say(&format!("boxes: {}", path.display()));
             Some(read_boxes(&path)?)
@@ -63,6 +73,7 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         }
     };
     let explanations = Explanations {
+        made_from,
         sample_rule: format!(
             "{ORDER}: the first that show a label, or no finding, that none before them shows."
         ),
@@ -108,7 +119,7 @@ impl Explainer<'_> {
     /// The test images of which all labels are known, with the run's logits, in an order that depends
     /// on their names alone.
     fn images(&self, run: &Path) -> anyhow::Result<Vec<Image>> {
-        let path = run.join("predictions-test.csv");
+        let path = run.join(PREDICTIONS);
         let predictions = Predictions::read(&path, Unscorable::Refuse)?;
         let columns: Vec<&[f64]> = (self.card.labels.iter())
             .map(|label| {
@@ -265,16 +276,53 @@ impl Explainer<'_> {
     }
 }
 
+/// SHA-256 of all that decides what is made: the program, what it was asked, the model, its predictions,
+/// images and labels, and the boxes.
+fn fingerprint(args: &Args, data: &TrainingData, boxes: Option<&Path>) -> anyhow::Result<String> {
+    let asked = format!(
+        "recipe {RECIPE}, cxr {}, hot share {}, {:?}",
+        env!("CARGO_PKG_VERSION"),
+        args.hot_share,
+        args.style
+    );
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    add(asked.as_bytes());
+    add(data.fingerprint().as_bytes());
+    let files = [
+        Some(model_file(&args.model)),
+        Some(args.model.join(PREDICTIONS)),
+        boxes.map(Path::to_owned),
+    ];
+    for path in files.into_iter().flatten() {
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
+        add(&bytes);
+    }
+    let digest = hash.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whether the run has explanations that were made from just this, with all their pictures.
+fn is_there(run: &Path, made_from: &str) -> bool {
+    // Those of another version are made anew.
+    let Ok(Some(found)) = Explanations::read(run) else {
+        return false;
+    };
+    let folder = run.join(EXPLANATIONS_FOLDER);
+    let mut pictures = found.picture_files();
+    found.made_from == made_from && pictures.all(|name| folder.join(name).is_file())
+}
+
 /// The list that was named, or the one beside images or labels.
 fn box_list(args: &Args, data: &DataArgs) -> anyhow::Result<Option<PathBuf>> {
-    if let Some(path) = &args.boxes {
-        return Ok(Some(path.clone()));
+    match &args.boxes {
+        Some(path) => Ok(Some(path.clone())),
+        None => data.box_list(),
     }
-    let beside = [
-        data.data.join(BOX_LIST),
-        data.metadata_folder()?.join(BOX_LIST),
-    ];
-    Ok(beside.into_iter().find(|path| path.is_file()))
 }
 
 /// Prints the scores.

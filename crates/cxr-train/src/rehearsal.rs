@@ -1,0 +1,168 @@
+//! How fast this machine trains and predicts, before anything is trained.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor, Var};
+use cxr_ops::{Phase, Role};
+
+use crate::{AdamW, Classifier, Stage, TrainError, VariantExperiment};
+
+/// What a run's parts cost, measured with its own network, loss and optimiser on images that are
+/// nothing but a formula's values. Reading and varying images is left out: it is done beside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rehearsal {
+    /// Training images a second in each stage, in order.
+    pub training: Vec<f64>,
+    /// Images a second in prediction, one view each.
+    pub predicting: f64,
+    /// Values of the network, running statistics included.
+    pub values: usize,
+    /// Values that each stage trains, in order: the optimiser keeps two more for each.
+    pub trained: Vec<usize>,
+}
+
+/// Makes a step on `batch` images in each stage of the experiment, then steps for `budget`, and
+/// predicts as long, for a network with `n_labels` logits.
+///
+/// # Errors
+/// A network that cannot be made or trained so; `batch` below 2.
+pub fn rehearse(
+    variant: &VariantExperiment,
+    n_labels: usize,
+    batch: usize,
+    budget: Duration,
+    device: &Device,
+) -> Result<Rehearsal, TrainError> {
+    if batch < 2 {
+        return Err(TrainError::setting("batch", "at least 2", batch));
+    }
+    let experiment = variant.experiment();
+    let labels: Vec<String> = (0..n_labels).map(|label| label.to_string()).collect();
+    let card = variant.model_card(&labels)?;
+    let classifier = Classifier::new(&card, experiment.seed, device)?;
+    let values = |names: &[(String, Var)]| names.iter().map(|(_, var)| var.elem_count()).sum();
+    let side = card.crop_size;
+    let images = pattern(batch * 3 * side * side, 0.01)?.reshape((batch, 3, side, side))?;
+    let images = images.to_device(device)?;
+    let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
+    let targets = targets.to_dtype(candle_core::DType::F32)?;
+    let targets = targets.reshape((batch, n_labels))?.to_device(device)?;
+    let keys: Vec<u64> = (0..batch as u64).collect();
+
+    let mut rehearsal = Rehearsal {
+        training: Vec::new(),
+        predicting: 0.,
+        values: classifier
+            .parameters()
+            .tensors("")
+            .values()
+            .map(Tensor::elem_count)
+            .sum(),
+        trained: Vec::new(),
+    };
+    for stage in &experiment.training.stages {
+        let trained = trained(&classifier, stage);
+        let mut optimiser = AdamW::new(experiment.training.optimiser);
+        let is_whole = trained.iter().any(|(name, _)| name.starts_with("features."));
+        let loss = variant.chosen().loss()?;
+        let rate = images_a_second(batch, budget, &mut || {
+            let phase = Phase::Train { image_keys: &keys };
+            let features = if is_whole {
+                classifier.features(&images, phase)?
+            } else {
+                classifier.features(&images, Phase::Evaluate)?.detach()
+            };
+            let logits = classifier.logits(&features, phase)?;
+            let gradients = loss.loss(&logits, &targets, None)?.backward()?;
+            // A rate of zero: the network stays finite, whatever its images are.
+            optimiser.step(0., &trained, &gradients)
+        })?;
+        rehearsal.training.push(rate);
+        rehearsal.trained.push(values(&trained));
+    }
+    rehearsal.predicting = images_a_second(batch, budget, &mut || {
+        classifier.forward_t(&images, Phase::Evaluate)?;
+        Ok(())
+    })?;
+    Ok(rehearsal)
+}
+
+/// The parameters that a stage trains. A loss's own, of which there are a handful, are left out.
+fn trained(classifier: &Classifier, stage: &Stage) -> Vec<(String, Var)> {
+    let all = classifier.parameters().select(Role::Trainable, "");
+    let frozen = |name: &str| {
+        let mut prefixes = stage.frozen.iter();
+        prefixes.any(|prefix| name.starts_with(prefix.as_str()))
+    };
+    all.into_iter().filter(|(name, _)| !frozen(name)).collect()
+}
+
+/// The first call touches memory for the first time and does not count.
+fn images_a_second(
+    batch: usize,
+    budget: Duration,
+    step: &mut dyn FnMut() -> Result<(), TrainError>,
+) -> Result<f64, TrainError> {
+    step()?;
+    let begin = Instant::now();
+    let mut steps = 0;
+    while steps == 0 || begin.elapsed() < budget {
+        step()?;
+        steps += 1;
+    }
+    Ok((steps * batch) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// Values in [0, 1) that are not all alike.
+fn pattern(count: usize, step: f64) -> candle_core::Result<Tensor> {
+    let golden = 0.618_033_988_749_895 * step;
+    let values: Vec<f32> = (0..count)
+        .map(|at| (at as f64 * golden).fract() as f32)
+        .collect();
+    Tensor::from_vec(values, count, &Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::Experiment;
+
+    #[test]
+    fn every_stage_is_measured_and_counted() {
+        let experiment = Experiment::parse(
+            r#"
+            name = "tiny"
+            [model]
+            backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
+            top = { conv_maps = [8, 8], hidden = 8 }
+            [augmentation]
+            image_size = 64
+            crop_size = 56
+            [[training.stages]]
+            name = "top network"
+            epochs = 1
+            frozen = ["features."]
+            schedule = { constant = { rate = 1e-3 } }
+            [[training.stages]]
+            name = "all layers"
+            epochs = 1
+            schedule = { constant = { rate = 1e-3 } }
+            [[variants]]
+            name = "zlpr"
+            loss = "zlpr"
+            "#,
+        )
+        .unwrap();
+        let variant = experiment.variant("zlpr").unwrap();
+        let measured = |batch| rehearse(&variant, 3, batch, Duration::ZERO, &Device::Cpu);
+        let made = measured(2).unwrap();
+        assert!(made.training.iter().all(|&rate| rate > 0.) && made.predicting > 0.);
+        let [top, all] = made.trained[..] else {
+            panic!("{made:?}")
+        };
+        assert!(0 < top && top < all && all < made.values, "{made:?}");
+        assert!(measured(1).is_err());
+    }
+}

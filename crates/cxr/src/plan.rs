@@ -1,0 +1,403 @@
+//! `cxr plan`: what an experiment will take, measured and reckoned before anything starts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use candle_core::Device;
+use cxr_dataset::{ImageName, Part, PrepareOptions, StoreSettings, prepare, read_boxes};
+use cxr_phantom::{Cohort, Finding, Labels, List, ListSize, PhantomConfig, write_dataset};
+use cxr_train::{Experiment, Rehearsal, VariantExperiment, rehearse};
+use serde::Serialize;
+
+use crate::data_folder::{DataArgs, Survey, TEST_LIST, image_files, sources};
+use crate::progress::say;
+use crate::train::set_threads;
+
+/// Estimate the time, memory and disk of an experiment
+///
+/// It measures for some seconds: training steps of each stage and predictions with the experiment's own
+/// network and loss, and the preparing (and, of an experiment on phantoms, the drawing) of a few images;
+/// and multiplies by images, epochs and views. Nothing of it is kept.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The experiment file
+    #[arg(long, value_name = "FILE.toml")]
+    experiment: PathBuf,
+
+    /// The data set, as of `cxr train`; without it the numbers of images are those of the experiment's
+    /// phantoms, or of the complete ChestX-ray14
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where label table and lists are, if not in DIR
+    #[arg(long, value_name = "DIR", requires = "data")]
+    metadata: Option<PathBuf>,
+
+    /// Go on with the listed images that are there
+    #[arg(long, requires = "data")]
+    allow_missing: bool,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Threads to measure with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+/// Images of the parts of ChestX-ray14, the official lists with a tenth taken out for validation.
+const CHEST_X_RAY14: [usize; 3] = [77_872, 8_652, 25_596];
+/// Rows of its list of boxes.
+const CHEST_X_RAY14_BOXES: usize = 984;
+/// Images that are drawn and prepared to see how fast that goes.
+const TRIED: usize = 16;
+/// For each of the rates.
+const BUDGET: Duration = Duration::from_millis(500);
+/// A rate is measured on at most so many images at once, as the step must be short.
+const BUDGET_OF_A_STEP: Duration = Duration::from_millis(400);
+/// Views of a test image, and those of the network before each stage.
+const VIEWS: usize = 4;
+/// A logit with its comma in a table of predictions, in bytes.
+const BYTES_OF_A_LOGIT: usize = 12;
+const SETS_OF_VIEWS: usize = 3;
+/// Seconds that metrics and their bootstraps take for each image, label and table of predictions.
+const SCORING: f64 = 2.2e-5;
+
+/// What it will take. Seconds, and bytes.
+#[derive(Debug, Serialize)]
+struct Plan {
+    images: Images,
+    phantoms: Option<Cost>,
+    prepare: Cost,
+    /// Each run.
+    stages: Vec<StageCost>,
+    predict_seconds: f64,
+    run_bytes: f64,
+    /// The most memory of a run; `None` where the system does not tell.
+    run_memory: Option<f64>,
+    explain_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Images {
+    train: usize,
+    validation: usize,
+    test: usize,
+    boxes: usize,
+    /// Where these numbers are from.
+    from: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Cost {
+    seconds: f64,
+    bytes: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct StageCost {
+    name: String,
+    seconds: f64,
+    images_per_second: f64,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    set_threads(args.threads)?;
+    let experiment = Experiment::read(&args.experiment)?;
+    // A plan of phantoms that are not written yet does without them.
+    let data = (args.data.clone())
+        .filter(|data| experiment.data.phantoms.is_none() || data.join(TEST_LIST).is_file())
+        .map(|data| DataArgs {
+            data,
+            metadata: args.metadata.clone(),
+            store: None,
+            allow_missing: args.allow_missing,
+        });
+    let data = data.as_ref();
+    let survey = data.map(|args| args.survey(&experiment)).transpose()?;
+    let phantoms = (experiment.data.phantoms.as_ref())
+        .map(crate::phantoms::config)
+        .transpose()?;
+    let images = images(&experiment, survey.as_ref(), data, phantoms.as_ref())?;
+    let n_labels = match (&survey, &phantoms) {
+        (Some(survey), _) => survey.index.label_set().len(),
+        (None, Some(config)) if config.labels() == Labels::Nuisance => {
+            cxr_phantom::NUISANCE_QUESTIONS.len()
+        }
+        (None, _) => Finding::COUNT,
+    };
+    let side = u32::try_from(experiment.augmentation.image_size())?;
+    let settings = StoreSettings::new(side)?;
+    let (drawing, preparing) = try_images(survey.as_ref(), phantoms.as_ref(), settings)?;
+
+    let Some(first) = experiment.variants.first() else {
+        anyhow::bail!("`{}` has no variant", args.experiment.display());
+    };
+    let variant = experiment.variant(&first.name)?;
+    let (rehearsal, run_memory) = measure(&variant, n_labels)?;
+    let n_images = (images.train + images.validation + images.test) as f64;
+    let plan = Plan {
+        phantoms: drawing.map(|drawn| Cost {
+            seconds: n_images * drawn.seconds,
+            bytes: n_images * drawn.bytes,
+        }),
+        prepare: Cost {
+            seconds: preparing.map_or(0., |rate| n_images * rate.seconds),
+            bytes: preparing.map_or(0., |rate| n_images * rate.bytes),
+        },
+        stages: stages(&experiment, &rehearsal, &images),
+        predict_seconds: predicting(&experiment, &rehearsal, &images)
+            + scoring(&images, n_labels),
+        run_bytes: run_bytes(&experiment, &rehearsal, &images, n_labels),
+        run_memory,
+        // One image at a time, forward and back.
+        explain_seconds: images.boxes as f64 * 3. / rehearsal.predicting,
+        images,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print(&plan)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn images(
+    experiment: &Experiment,
+    survey: Option<&Survey>,
+    data: Option<&DataArgs>,
+    phantoms: Option<&PhantomConfig>,
+) -> anyhow::Result<Images> {
+    if let (Some(survey), Some(data)) = (survey, data) {
+        let of = |part| survey.split.part(part).len();
+        let boxes = match data.box_list()? {
+            Some(path) => {
+                let test = survey.split.part(Part::Test);
+                let test: std::collections::HashSet<&ImageName> = test.iter().collect();
+                let listed = read_boxes(&path)?;
+                listed.iter().filter(|b| test.contains(&b.name)).count()
+            }
+            None => 0,
+        };
+        return Ok(Images {
+            train: of(Part::Train),
+            validation: of(Part::Validation),
+            test: of(Part::Test),
+            boxes,
+            from: format!("the lists, of the images in `{}`", data.data.display()),
+        });
+    }
+    if let Some(config) = phantoms {
+        let [train_val, test] = [List::TrainVal, List::Test].map(|list| config.list(list).images);
+        let boxed = Finding::ALL.iter().map(|finding| finding.box_name());
+        let positives = Cohort::plan(config).positives(List::Test);
+        let of_boxed = positives.iter().zip(boxed).filter(|(_, name)| name.is_some());
+        return Ok(Images {
+            train: train_val - train_val / 10,
+            validation: train_val / 10,
+            test,
+            boxes: match config.labels() {
+                Labels::Findings => of_boxed.map(|(positives, _)| positives).sum(),
+                Labels::Nuisance => 0,
+            },
+            from: "the experiment's [data.phantoms]".to_owned(),
+        });
+    }
+    if !experiment.data.subset.is_everything() {
+        say("of all images: without `--data` the subset is not known");
+    }
+    let [train, validation, test] = CHEST_X_RAY14;
+    Ok(Images {
+        train,
+        validation,
+        test,
+        boxes: CHEST_X_RAY14_BOXES,
+        from: "the complete ChestX-ray14, as no `--data` was named".to_owned(),
+    })
+}
+
+/// Seconds and bytes for one image.
+#[derive(Debug, Clone, Copy)]
+struct PerImage {
+    seconds: f64,
+    bytes: f64,
+}
+
+/// Draws some phantoms where the experiment is made on such, and prepares them or some of the images at
+/// hand. `None` for what is there already, or cannot be tried.
+fn try_images(
+    survey: Option<&Survey>,
+    phantoms: Option<&PhantomConfig>,
+    settings: StoreSettings,
+) -> anyhow::Result<(Option<PerImage>, Option<PerImage>)> {
+    let folder = tempfile::tempdir().context("cannot make a folder for a trial")?;
+    let mut drawing = None;
+    let files: Vec<(ImageName, PathBuf)> = match (survey, phantoms) {
+        (Some(survey), _) => {
+            let all = sources(&survey.split, &survey.files);
+            let step = (all.len() / TRIED).max(1);
+            all.into_iter().step_by(step).take(TRIED).collect()
+        }
+        (None, Some(config)) => {
+            let some = trial(config)?;
+            let begin = Instant::now();
+            let place = folder.path().join("phantoms");
+            write_dataset(&some, &place, &|_| (), &AtomicBool::new(false))?;
+            let seconds = begin.elapsed().as_secs_f64() / TRIED as f64;
+            let files: Vec<_> = image_files(&place)?.into_iter().collect();
+            let sizes = files.iter().map(|(_, path)| std::fs::metadata(path));
+            let bytes: u64 = sizes
+                .map(|facts| Ok(facts?.len()))
+                .sum::<std::io::Result<u64>>()?;
+            drawing = Some(PerImage {
+                seconds,
+                bytes: bytes as f64 / TRIED as f64,
+            });
+            files
+        }
+        (None, None) => Vec::new(),
+    };
+    if files.is_empty() {
+        return Ok((drawing, None));
+    }
+    let begin = Instant::now();
+    let target = folder.path().join("trial.store");
+    let store = prepare(&files, &target, settings, PrepareOptions::default())?.commit()?;
+    let seconds = begin.elapsed().as_secs_f64() / files.len() as f64;
+    let bytes = std::fs::metadata(store.path())?.len() as f64 / files.len() as f64;
+    Ok((drawing, Some(PerImage { seconds, bytes })))
+}
+
+/// A few phantoms of the kind.
+fn trial(config: &PhantomConfig) -> anyhow::Result<PhantomConfig> {
+    let (train_val, test) = (TRIED - 1, 1);
+    let size = |images| ListSize {
+        images,
+        least_positives: 0,
+    };
+    let few = match config.labels() {
+        Labels::Findings => PhantomConfig::new(config.seed(), size(train_val), size(test)),
+        Labels::Nuisance => PhantomConfig::of_nuisance(config.seed(), train_val, test),
+    }?;
+    Ok(few.with_side(config.side())?)
+}
+
+/// Rates, and the memory of a training step at the experiment's batch size. Steps grow until one takes
+/// long enough or is as large as the experiment's; what is missing of its size is added in proportion
+/// to what the last doubling took.
+fn measure(
+    variant: &VariantExperiment,
+    n_labels: usize,
+) -> anyhow::Result<(Rehearsal, Option<f64>)> {
+    let wanted = variant.experiment().training.batch_size;
+    let device = Device::Cpu;
+    let mut batch = wanted.min(4);
+    let mut marks: Vec<(usize, f64)> = Vec::new();
+    loop {
+        let begin = Instant::now();
+        let quick = rehearse(variant, n_labels, batch, Duration::ZERO, &device)?;
+        marks.extend(high_water().map(|bytes| (batch, bytes)));
+        let n_steps = 2 * (quick.training.len() + 1);
+        let is_long = begin.elapsed() > BUDGET_OF_A_STEP * n_steps as u32;
+        if batch == wanted || is_long && marks.len() != 1 {
+            break;
+        }
+        batch = wanted.min(2 * batch);
+    }
+    let rehearsal = rehearse(variant, n_labels, batch, BUDGET, &device)?;
+    let memory = match marks[..] {
+        [.., (_, _), (last, high)] if last == wanted => Some(high),
+        [.., (before, low), (last, high)] if last > before => {
+            let per_image = (high - low) / (last - before) as f64;
+            Some(high + per_image * (wanted - last) as f64)
+        }
+        [(last, high)] if last == wanted => Some(high),
+        _ => None,
+    };
+    Ok((rehearsal, memory))
+}
+
+/// The largest resident memory so far, in bytes; Linux tells.
+fn high_water() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024.)
+}
+
+/// Training with the validation after each epoch.
+fn stages(experiment: &Experiment, rehearsal: &Rehearsal, images: &Images) -> Vec<StageCost> {
+    let stages = experiment.training.stages.iter().zip(&rehearsal.training);
+    let validation = images.validation as f64 / rehearsal.predicting;
+    stages
+        .map(|(stage, &rate)| StageCost {
+            name: stage.name.clone(),
+            seconds: stage.epochs as f64 * (images.train as f64 / rate + validation),
+            images_per_second: rate,
+        })
+        .collect()
+}
+
+/// All views of both parts with the final network, and one view with that before each stage.
+fn predicting(experiment: &Experiment, rehearsal: &Rehearsal, images: &Images) -> f64 {
+    let passes = VIEWS + experiment.training.stages.len();
+    (passes * (images.validation + images.test)) as f64 / rehearsal.predicting
+}
+
+fn scoring(images: &Images, n_labels: usize) -> f64 {
+    let tables = SETS_OF_VIEWS * (images.validation + images.test);
+    (tables * n_labels) as f64 * SCORING
+}
+
+/// The model, the networks before each stage, the latest and the best checkpoint, the predictions.
+fn run_bytes(
+    experiment: &Experiment,
+    rehearsal: &Rehearsal,
+    images: &Images,
+    n_labels: usize,
+) -> f64 {
+    let networks = rehearsal.values * (experiment.training.stages.len() + 3);
+    let moments = 2 * rehearsal.trained.iter().max().copied().unwrap_or(0);
+    let rows = SETS_OF_VIEWS * (images.validation + images.test);
+    let predictions = rows * n_labels * BYTES_OF_A_LOGIT;
+    (4 * (networks + moments) + predictions) as f64
+}
+
+fn print(plan: &Plan) -> anyhow::Result<()> {
+    let images = &plan.images;
+    let mut text = format!(
+        "images: {} training, {} validation, {} test, by {}\n",
+        images.train, images.validation, images.test, images.from
+    );
+    let mib = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
+    if let Some(cost) = &plan.phantoms {
+        text += &format!(
+            "drawing: {:.0} s, {} of disk\n",
+            cost.seconds,
+            mib(cost.bytes)
+        );
+    }
+    text += &format!(
+        "preparing: {:.0} s, {} of disk\n",
+        plan.prepare.seconds,
+        mib(plan.prepare.bytes)
+    );
+    text += &format!(
+        "each run: {} of disk, {} of memory\n",
+        mib(plan.run_bytes),
+        plan.run_memory.map_or("unknown".to_owned(), mib)
+    );
+    for stage in &plan.stages {
+        text += &format!(
+            "  {}: {:.0} s, {:.1} images/s\n",
+            stage.name, stage.seconds, stage.images_per_second
+        );
+    }
+    text += &format!("  predicting: {:.0} s\n", plan.predict_seconds);
+    text += &format!("explaining: {:.0} s\n", plan.explain_seconds);
+    crate::scoring::print(&text)
+}
