@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use cxr_ops::Role;
-use cxr_train::{AdamW, AdamWConfig, Classifier, Experiment, Phase};
+use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Phase, Trained};
 
 /// As the `cxr` binary.
 #[global_allocator]
@@ -42,14 +42,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for (work, trained) in [("train", ""), ("frozen", "top.")] {
         let trained = classifier.parameters().select(Role::Trainable, trained);
-        let mut optimiser = AdamW::new(AdamWConfig::default());
+        let trained = Trained::all(trained);
+        let mut optimiser = Optimiser::new(OptimiserConfig::default());
         report(work, batch, steps, || {
             let features = match work {
                 "train" => classifier.features(&images, phase)?,
                 _ => classifier.features(&images, Phase::Evaluate)?.detach(),
             };
             let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-            optimiser.step(1e-5, &trained, &loss.backward()?)?;
+            let gradients = Gradients::new(&trained, &loss.backward()?)?;
+            optimiser.step(1e-5, &trained, &gradients)?;
             Ok(())
         })?;
     }
