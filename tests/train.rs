@@ -367,6 +367,60 @@ fn an_interrupted_run_exits_with_130_and_goes_on_to_the_same_bits() {
     }
 }
 
+/// A checkpoint that does not fit: writing fails as on a full disk, with another error number.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole() {
+    let bench = Bench::new();
+    let whole = bench.train(&["--runs", "whole"]).output().unwrap();
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    // Interrupted after its first step, a run has a checkpoint.
+    let mut child = bench
+        .train(&["--runs", "cut"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let events = bench.run_folder("cut").join("events.jsonl");
+    while !std::fs::read_to_string(&events).is_ok_and(|text| text.contains("\"step\"")) {
+        assert!(child.try_wait().unwrap().is_none(), "over too early");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let checkpoint = bench
+        .run_folder("cut")
+        .join("checkpoints/latest.safetensors");
+    let before = std::fs::read(&checkpoint).unwrap();
+
+    // No file may become as large as that; the signal that would end the process is ignored, so that
+    // writing fails.
+    let mut limited = Command::new("sh");
+    let limit = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$@\"",
+        before.len() / 1024 / 2
+    );
+    let command = bench.train(&["--runs", "cut"]);
+    limited.current_dir(bench.0.path());
+    limited
+        .args(["-c", &limit, "sh"])
+        .arg(command.get_program());
+    let output = limited.args(command.get_args()).output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot write `"), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(std::fs::read(&checkpoint).unwrap() == before);
+    assert_eq!(temporary_files(bench.0.path()), Vec::<PathBuf>::new());
+
+    let output = bench.train(&["--runs", "cut"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    for file in ["model.safetensors", "predictions-test.csv"] {
+        let read = |runs: &str| std::fs::read(bench.run_folder(runs).join(file)).unwrap();
+        assert!(read("cut") == read("whole"), "{file} differs");
+    }
+}
+
 #[test]
 fn a_missing_image_is_an_error_unless_that_is_allowed() {
     let bench = Bench::new();

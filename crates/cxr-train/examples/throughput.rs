@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use cxr_ops::{Precision, Role};
-use cxr_train::{AdamW, AdamWConfig, Classifier, Experiment, Phase};
+use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Phase, Trained};
 
 /// As the `cxr` binary.
 #[global_allocator]
@@ -57,7 +57,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "infer" => Vec::new(),
         _ => return Err(USAGE.into()),
     };
-    let mut optimiser = AdamW::new(AdamWConfig::default());
+    let trained = Trained::all(trained);
+    let mut optimiser = Optimiser::new(OptimiserConfig::default());
     let mut call = || -> Result<(), Box<dyn std::error::Error>> {
         if work == "infer" {
             classifier.forward_t(&images, Phase::Evaluate)?;
@@ -68,7 +69,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => classifier.features(&images, Phase::Evaluate)?.detach(),
         };
         let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        optimiser.step(1e-5, &trained, &loss.backward()?)?;
+        let gradients = Gradients::new(&trained, &loss.backward()?)?;
+        optimiser.step(1e-5, &trained, &gradients)?;
         Ok(())
     };
 

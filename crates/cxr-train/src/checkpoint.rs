@@ -6,8 +6,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataFingerprints;
 use crate::model_file::{read, write};
-use crate::{AdamW, AdamWConfig, Classifier, TrainError};
+use crate::{Classifier, Optimiser, TrainError, TrainingConfig, WeightAverage};
 
 /// The step that a run makes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -67,9 +68,10 @@ pub(crate) struct Progress {
 struct Description {
     /// The complete experiment file of the run.
     experiment: String,
-    /// Digest of its data.
-    data: String,
+    /// Digests of its data.
+    data: DataFingerprints,
     optimiser_steps: u64,
+    average_updates: u64,
     progress: Progress,
 }
 
@@ -77,23 +79,48 @@ struct Description {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity<'a> {
     pub(crate) experiment: &'a str,
-    pub(crate) data: &'a str,
+    pub(crate) data: &'a DataFingerprints,
 }
 
 const PARAMETERS: &str = "parameters.";
 const OPTIMISER: &str = "optimiser.";
+const AVERAGE: &str = "average.";
+
+/// What stands in a checkpoint besides the weights, which the network has.
+pub(crate) struct State {
+    pub(crate) progress: Progress,
+    pub(crate) optimiser: Optimiser,
+    /// Where the experiment asks for it.
+    pub(crate) average: Option<WeightAverage>,
+}
+
+impl State {
+    /// At the start of a run.
+    pub(crate) fn new(training: &TrainingConfig) -> Self {
+        Self {
+            progress: Progress::default(),
+            optimiser: Optimiser::new(training.optimiser),
+            average: training.ema_decay.map(WeightAverage::new),
+        }
+    }
+}
 
 pub(crate) fn save(
     path: &Path,
     identity: Identity<'_>,
-    progress: &Progress,
+    state: &State,
     parameters: BTreeMap<String, Tensor>,
-    optimiser: &AdamW,
 ) -> Result<(), TrainError> {
+    let State {
+        progress,
+        optimiser,
+        average,
+    } = state;
     let description = Description {
         experiment: identity.experiment.to_owned(),
-        data: identity.data.to_owned(),
+        data: identity.data.clone(),
         optimiser_steps: optimiser.steps(),
+        average_updates: average.as_ref().map_or(0, WeightAverage::updates),
         progress: progress.clone(),
     };
     let prefixed = |prefix: &'static str, tensors: BTreeMap<String, Tensor>| {
@@ -101,8 +128,12 @@ pub(crate) fn save(
             .into_iter()
             .map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
     };
+    let averaged = average
+        .as_ref()
+        .map_or_else(BTreeMap::new, |average| average.tensors().clone());
     let tensors = prefixed(PARAMETERS, parameters)
         .chain(prefixed(OPTIMISER, optimiser.tensors()?))
+        .chain(prefixed(AVERAGE, averaged))
         .collect();
     write(path, &description, &tensors)
 }
@@ -113,8 +144,8 @@ pub(crate) fn load(
     identity: Identity<'_>,
     classifier: &Classifier,
     loss_variables: &[(String, candle_core::Var)],
-    optimiser: AdamWConfig,
-) -> Result<(Progress, AdamW), TrainError> {
+    training: &TrainingConfig,
+) -> Result<State, TrainError> {
     let (description, tensors): (Description, _) = read(path, "checkpoint", &Device::Cpu)?;
     let folder = path.parent().and_then(Path::parent).unwrap_or(path);
     let another = |what: &str| TrainError::AnotherRun {
@@ -127,8 +158,8 @@ pub(crate) fn load(
             identity.experiment,
         )));
     }
-    if description.data != identity.data {
-        return Err(another("the images, labels or split"));
+    if let Some(difference) = description.data.difference(identity.data) {
+        return Err(another(&difference));
     }
     let under = |prefix: &str| -> BTreeMap<String, Tensor> {
         let named = tensors.iter().filter_map(|(name, tensor)| {
@@ -137,18 +168,49 @@ pub(crate) fn load(
         });
         named.collect()
     };
+    let bad = |problem: String| TrainError::BadFile {
+        path: path.to_owned(),
+        kind: "checkpoint",
+        problem,
+    };
     let mut weights = under(PARAMETERS);
     for (name, var) in loss_variables {
-        let bad = || TrainError::BadFile {
-            path: path.to_owned(),
-            kind: "checkpoint",
-            problem: format!("`{name}` is missing"),
-        };
-        var.set(&weights.remove(name).ok_or_else(bad)?)?;
+        let missing = || bad(format!("`{name}` is missing"));
+        var.set(&weights.remove(name).ok_or_else(missing)?)?;
     }
     classifier.parameters().load("", &weights)?;
-    let optimiser = AdamW::restore(optimiser, description.optimiser_steps, &under(OPTIMISER))?;
-    Ok((description.progress, optimiser))
+    let n_values = |name: &str| {
+        let of_loss = || loss_variables.iter().find(|(known, _)| known == name);
+        let of_network = weights.get(name).map(Tensor::elem_count);
+        of_network.or_else(|| of_loss().map(|(_, var)| var.elem_count()))
+    };
+    let optimiser = Optimiser::restore(
+        training.optimiser,
+        description.optimiser_steps,
+        &under(OPTIMISER),
+        n_values,
+    )
+    .map_err(bad)?;
+    let averaged = under(AVERAGE);
+    let updates = description.average_updates;
+    let fits = averaged.len() == weights.len()
+        && (weights.iter()).all(|(name, weights)| {
+            let averaged = averaged.get(name);
+            averaged.is_some_and(|averaged| averaged.shape() == weights.shape())
+        });
+    if !(fits || (updates == 0 && averaged.is_empty())) {
+        return Err(bad(
+            "the average is not of this network's weights".to_owned()
+        ));
+    }
+    let average = training
+        .ema_decay
+        .map(|decay| WeightAverage::restore(decay, updates, averaged));
+    Ok(State {
+        progress: description.progress,
+        optimiser,
+        average,
+    })
 }
 
 /// The settings in which two experiment files differ, for a message.

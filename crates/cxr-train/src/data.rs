@@ -1,6 +1,8 @@
 //! Index, split and store as one.
 
 use cxr_dataset::{ImageName, Index, LabelState, Part, Split, Store};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 
@@ -80,7 +82,6 @@ impl TrainingData {
 
     /// A digest of the labels, the split and the pixels: two runs on equal data have equal ones.
     pub fn fingerprint(&self) -> String {
-        use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
         hash.update(self.index.fingerprint().as_bytes());
         hash.update(self.store.fingerprint().as_bytes());
@@ -92,9 +93,76 @@ impl TrainingData {
                 hash.update([0]);
             }
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(hash)
     }
+
+    /// The same, part by part.
+    pub(crate) fn fingerprints(&self) -> DataFingerprints {
+        let list = |part| {
+            let names = self.split.part(part);
+            let mut hash = Sha256::new();
+            for name in names {
+                hash.update(name.as_str().as_bytes());
+                hash.update([0]);
+            }
+            let (images, digest) = (names.len(), hex(hash));
+            ListFingerprint { images, digest }
+        };
+        DataFingerprints {
+            labels: self.index.fingerprint().to_string(),
+            images: self.store.fingerprint().to_string(),
+            train: list(Part::Train),
+            validation: list(Part::Validation),
+            test: list(Part::Test),
+        }
+    }
+}
+
+/// Digests of what a run is made on, to tell what has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DataFingerprints {
+    labels: String,
+    images: String,
+    train: ListFingerprint,
+    validation: ListFingerprint,
+    test: ListFingerprint,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ListFingerprint {
+    images: usize,
+    digest: String,
+}
+
+impl DataFingerprints {
+    /// The parts in which two differ, in words; `None` where they are equal.
+    pub(crate) fn difference(&self, now: &Self) -> Option<String> {
+        let mut parts = Vec::new();
+        for (what, before, now) in [
+            ("the label table", &self.labels, &now.labels),
+            ("the prepared images", &self.images, &now.images),
+        ] {
+            if before != now {
+                parts.push(what.to_owned());
+            }
+        }
+        for (part, before, now) in [
+            ("training", &self.train, &now.train),
+            ("validation", &self.validation, &now.validation),
+            ("test", &self.test, &now.test),
+        ] {
+            if before != now {
+                let (before, now) = (before.images, now.images);
+                parts.push(format!(
+                    "the {part} list (there {before} images, now {now})"
+                ));
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    let digest = hash.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why training or prediction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +52,10 @@ pub enum TrainError {
     },
     /// Loss or gradient is not finite.
     #[error(
-        "{what} is not finite at step {step} of epoch {epoch} in stage `{stage}`, on the images {images}; the last good checkpoint is `{}`", checkpoint.display()
+        "{what} is not finite at step {step} of epoch {epoch} in stage `{stage}`, on the images {images}; {}\nhint: a lower rate or `training.clip_norm`, in a run of another name, may help", last_good(checkpoint.as_deref())
     )]
     NotFinite {
-        /// The loss, or the gradient of a parameter.
+        /// The loss, the gradient of a parameter, or a parameter after the step.
         what: String,
         /// The stage's name.
         stage: String,
@@ -65,8 +65,8 @@ pub enum TrainError {
         step: usize,
         /// Names of the batch's images.
         images: String,
-        /// Where to resume from.
-        checkpoint: PathBuf,
+        /// The last good checkpoint, if one was written: all its weights are finite.
+        checkpoint: Option<PathBuf>,
     },
     /// A trainable parameter that the loss does not depend on.
     #[error("parameter `{name}` got no gradient: the loss does not depend on it")]
@@ -134,6 +134,13 @@ pub enum TrainError {
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last good checkpoint is `{}`", path.display()),
+        None => "no checkpoint was written before it".to_owned(),
+    }
 }
 
 impl TrainError {

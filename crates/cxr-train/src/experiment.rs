@@ -7,11 +7,11 @@ use cxr_augment::{Augmentation, Pipeline, StandardTransform};
 use cxr_backbone::DenseNetConfig;
 use cxr_dataset::{Subset, ValidationSplit};
 use cxr_losses::MultiLabelLoss;
-use cxr_ops::BatchNormConfig;
+use cxr_ops::{BatchNormConfig, Precision};
 use cxr_top::TopNetworkConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, LastBatch, ModelCard, Schedule, TrainError};
+use crate::{LastBatch, ModelCard, OptimiserConfig, ParameterGroup, Schedule, TrainError};
 
 /// An experiment: one model, one data split, one course of training, and the variants in which it
 /// is run, each with its own loss.
@@ -207,11 +207,65 @@ pub struct TrainingConfig {
     /// A checkpoint is written every so many steps, and at the end of each epoch.
     #[serde(default = "checkpoint_steps")]
     pub checkpoint_steps: usize,
+    /// So many batches make a step, whose gradient is the mean over all their images. Each batch is
+    /// normalised by its own statistics. The last step of an epoch has the batches that are left.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
+    /// Gradients are scaled down where their norm over all trained parameters is above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// With a decay in (0, 1), validation, predictions and models are of the exponential moving average
+    /// of the weights over the steps ([`crate::WeightAverage`]), which goes on through the stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// What the backbone's convolutions multiply in training: `f32`, or `bf16`, which is faster on processors
+    /// that have an instruction for it. Weights, statistics, losses and predictions are `f32` in either case.
+    #[serde(
+        default,
+        with = "precision_by_name",
+        skip_serializing_if = "is_single_precision"
+    )]
+    pub precision: Precision,
     /// The optimiser; its state is fresh in each stage.
     #[serde(default)]
-    pub optimiser: AdamWConfig,
+    pub optimiser: OptimiserConfig,
     /// The stages, one after the other. Epochs count through them.
     pub stages: Vec<Stage>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_single_precision(precision: &Precision) -> bool {
+    *precision == Precision::Single
+}
+
+/// `f32` and `bf16`, as [`Precision::name`] has them.
+mod precision_by_name {
+    use cxr_ops::Precision;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        precision: &Precision,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(precision.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Precision, D::Error> {
+        let named = String::deserialize(deserializer)?;
+        let mut all = Precision::ALL.into_iter();
+        all.find(|precision| precision.name() == named)
+            .ok_or_else(|| D::Error::custom(format!("expected `f32` or `bf16`, got `{named}`")))
+    }
 }
 
 fn paper_batch() -> usize {
@@ -226,6 +280,14 @@ fn checkpoint_steps() -> usize {
     500
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
+}
+
 /// One stage of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -238,8 +300,16 @@ pub struct Stage {
     /// batch normalisations then keep and use their running statistics.
     #[serde(default)]
     pub frozen: Vec<String>,
+    /// The stage ends early when the mean AUC of the validation images has not risen above its best in
+    /// this stage for so many epochs, at least 1. The next stage goes on with the weights of the last
+    /// epoch and draws as if all epochs had been made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// The learning rate.
     pub schedule: Schedule,
+    /// Parameters that are trained otherwise than the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParameterGroup>,
 }
 
 /// One loss that the experiment is run with.
@@ -377,6 +447,7 @@ impl Experiment {
                 training.evaluation_batch_size,
             ),
             ("training.checkpoint_steps", training.checkpoint_steps),
+            ("training.accumulate", training.accumulate),
             ("training.stages", training.stages.len()),
             ("variants", self.variants.len()),
         ] {
@@ -385,14 +456,35 @@ impl Experiment {
             }
         }
         training.optimiser.check()?;
+        if let Some(norm) = training.clip_norm
+            && !(norm.is_finite() && norm > 0.)
+        {
+            return Err(TrainError::setting("training.clip_norm", "above 0", norm));
+        }
+        if let Some(decay) = training.ema_decay
+            && !(decay > 0. && decay < 1.)
+        {
+            return Err(TrainError::setting(
+                "training.ema_decay",
+                "in (0, 1)",
+                decay,
+            ));
+        }
         for (index, stage) in training.stages.iter().enumerate() {
             if stage.epochs == 0 {
                 let key = format!("training.stages[{index}].epochs");
                 return Err(TrainError::setting(&key, "at least 1", stage.epochs));
             }
+            if stage.patience == Some(0) {
+                let key = format!("training.stages[{index}].patience");
+                return Err(TrainError::setting(&key, "at least 1", 0));
+            }
             stage
                 .schedule
                 .check(&format!("training.stages[{index}].schedule"))?;
+            for (group, settings) in stage.groups.iter().enumerate() {
+                settings.check(&format!("training.stages[{index}].groups[{group}]"))?;
+            }
         }
         let top = &self.model.top;
         if !(0. ..1.).contains(&top.dropout) {

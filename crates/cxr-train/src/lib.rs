@@ -38,12 +38,15 @@
 //! # Ok(()) }
 //! ```
 
+mod average;
 mod checkpoint;
 mod classifier;
 mod data;
 mod error;
 mod experiment;
 mod files;
+mod gradients;
+mod groups;
 mod loader;
 mod model_file;
 mod observer;
@@ -55,6 +58,7 @@ mod trainer;
 
 pub use cxr_ops::Phase;
 
+pub use average::WeightAverage;
 pub use checkpoint::{BestEpoch, EpochRecord, Position};
 pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
@@ -64,11 +68,13 @@ pub use experiment::{
     PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
 };
 pub use files::write_atomically;
+pub use gradients::{Gradients, MeanGradients};
+pub use groups::{ParameterGroup, Trained};
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
 pub use model_file::{load_model, save_backbone, save_model};
 pub use observer::{Event, Observer};
-pub use optimiser::{AdamW, AdamWConfig};
+pub use optimiser::{AdamWConfig, Optimiser, OptimiserConfig, SgdConfig};
 pub use predict::{Prediction, predict};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use schedule::Schedule;
+pub use schedule::{Per, Schedule, StageTime};
 pub use trainer::{RunFolder, TrainOutcome, Trainer};

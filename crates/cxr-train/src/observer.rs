@@ -32,11 +32,13 @@ pub enum Event<'a> {
         step: usize,
         /// Steps of an epoch.
         steps: usize,
-        /// The batch's loss.
+        /// The mean loss of the step's images.
         loss: f64,
         /// The learning rate it was made with.
         rate: f64,
-        /// The batch's images.
+        /// Euclidean norm of the gradient, before it was clipped.
+        gradient_norm: f64,
+        /// The step's images.
         images: usize,
         /// Seconds since the step before.
         seconds: f64,
@@ -57,6 +59,15 @@ pub enum Event<'a> {
         best: bool,
         /// Seconds it took, validation included.
         seconds: f64,
+    },
+    /// A stage ended early: its validation mean had not risen for as many epochs as its patience.
+    EarlyStop {
+        /// The stage's name.
+        stage: &'a str,
+        /// The last epoch, counted through the stages from 0.
+        epoch: usize,
+        /// The stage's patience.
+        patience: usize,
     },
     /// A checkpoint was written.
     Checkpoint {

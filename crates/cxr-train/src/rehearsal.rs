@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor, Var};
-use cxr_ops::{Phase, Role};
+use candle_core::{Device, Tensor};
+use cxr_ops::Phase;
 
-use crate::{AdamW, Classifier, Stage, TrainError, VariantExperiment};
+use crate::{Classifier, Gradients, Optimiser, TrainError, VariantExperiment, groups};
 
 /// What a run's parts cost, measured with its own network, loss and optimiser on images that are
 /// nothing but a formula's values. Reading and varying images is left out: it is done beside.
@@ -40,7 +40,6 @@ pub fn rehearse(
     let labels: Vec<String> = (0..n_labels).map(|label| label.to_string()).collect();
     let card = variant.model_card(&labels)?;
     let classifier = Classifier::new(&card, experiment.seed, device)?;
-    let values = |names: &[(String, Var)]| names.iter().map(|(_, var)| var.elem_count()).sum();
     let side = card.crop_size;
     let images = pattern(batch * 3 * side * side, 0.01)?.reshape((batch, 3, side, side))?;
     let images = images.to_device(device)?;
@@ -61,40 +60,36 @@ pub fn rehearse(
         trained: Vec::new(),
     };
     for stage in &experiment.training.stages {
-        let trained = trained(&classifier, stage);
-        let mut optimiser = AdamW::new(experiment.training.optimiser);
-        let is_whole = trained.iter().any(|(name, _)| name.starts_with("features."));
+        // A loss's own variables, of which there are a handful, are left out.
+        let trained = groups::trained(stage, classifier.parameters(), &[]);
+        let mut optimiser = Optimiser::new(experiment.training.optimiser);
+        let is_whole = trained
+            .iter()
+            .any(|trained| trained.name.starts_with("features."));
         let loss = variant.chosen().loss()?;
         let rate = images_a_second(batch, budget, &mut || {
             let phase = Phase::Train { image_keys: &keys };
             let features = if is_whole {
-                classifier.features(&images, phase)?
+                let precision = experiment.training.precision;
+                precision.scope(|| classifier.features(&images, phase))?
             } else {
                 classifier.features(&images, Phase::Evaluate)?.detach()
             };
             let logits = classifier.logits(&features, phase)?;
             let gradients = loss.loss(&logits, &targets, None)?.backward()?;
+            let gradients = Gradients::new(&trained, &gradients)?;
             // A rate of zero: the network stays finite, whatever its images are.
             optimiser.step(0., &trained, &gradients)
         })?;
         rehearsal.training.push(rate);
-        rehearsal.trained.push(values(&trained));
+        let values = trained.iter().map(|trained| trained.var.elem_count());
+        rehearsal.trained.push(values.sum());
     }
     rehearsal.predicting = images_a_second(batch, budget, &mut || {
         classifier.forward_t(&images, Phase::Evaluate)?;
         Ok(())
     })?;
     Ok(rehearsal)
-}
-
-/// The parameters that a stage trains. A loss's own, of which there are a handful, are left out.
-fn trained(classifier: &Classifier, stage: &Stage) -> Vec<(String, Var)> {
-    let all = classifier.parameters().select(Role::Trainable, "");
-    let frozen = |name: &str| {
-        let mut prefixes = stage.frozen.iter();
-        prefixes.any(|prefix| name.starts_with(prefix.as_str()))
-    };
-    all.into_iter().filter(|(name, _)| !frozen(name)).collect()
 }
 
 /// The first call touches memory for the first time and does not count.

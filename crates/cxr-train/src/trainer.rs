@@ -1,5 +1,8 @@
 //! The course of training.
 
+mod step;
+
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,19 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Var;
-use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
 use cxr_backbone::load_pretrained;
-use cxr_dataset::Part;
+use cxr_dataset::{ImageName, Part};
 use cxr_losses::MultiLabelLoss;
-use cxr_ops::{Phase, Role};
 
-use crate::checkpoint::{self, Identity, Progress};
-use crate::loader::{Batch, LastBatch, Loader, image_keys};
+use crate::checkpoint::{self, Identity, State};
+use crate::data::DataFingerprints;
+use crate::files::remove_unfinished;
+use crate::groups;
+use crate::loader::{LastBatch, Loader};
 use crate::{
-    AdamW, BestEpoch, Classifier, EpochRecord, Event, ModelCard, Observer, Position, Stage,
-    TrainError, TrainingConfig, TrainingData, VariantExperiment, predict, save_model,
+    BestEpoch, Classifier, EpochRecord, Event, ModelCard, Observer, Optimiser, Position, Stage,
+    StageTime, TrainError, Trained, TrainingData, VariantExperiment, predict, save_model,
     write_atomically,
 };
 
@@ -32,7 +36,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Opens a run folder for writing, and keeps other processes out of it until it is dropped.
+    /// Opens a run folder for writing, and keeps other processes out of it until it is dropped. What
+    /// a killed process left half-written is removed.
     ///
     /// # Errors
     /// The folder cannot be made, or another process is working in it.
@@ -45,10 +50,14 @@ impl RunFolder {
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join(".lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => {
+                remove_unfinished(path)?;
+                remove_unfinished(&path.join("checkpoints"))?;
+                Ok(Self {
+                    path: path.to_owned(),
+                    _lock: lock,
+                })
+            }
             Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
                 path: path.to_owned(),
             }),
@@ -116,9 +125,10 @@ pub struct Trainer<'a> {
     loss: Box<dyn MultiLabelLoss>,
     loss_variables: Vec<(String, Var)>,
     experiment_text: String,
-    data_fingerprint: String,
-    progress: Progress,
-    optimiser: AdamW,
+    data_fingerprints: DataFingerprints,
+    state: State,
+    /// The images of the last step, for messages.
+    last_images: Vec<ImageName>,
 }
 
 impl<'a> Trainer<'a> {
@@ -164,11 +174,11 @@ impl<'a> Trainer<'a> {
         )?;
         let card = variant.model_card(data.labels())?;
         let classifier = Classifier::new(&card, experiment.seed, device)?;
-        check_frozen(training, &classifier)?;
         let loss = variant.chosen().loss()?;
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
             .map(|(index, var)| (format!("loss.{index}"), var))
             .collect();
+        groups::check(&training.stages, classifier.parameters(), &loss_variables)?;
         let mut trainer = Self {
             variant,
             data,
@@ -179,18 +189,23 @@ impl<'a> Trainer<'a> {
             loss,
             loss_variables,
             experiment_text: variant.to_toml()?,
-            data_fingerprint: data.fingerprint(),
-            progress: Progress::default(),
-            optimiser: AdamW::new(training.optimiser),
+            data_fingerprints: data.fingerprints(),
+            state: State::new(training),
+            last_images: Vec::new(),
         };
+        for (index, stage) in training.stages.iter().enumerate() {
+            let key = format!("training.stages[{index}].schedule.warmup");
+            let steps = trainer.steps_an_epoch();
+            stage.schedule.check_length(&key, stage.epochs, steps)?;
+        }
         let latest = folder.latest();
         if latest.exists() {
-            (trainer.progress, trainer.optimiser) = checkpoint::load(
+            trainer.state = checkpoint::load(
                 &latest,
                 trainer.identity(),
                 &trainer.classifier,
                 &trainer.loss_variables,
-                training.optimiser,
+                training,
             )?;
         } else {
             if let Some(weights) = &experiment.model.weights {
@@ -204,7 +219,7 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// The network as it is now.
+    /// The network as the last step left it, not averaged.
     pub fn classifier(&self) -> &Classifier {
         &self.classifier
     }
@@ -216,7 +231,7 @@ impl<'a> Trainer<'a> {
 
     /// The step that is made next.
     pub fn position(&self) -> Position {
-        self.progress.position
+        self.state.progress.position
     }
 
     /// Trains to the end of the last stage, or until `stop` is set: it is looked at after each
@@ -231,13 +246,13 @@ impl<'a> Trainer<'a> {
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
         let training = &self.variant.experiment().training;
-        while let Some(stage) = training.stages.get(self.progress.position.stage) {
-            let position = self.progress.position;
+        while let Some(stage) = training.stages.get(self.state.progress.position.stage) {
+            let position = self.state.progress.position;
             let first_epoch = self.first_epoch();
             let trained = self.trained(stage);
             if (position.epoch, position.step) == (0, 0) {
                 let path = self.folder.before_stage(position.stage);
-                save_model(&path, &self.card, &self.classifier)?;
+                self.save(&path)?;
             }
             observer.on(&Event::Stage {
                 stage: &stage.name,
@@ -245,31 +260,33 @@ impl<'a> Trainer<'a> {
                 epochs: stage.epochs,
                 steps: self.steps_an_epoch(),
                 from: (first_epoch + position.epoch, position.step),
-                trained_values: trained.iter().map(|(_, var)| var.elem_count()).sum(),
+                trained_values: (trained.iter())
+                    .map(|parameter| parameter.var.elem_count())
+                    .sum(),
             });
-            while self.progress.position.epoch < stage.epochs {
+            while self.state.progress.position.epoch < stage.epochs {
                 let finished = self.epoch(stage, &trained, observer, stop)?;
                 if !finished || !self.end_epoch(stage, observer, stop)? {
                     self.checkpoint(observer)?;
-                    return Ok(TrainOutcome::Stopped(self.progress.position));
+                    return Ok(TrainOutcome::Stopped(self.state.progress.position));
                 }
-                if self.progress.position.epoch == stage.epochs {
-                    self.progress.position = Position {
+                if self.stage_is_over(stage, observer) {
+                    self.state.progress.position = Position {
                         stage: position.stage + 1,
                         epoch: 0,
                         step: 0,
                     };
-                    self.optimiser = AdamW::new(training.optimiser);
+                    self.state.optimiser = Optimiser::new(training.optimiser);
                     self.checkpoint(observer)?;
                     break;
                 }
                 self.checkpoint(observer)?;
             }
         }
-        save_model(&self.folder.model(), &self.card, &self.classifier)?;
+        self.save(&self.folder.model())?;
         Ok(TrainOutcome::Finished {
-            history: self.progress.history.clone(),
-            best: self.progress.best.clone(),
+            history: self.state.progress.history.clone(),
+            best: self.state.progress.best.clone(),
         })
     }
 
@@ -277,7 +294,7 @@ impl<'a> Trainer<'a> {
     fn epoch(
         &mut self,
         stage: &Stage,
-        trained: &[(String, Var)],
+        trained: &[Trained],
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
@@ -285,102 +302,56 @@ impl<'a> Trainer<'a> {
         let training = &experiment.training;
         let (data, seed) = (self.data, experiment.seed);
         let steps = self.steps_an_epoch();
-        let epoch = self.first_epoch() + self.progress.position.epoch;
+        let epoch = self.first_epoch() + self.state.progress.position.epoch;
         let device = self.classifier.parameters().device().clone();
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         // The loader outlives the borrow of `self` that a step needs.
         let pipeline = Arc::clone(&self.pipeline);
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         std::thread::scope(|scope| {
-            let batches = loader.epoch(scope, epoch, self.progress.position.step);
+            let position = self.state.progress.position;
+            let mut batches = loader.epoch(scope, epoch, position.step * training.accumulate);
             let mut before = Instant::now();
-            for batch in batches {
-                let batch = batch?;
-                let step = self.progress.position.step;
-                let step_of_stage = self.progress.position.epoch * steps + step;
-                let rate = stage.schedule.rate(step_of_stage, steps * stage.epochs);
-                let loss = self.step(stage, trained, &batch, epoch, rate)?;
+            for step in position.step..steps {
+                let rate = stage.schedule.rate(StageTime {
+                    epoch: position.epoch,
+                    epochs: stage.epochs,
+                    step,
+                    steps,
+                });
+                let made = self.step(stage, trained, &mut batches, epoch, rate)?;
                 let seconds = before.elapsed().as_secs_f64();
                 before = Instant::now();
-                self.progress.position.step += 1;
-                self.progress.loss_sum += loss;
-                self.progress.seconds += seconds;
+                self.state.progress.position.step += 1;
+                self.state.progress.loss_sum += made.loss;
+                self.state.progress.seconds += seconds;
                 observer.on(&Event::Step {
                     stage: &stage.name,
                     epoch,
                     step,
                     steps,
-                    loss,
+                    loss: made.loss,
                     rate,
-                    images: batch.names.len(),
+                    gradient_norm: made.gradient_norm,
+                    images: self.last_images.len(),
                     seconds,
                 });
                 if stop.load(Ordering::Relaxed) {
                     return Ok(false);
                 }
                 if self
+                    .state
                     .progress
                     .position
                     .step
                     .is_multiple_of(training.checkpoint_steps)
-                    && self.progress.position.step < steps
+                    && self.state.progress.position.step < steps
                 {
                     self.checkpoint(observer)?;
                 }
             }
             Ok(true)
         })
-    }
-
-    /// One optimiser step; returns the loss before it.
-    fn step(
-        &mut self,
-        stage: &Stage,
-        trained: &[(String, Var)],
-        batch: &Batch,
-        epoch: usize,
-        rate: f64,
-    ) -> Result<f64, TrainError> {
-        let seed = self.variant.experiment().seed;
-        let keys = image_keys(&batch.names, seed, epoch);
-        let phase = Phase::Train { image_keys: &keys };
-        let backbone_is_frozen = !trained
-            .iter()
-            .any(|(name, _)| name.starts_with("features."));
-        let features = if backbone_is_frozen {
-            self.classifier
-                .features(&batch.images, Phase::Evaluate)?
-                .detach()
-        } else {
-            self.classifier.features(&batch.images, phase)?
-        };
-        let logits = self.classifier.logits(&features, phase)?;
-        let loss = self
-            .loss
-            .loss(&logits, &batch.targets, batch.mask.as_ref())?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        let not_finite = |what: String| TrainError::NotFinite {
-            what,
-            stage: stage.name.clone(),
-            epoch,
-            step: self.progress.position.step,
-            images: batch
-                .names
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
-            checkpoint: self.folder.latest(),
-        };
-        if !value.is_finite() {
-            return Err(not_finite("the loss".to_owned()));
-        }
-        let gradients = loss.backward()?;
-        if let Some(name) = first_not_finite(trained, &gradients)? {
-            return Err(not_finite(format!("the gradient of `{name}`")));
-        }
-        self.optimiser.step(rate, trained, &gradients)?;
-        Ok(value)
     }
 
     /// Scores the validation images and closes the epoch; false when stopped before that.
@@ -392,41 +363,48 @@ impl<'a> Trainer<'a> {
     ) -> Result<bool, TrainError> {
         let start = Instant::now();
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
-        let prediction = predict(
-            &self.classifier,
-            &self.card,
-            self.data,
-            Part::Validation,
-            ViewSet::Single,
-            batch_size,
-            observer,
-            stop,
-        )?;
+        let prediction = self.with_average(|trainer| {
+            predict(
+                &trainer.classifier,
+                &trainer.card,
+                trainer.data,
+                Part::Validation,
+                ViewSet::Single,
+                batch_size,
+                observer,
+                stop,
+            )
+        })?;
         let Some(prediction) = prediction else {
             return Ok(false);
         };
         let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
-        let epoch = self.first_epoch() + self.progress.position.epoch;
+        let epoch = self.first_epoch() + self.state.progress.position.epoch;
         let steps = self.steps_an_epoch();
         let record = EpochRecord {
             stage: stage.name.clone(),
             epoch,
             steps,
-            mean_loss: self.progress.loss_sum / steps as f64,
+            mean_loss: self.state.progress.loss_sum / steps as f64,
             validation_auc: mean.map(|mean| mean.value),
             validation_labels: mean.map_or(0, |mean| mean.n_labels),
-            seconds: self.progress.seconds + start.elapsed().as_secs_f64(),
+            seconds: self.state.progress.seconds + start.elapsed().as_secs_f64(),
         };
-        let so_far = self.progress.best.as_ref().map(|best| best.validation_auc);
+        let so_far = self
+            .state
+            .progress
+            .best
+            .as_ref()
+            .map(|best| best.validation_auc);
         let best = mean.is_some_and(|mean| so_far.is_none_or(|so_far| mean.value > so_far));
         if let (true, Some(mean)) = (best, mean) {
             let stage = stage.name.clone();
-            self.progress.best = Some(BestEpoch {
+            self.state.progress.best = Some(BestEpoch {
                 stage,
                 epoch,
                 validation_auc: mean.value,
             });
-            save_model(&self.folder.best(), &self.card, &self.classifier)?;
+            self.save(&self.folder.best())?;
         }
         observer.on(&Event::Epoch {
             stage: &stage.name,
@@ -437,11 +415,11 @@ impl<'a> Trainer<'a> {
             best,
             seconds: record.seconds,
         });
-        self.progress.history.push(record);
-        self.progress.position.epoch += 1;
-        self.progress.position.step = 0;
-        self.progress.loss_sum = 0.;
-        self.progress.seconds = 0.;
+        self.state.progress.history.push(record);
+        self.state.progress.position.epoch += 1;
+        self.state.progress.position.step = 0;
+        self.state.progress.loss_sum = 0.;
+        self.state.progress.seconds = 0.;
         Ok(true)
     }
 
@@ -450,17 +428,11 @@ impl<'a> Trainer<'a> {
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
         let latest = self.folder.latest();
-        checkpoint::save(
-            &latest,
-            self.identity(),
-            &self.progress,
-            parameters,
-            &self.optimiser,
-        )?;
-        let epoch = self.first_epoch() + self.progress.position.epoch;
+        checkpoint::save(&latest, self.identity(), &self.state, parameters)?;
+        let epoch = self.first_epoch() + self.state.progress.position.epoch;
         observer.on(&Event::Checkpoint {
             epoch,
-            step: self.progress.position.step,
+            step: self.state.progress.position.step,
         });
         Ok(())
     }
@@ -468,21 +440,59 @@ impl<'a> Trainer<'a> {
     fn identity(&self) -> Identity<'_> {
         Identity {
             experiment: &self.experiment_text,
-            data: &self.data_fingerprint,
+            data: &self.data_fingerprints,
         }
     }
 
-    /// The parameters that a stage trains, in name order, the loss's own last.
-    fn trained(&self, stage: &Stage) -> Vec<(String, Var)> {
-        let frozen = |name: &str| {
-            stage
-                .frozen
-                .iter()
-                .any(|prefix| name.starts_with(prefix.as_str()))
+    fn trained(&self, stage: &Stage) -> Vec<Trained> {
+        groups::trained(stage, self.classifier.parameters(), &self.loss_variables)
+    }
+
+    /// Whether all epochs of the stage are made, or its patience is spent.
+    fn stage_is_over(&self, stage: &Stage, observer: &mut dyn Observer) -> bool {
+        if self.state.progress.position.epoch == stage.epochs {
+            return true;
+        }
+        let first_epoch = self.first_epoch();
+        let of_stage = self.state.progress.history.iter();
+        let of_stage = of_stage.filter(|record| record.epoch >= first_epoch);
+        let means: Vec<Option<f64>> = of_stage.map(|record| record.validation_auc).collect();
+        match stage.patience {
+            Some(patience) if epochs_without_rise(&means) >= patience => {
+                observer.on(&Event::EarlyStop {
+                    stage: &stage.name,
+                    epoch: first_epoch + self.state.progress.position.epoch - 1,
+                    patience,
+                });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes the network that is evaluated: the average where there is one.
+    fn save(&self, path: &Path) -> Result<(), TrainError> {
+        self.with_average(|trainer| save_model(path, &trainer.card, &trainer.classifier))
+    }
+
+    /// Lets `act` see the average of the weights in the place of the weights, where there is one.
+    fn with_average<T>(
+        &self,
+        act: impl FnOnce(&Self) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        let average = self.state.average.as_ref();
+        let Some(average) = average.filter(|average| average.updates() > 0) else {
+            return act(self);
         };
-        let all = self.classifier.parameters().select(Role::Trainable, "");
-        let trained = all.into_iter().filter(|(name, _)| !frozen(name));
-        trained.chain(self.loss_variables.iter().cloned()).collect()
+        let parameters = self.classifier.parameters();
+        let weights = parameters.tensors("").into_iter();
+        let weights: BTreeMap<String, Tensor> = weights
+            .map(|(name, tensor)| Ok((name, tensor.copy()?)))
+            .collect::<candle_core::Result<_>>()?;
+        parameters.load("", average.tensors())?;
+        let done = act(self);
+        parameters.load("", &weights)?;
+        done
     }
 
     /// Epochs of the stages before the current one.
@@ -490,7 +500,7 @@ impl<'a> Trainer<'a> {
         let stages = &self.variant.experiment().training.stages;
         stages
             .iter()
-            .take(self.progress.position.stage)
+            .take(self.state.progress.position.stage)
             .map(|stage| stage.epochs)
             .sum()
     }
@@ -498,49 +508,37 @@ impl<'a> Trainer<'a> {
     fn steps_an_epoch(&self) -> usize {
         let training = &self.variant.experiment().training;
         let images = self.data.split().train().len();
-        training.last_batch.steps(images, training.batch_size)
+        let batches = training.last_batch.steps(images, training.batch_size);
+        batches.div_ceil(training.accumulate)
     }
 }
 
-/// A frozen prefix that matches nothing is a misspelling; a stage that trains nothing a mistake.
-fn check_frozen(training: &TrainingConfig, classifier: &Classifier) -> Result<(), TrainError> {
-    for (index, stage) in training.stages.iter().enumerate() {
-        let key = format!("training.stages[{index}].frozen");
-        let all = classifier.parameters().select(Role::Trainable, "");
-        let matches = |prefix: &String, name: &str| name.starts_with(prefix.as_str());
-        for prefix in &stage.frozen {
-            if !all.iter().any(|(name, _)| matches(prefix, name)) {
-                let expected = "the beginning of a parameter's name, such as `features.`";
-                return Err(TrainError::setting(&key, expected, format!("`{prefix}`")));
-            }
-        }
-        if all
-            .iter()
-            .all(|(name, _)| stage.frozen.iter().any(|prefix| matches(prefix, name)))
+/// Epochs since the best mean so far; an undefined mean does not rise.
+fn epochs_without_rise(means: &[Option<f64>]) -> usize {
+    let mut best: Option<f64> = None;
+    let mut since = 0;
+    for mean in means {
+        since += 1;
+        if let Some(mean) = *mean
+            && best.is_none_or(|best| mean > best)
         {
-            return Err(TrainError::setting(
-                &key,
-                "such that something is trained",
-                "all frozen",
-            ));
+            (best, since) = (Some(mean), 0);
         }
     }
-    Ok(())
+    since
 }
 
-/// The first trained parameter whose gradient is not finite.
-fn first_not_finite(
-    trained: &[(String, Var)],
-    gradients: &GradStore,
-) -> Result<Option<String>, TrainError> {
-    for (name, var) in trained {
-        if let Some(gradient) = gradients.get(var) {
-            // A sum of squares is finite only if every value is; overflow would be as bad.
-            let sum = gradient.sqr()?.sum_all()?.to_scalar::<f32>()?;
-            if !sum.is_finite() {
-                return Ok(Some(name.clone()));
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::epochs_without_rise;
+
+    #[test]
+    fn patience_counts_from_the_best_epoch() {
+        assert_eq!(epochs_without_rise(&[]), 0);
+        assert_eq!(epochs_without_rise(&[Some(0.5)]), 0);
+        assert_eq!(epochs_without_rise(&[Some(0.5), Some(0.4), Some(0.5)]), 2);
+        assert_eq!(epochs_without_rise(&[Some(0.5), Some(0.4), Some(0.6)]), 0);
+        assert_eq!(epochs_without_rise(&[None, None]), 2);
+        assert_eq!(epochs_without_rise(&[Some(0.5), None]), 1);
     }
-    Ok(None)
 }

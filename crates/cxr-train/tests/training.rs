@@ -5,20 +5,19 @@
     reason = "a test may stop at what should not happen"
 )]
 
+mod phantoms;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use candle_core::Device;
 use cxr_augment::ViewSet;
-use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, StoreSettings, ValidationSplit,
-    prepare,
-};
-use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use cxr_dataset::Part;
 use cxr_train::{
-    Event, Experiment, Observer, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData,
-    load_model, predict,
+    Experiment, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model, predict,
 };
+
+use phantoms::{StopAfter, data};
 
 const EXPERIMENT: &str = r#"
 name = "tiny"
@@ -56,50 +55,6 @@ tau = 0.2
 name = "hbm"
 loss = "hbm"
 "#;
-
-/// Phantoms in a folder, prepared.
-fn data(folder: &Path) -> TrainingData {
-    let size = |images| ListSize {
-        images,
-        least_positives: 1,
-    };
-    let config = PhantomConfig::new(5, size(24), size(12))
-        .unwrap()
-        .with_side(64)
-        .unwrap();
-    write_dataset(&config, folder, &|_| (), &AtomicBool::new(false)).unwrap();
-    let index = Index::read(folder.join("Data_Entry_2017_v2020.csv")).unwrap();
-    let lists = OfficialLists::read(
-        folder.join("train_val_list.txt"),
-        folder.join("test_list.txt"),
-    )
-    .unwrap();
-    let split = Split::new(&index, &lists, ValidationSplit::Paper, 3).unwrap();
-    let sources: Vec<(ImageName, _)> = (Part::ALL.into_iter().flat_map(|part| split.part(part)))
-        .map(|name| (name.clone(), folder.join("images").join(name.as_str())))
-        .collect();
-    let store = folder.join("images.store");
-    let settings = StoreSettings::new(64).unwrap();
-    let prepared = prepare(&sources, store, settings, PrepareOptions::default()).unwrap();
-    assert!(prepared.failures().is_empty());
-    TrainingData::new(index, split, prepared.commit().unwrap()).unwrap()
-}
-
-/// Sets the stop flag after so many steps.
-struct StopAfter<'a> {
-    left: AtomicUsize,
-    stop: &'a AtomicBool,
-}
-
-impl Observer for StopAfter<'_> {
-    fn on(&mut self, event: &Event<'_>) {
-        if let Event::Step { .. } = event
-            && self.left.fetch_sub(1, Ordering::Relaxed) == 1
-        {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-}
 
 /// Trains in `folder`, stopping and starting anew after every `steps` steps; returns the model's bytes.
 fn train(data: &TrainingData, variant: &str, folder: &Path, steps: usize) -> Vec<u8> {
@@ -314,26 +269,6 @@ fn a_last_batch_of_one_image_is_refused_before_training() {
         matches!(error, TrainError::LastBatchOfOne { .. }),
         "{error}"
     );
-}
-
-#[test]
-fn a_loss_that_is_not_finite_stops_with_step_and_images() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = data(folder.path());
-    let text = EXPERIMENT.replace("rate = 1e-3 } }", "rate = 1e30 } }");
-    let experiment = Experiment::parse(&text).unwrap();
-    let variant = experiment.variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
-    let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
-    let error = trainer
-        .run(&mut (), &AtomicBool::new(false))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("is not finite at step") && error.contains(".png`"),
-        "{error}"
-    );
-    assert!(!run.model().exists());
 }
 
 #[test]

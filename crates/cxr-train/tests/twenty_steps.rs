@@ -11,7 +11,9 @@ mod golden;
 use candle_core::{Device, Result, Tensor};
 use cxr_losses::{Fzlpr, MultiLabelLoss};
 use cxr_ops::{Phase, Role};
-use cxr_train::{AdamW, AdamWConfig, Classifier, Experiment};
+use cxr_train::{
+    AdamWConfig, Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained,
+};
 use serde_json::Value;
 
 const LABELS: usize = 14;
@@ -104,9 +106,9 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
         .map(|(n, t)| (n.clone(), golden::parameter(&n, t.dims())))
         .collect();
     parameters.load("", &weights).unwrap();
-    let trained = parameters.select(Role::Trainable, "");
+    let trained = Trained::all(parameters.select(Role::Trainable, ""));
     let loss = Fzlpr::new(number(&golden["loss"]["tau"])).unwrap();
-    let mut adamw = AdamW::new(config);
+    let mut adamw = Optimiser::new(OptimiserConfig::AdamW(config));
     let keys: Vec<u64> = (0..batch as u64).collect();
     let mut losses = Vec::new();
     let batches = golden["batches"].as_u64().unwrap() as usize;
@@ -128,8 +130,9 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
         let logits: Tensor = classifier.forward_t(&images, Phase::Train { image_keys: &keys })?;
         let value = loss.loss(&logits, &targets, None)?;
         losses.push(f64::from(value.to_scalar::<f32>()?));
+        let gradients = Gradients::new(&trained, &value.backward()?).unwrap();
         adamw
-            .step(number(&optimiser["lr"]), &trained, &value.backward()?)
+            .step(number(&optimiser["lr"]), &trained, &gradients)
             .unwrap();
     }
     Ok(losses)

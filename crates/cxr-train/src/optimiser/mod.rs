@@ -1,0 +1,217 @@
+//! What changes the weights: the choice of optimiser, its state, and one pass over all parameters.
+
+mod adamw;
+mod config;
+mod sgd;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{Gradients, TrainError, Trained};
+
+pub use adamw::AdamWConfig;
+pub use config::OptimiserConfig;
+pub use sgd::SgdConfig;
+
+/// An optimiser whose state can be saved and restored. Weights are updated in place, all tensors in
+/// one parallel pass without intermediate tensors.
+#[derive(Debug)]
+pub struct Optimiser {
+    config: OptimiserConfig,
+    steps: u64,
+    /// What is kept for each parameter, in the order of [`OptimiserConfig::state_names`].
+    state: BTreeMap<String, State>,
+}
+
+type State = Vec<Vec<f32>>;
+
+impl Optimiser {
+    /// An optimiser without history.
+    pub fn new(config: OptimiserConfig) -> Self {
+        Self {
+            config,
+            steps: 0,
+            state: BTreeMap::new(),
+        }
+    }
+
+    /// Steps made so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step at learning rate `rate`, which each parameter multiplies by its own factor.
+    /// `gradients` are those of `trained`, in the same order; that they are finite is the caller's to
+    /// see to.
+    ///
+    /// # Errors
+    /// Gradients of other parameters, or tensors that are not `f32` on the CPU.
+    pub fn step(
+        &mut self,
+        rate: f64,
+        trained: &[Trained],
+        gradients: &Gradients,
+    ) -> Result<(), TrainError> {
+        self.steps += 1;
+        for parameter in trained {
+            let n_values = parameter.var.elem_count();
+            let new = || vec![vec![0.; n_values]; self.config.state_names().len()];
+            if !self.state.contains_key(&parameter.name) {
+                self.state.insert(parameter.name.clone(), new());
+            }
+        }
+        let mut states: BTreeMap<&str, &mut State> = (self.state.iter_mut())
+            .map(|(name, state)| (name.as_str(), state))
+            .collect();
+        let mut updates = Vec::with_capacity(trained.len());
+        for (parameter, gradient) in gradients.pair(trained)? {
+            let Some(state) = states.remove(parameter.name.as_str()) else {
+                let expected = "unlike the others";
+                return Err(TrainError::setting("parameter", expected, &parameter.name));
+            };
+            let rule = self.config.rule(rate, self.steps, parameter);
+            let update = Update {
+                rule,
+                scale: gradients.scale() as f32,
+                state: Mutex::new(state),
+            };
+            updates.push((parameter, gradient, update));
+        }
+        updates
+            .into_par_iter()
+            .try_for_each(|(parameter, gradient, update)| {
+                let weights = parameter.var.as_tensor();
+                weights.inplace_op2(&gradient.contiguous()?, &update)
+            })?;
+        Ok(())
+    }
+
+    /// The state as tensors, such as `first.…` and `second.…` of each parameter.
+    pub(crate) fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (name, state) in &self.state {
+            for (kind, values) in self.config.state_names().iter().zip(state) {
+                let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
+                tensors.insert(format!("{kind}.{name}"), tensor);
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// The optimiser that [`Self::tensors`] and [`Self::steps`] describe; `n_values` tells how many
+    /// values a parameter has. What is wrong with the tensors, otherwise.
+    pub(crate) fn restore(
+        config: OptimiserConfig,
+        steps: u64,
+        tensors: &BTreeMap<String, Tensor>,
+        n_values: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Self, String> {
+        let kinds = config.state_names();
+        let mut state = BTreeMap::<String, State>::new();
+        for (full_name, tensor) in tensors {
+            let parts = full_name.split_once('.');
+            let known = parts.and_then(|(kind, name)| {
+                let index = kinds.iter().position(|known| *known == kind)?;
+                Some((index, name, n_values(name)?))
+            });
+            let Some((index, name, expected)) = known else {
+                return Err(format!("`{full_name}` is no state of this optimiser"));
+            };
+            let values: Vec<f32> = tensor.to_vec1().map_err(|error| error.to_string())?;
+            if values.len() != expected {
+                let found = values.len();
+                return Err(format!(
+                    "`{full_name}` has {found} values, expected {expected}"
+                ));
+            }
+            let new = || vec![Vec::new(); kinds.len()];
+            state.entry(name.to_owned()).or_insert_with(new)[index] = values;
+        }
+        for (name, state) in &state {
+            if let Some(missing) = state.iter().position(Vec::is_empty) {
+                return Err(format!("`{}.{name}` is missing", kinds[missing]));
+            }
+        }
+        Ok(Self {
+            config,
+            steps,
+            state,
+        })
+    }
+}
+
+/// What one step does to a parameter.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    AdamW(adamw::Rule),
+    Sgd(sgd::Rule),
+}
+
+/// One tensor's step, as an operation in place.
+struct Update<'a> {
+    rule: Rule,
+    /// The gradient is multiplied by this first.
+    scale: f32,
+    /// Candle hands the operation out by shared reference.
+    state: Mutex<&'a mut State>,
+}
+
+/// Values that one task updates: what they need then stays in the cache.
+const PART: usize = 1 << 14;
+
+impl InplaceOp2 for Update<'_> {
+    fn name(&self) -> &'static str {
+        "optimiser-step"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weights: &mut CpuStorage,
+        weights_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
+            bail!("optimiser step: expected `f32` weights and gradients");
+        };
+        let (Some((start, end)), Some((gradient_start, gradient_end))) = (
+            weights_layout.contiguous_offsets(),
+            gradient_layout.contiguous_offsets(),
+        ) else {
+            bail!("optimiser step: expected contiguous weights and gradients");
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sizes = state.iter().map(Vec::len);
+        let n_values = end - start;
+        if sizes
+            .chain([gradient_end - gradient_start])
+            .any(|n| n != n_values)
+        {
+            bail!("optimiser step: expected gradient and state of {n_values} values");
+        }
+        let values = weights[start..end]
+            .par_chunks_mut(PART)
+            .zip(gradient[gradient_start..gradient_end].par_chunks(PART));
+        let scale = self.scale;
+        match (self.rule, state.as_mut_slice()) {
+            (Rule::AdamW(rule), [first, second]) => values
+                .zip(first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART)))
+                .for_each(|((weights, gradient), (first, second))| {
+                    rule.apply(weights, gradient, scale, first, second);
+                }),
+            (Rule::Sgd(rule), [momentum]) => values.zip(momentum.par_chunks_mut(PART)).for_each(
+                |((weights, gradient), momentum)| {
+                    rule.apply_with_momentum(weights, gradient, scale, momentum);
+                },
+            ),
+            (Rule::Sgd(rule), []) => values.for_each(|(weights, gradient)| {
+                rule.apply(weights, gradient, scale);
+            }),
+            _ => bail!("optimiser step: state of another optimiser"),
+        }
+        Ok(())
+    }
+}
