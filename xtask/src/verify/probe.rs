@@ -257,7 +257,7 @@ mod tests {
         let row = |at: usize| LabelRow {
             image: format!("{at}.png"),
             patient: None,
-            states: vec![Some(at % 3 == 0), Some(at % 2 == 0)],
+            states: vec![Some(at.is_multiple_of(3)), Some(at.is_multiple_of(2))],
         };
         let rows: Vec<LabelRow> = (0..images).map(row).collect();
         let mut thumbnails = vec![0.; images * N];
