@@ -143,7 +143,11 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
     // Again: nothing is done. Without one of the pictures, and on another number of threads: the same bytes.
     let first = bytes_of(&pictures);
     let output = cxr(folder.path(), &arguments);
-    assert!(stderr(&output).contains("is up to date"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("is up to date"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(bytes_of(&pictures), first);
     std::fs::remove_file(pictures.join(&explained.samples[0].picture)).unwrap();
     let output = cxr(

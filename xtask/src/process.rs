@@ -90,7 +90,8 @@ impl Interrupt {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // One stream on a thread of its own, as a full pipe would stop the child.
         std::thread::scope(|scope| {
-            let errors = stderr.map(|stderr| scope.spawn(|| relay(stderr, std::io::stderr(), label)));
+            let errors =
+                stderr.map(|stderr| scope.spawn(|| relay(stderr, std::io::stderr(), label)));
             if let Some(stdout) = stdout {
                 relay(stdout, std::io::stdout(), label);
             }

@@ -17,8 +17,13 @@
 //! * [`Parameters`] holds a network's named tensors: initial values from (seed, name), strict
 //!   loading, sorted order.
 //!
+//! [`grouped`] is a faster way for a whole DenseNet: its parts as forward and backward passes on groups of 32
+//! maps, made one operation of candle's autograd by [`apply_fused`]. [`Precision`] says whether its
+//! products are rounded to bf16, [`InstructionSet`] which vectors its kernels use.
+//!
 //! **Same bits.** All work is cut into parts by shape, never by thread count, and partial sums
-//! are added in a fixed order: a result does not depend on how many threads computed it.
+//! are added in a fixed order: a result does not depend on how many threads computed it. That of [`grouped`]
+//! depends on the instruction set.
 //!
 //! **Never here:** models, losses, data, files. CUDA tensors are refused with an error.
 //!

@@ -154,7 +154,10 @@ fn the_paper_s_own_figures_give_table_5_with_its_deltas() {
     assert!(table.methods.is_empty());
     for (row, of_images) in table.rows.iter().zip(&methods_table(&runs).unwrap().rows) {
         assert_eq!(row.ours, of_images.ours);
-        assert_eq!((row.paper, row.paper_delta, row.delta()), (None, None, None));
+        assert_eq!(
+            (row.paper, row.paper_delta, row.delta()),
+            (None, None, None)
+        );
         assert!(row.others.is_empty());
     }
     let mut own = paper_runs();

@@ -403,7 +403,11 @@ impl Experiment {
     ///
     /// # Errors
     /// As [`Self::variant`].
-    pub fn variant_with_seed(&self, name: &str, seed: u64) -> Result<VariantExperiment, TrainError> {
+    pub fn variant_with_seed(
+        &self,
+        name: &str,
+        seed: u64,
+    ) -> Result<VariantExperiment, TrainError> {
         let VariantExperiment(mut experiment, mut variant) = self.variant(name)?;
         if seed != self.seed {
             variant.name = format!("{name}-seed{seed}");

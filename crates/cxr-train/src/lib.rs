@@ -56,7 +56,7 @@ mod rehearsal;
 mod schedule;
 mod trainer;
 
-pub use cxr_ops::Phase;
+pub use cxr_ops::{InstructionSet, Phase, Precision};
 
 pub use average::WeightAverage;
 pub use checkpoint::{BestEpoch, EpochRecord, Position};

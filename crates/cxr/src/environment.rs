@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use cxr_train::{InstructionSet, Precision};
 use serde::Serialize;
 
 /// The contents of `environment.json`.
@@ -13,7 +14,7 @@ struct Environment {
     device: &'static str,
     os: &'static str,
     architecture: &'static str,
-    /// Vector instructions found at run time: results are a function of them.
+    /// The vector instructions in use: results are a function of them.
     instruction_set: Vec<&'static str>,
     cpu: Option<String>,
     threads: usize,
@@ -55,21 +56,12 @@ fn git_revision() -> Option<String> {
     output.status.success().then(|| revision.trim().to_owned())
 }
 
-#[cfg(target_arch = "x86_64")]
+/// The set that kernels are chosen by, and whether bf16 has an instruction.
 fn instruction_set() -> Vec<&'static str> {
-    [
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-    ]
-    .into_iter()
-    .filter_map(|(name, found)| found.then_some(name))
-    .collect()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn instruction_set() -> Vec<&'static str> {
-    Vec::new()
+    let bf16 = Precision::Bf16.is_fast().then_some("avx512bf16");
+    std::iter::once(InstructionSet::current().name())
+        .chain(bf16)
+        .collect()
 }
 
 fn cpu() -> Option<String> {

@@ -29,8 +29,7 @@ pub(crate) fn hold(target: &Path, what: &str, stop: &AtomicBool) -> anyhow::Resu
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     }
-    let file =
-        File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
     let mut has_waited = false;
     loop {
         match file.try_lock() {

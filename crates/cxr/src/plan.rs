@@ -150,8 +150,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             bytes: preparing.map_or(0., |rate| n_images * rate.bytes),
         },
         stages: stages(&experiment, &rehearsal, &images),
-        predict_seconds: predicting(&experiment, &rehearsal, &images)
-            + scoring(&images, n_labels),
+        predict_seconds: predicting(&experiment, &rehearsal, &images) + scoring(&images, n_labels),
         run_bytes: run_bytes(&experiment, &rehearsal, &images, n_labels),
         run_memory,
         // One image at a time, forward and back.
@@ -195,7 +194,10 @@ fn images(
         let [train_val, test] = [List::TrainVal, List::Test].map(|list| config.list(list).images);
         let boxed = Finding::ALL.iter().map(|finding| finding.box_name());
         let positives = Cohort::plan(config).positives(List::Test);
-        let of_boxed = positives.iter().zip(boxed).filter(|(_, name)| name.is_some());
+        let of_boxed = positives
+            .iter()
+            .zip(boxed)
+            .filter(|(_, name)| name.is_some());
         return Ok(Images {
             train: train_val - train_val / 10,
             validation: train_val / 10,
@@ -324,7 +326,9 @@ fn measure(
 /// The largest resident memory so far, in bytes; Linux tells.
 fn high_water() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib * 1024.)
 }

@@ -152,7 +152,10 @@ fn lines(
 fn table(lines: &[Line]) -> String {
     let of_names = lines.iter().map(|line| line.part.len());
     let width = of_names.max().unwrap_or(0);
-    let mut text = format!("  {:<width$} {:>10} {:>10} {:>10}\n", "", "time", "memory", "disk");
+    let mut text = format!(
+        "  {:<width$} {:>10} {:>10} {:>10}\n",
+        "", "time", "memory", "disk"
+    );
     for line in lines {
         let memory = line.memory.map(size).unwrap_or_default();
         let bytes = match line.bytes {
@@ -236,7 +239,10 @@ mod tests {
 
     #[test]
     fn runs_at_once_take_their_memory_at_once() {
-        let states = [("bce".to_owned(), State::ToRun), ("zlpr".to_owned(), State::ToRun)];
+        let states = [
+            ("bce".to_owned(), State::ToRun),
+            ("zlpr".to_owned(), State::ToRun),
+        ];
         let memory = |jobs| lines(&plan(), &states, None, jobs).last().unwrap().memory;
         assert_eq!(memory(2), Some(4000.));
         assert_eq!(memory(9), Some(4000.), "there are two runs only");

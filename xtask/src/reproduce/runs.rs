@@ -134,7 +134,12 @@ mod tests {
         let one = runs(&made, &["bce", "fzlpr-0.2"], 1);
         assert_eq!(names(&one), ["bce", "fzlpr-0.2"]);
         let three = names(&runs(&made, &["bce", "fzlpr-0.2"], 3));
-        let later = ["bce-seed5", "fzlpr-0.2-seed5", "bce-seed6", "fzlpr-0.2-seed6"];
+        let later = [
+            "bce-seed5",
+            "fzlpr-0.2-seed5",
+            "bce-seed6",
+            "fzlpr-0.2-seed6",
+        ];
         assert_eq!(three[..2], ["bce", "fzlpr-0.2"]);
         assert_eq!(three[2..], later);
     }

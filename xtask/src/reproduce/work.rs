@@ -80,7 +80,10 @@ impl Work<'_> {
                     scope.spawn(|| {
                         loop {
                             // The lock is let go before the run begins.
-                            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                            let next = waiting
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .next();
                             let Some((run, outcome)) = next else { return };
                             if self.interrupt.is_raised() {
                                 return;

@@ -58,7 +58,9 @@ fn reduced(workspace: &Workspace) -> anyhow::Result<String> {
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut demo: toml::Table = toml::from_str(&text)?;
     demo.insert("name".to_owned(), NAME.into());
-    let phantoms = toml::from_str("seed = 3\ntrain_val = 160\ntest = 60\nleast_positives = [8, 3]\nside = 256")?;
+    let phantoms = toml::from_str(
+        "seed = 3\ntrain_val = 160\ntest = 60\nleast_positives = [8, 3]\nside = 256",
+    )?;
     let mut put = |keys: &[&str], value: toml::Value| -> anyhow::Result<()> {
         let (last, way) = keys.split_last().context("no key")?;
         let mut table = &mut demo;
@@ -72,7 +74,9 @@ fn reduced(workspace: &Workspace) -> anyhow::Result<String> {
     put(&["data", "phantoms"], toml::Value::Table(phantoms))?;
     // So that a stop is within an epoch, and a checkpoint too.
     put(&["training", "checkpoint_steps"], 2.into())?;
-    if let Some(toml::Value::Array(stages)) = demo.get_mut("training").and_then(|t| t.get_mut("stages")) {
+    if let Some(toml::Value::Array(stages)) =
+        demo.get_mut("training").and_then(|t| t.get_mut("stages"))
+    {
         for stage in stages.iter_mut().filter_map(toml::Value::as_table_mut) {
             stage.insert("epochs".to_owned(), 1.into());
         }
@@ -160,7 +164,9 @@ impl Bench<'_> {
         });
         for (whole, pieces) in steps {
             if whole == 0 || whole != pieces {
-                bail!("{whole} steps at one go, {pieces} in pieces: something was repeated or left out");
+                bail!(
+                    "{whole} steps at one go, {pieces} in pieces: something was repeated or left out"
+                );
             }
         }
         println!("   stopped three times: the same bytes, nothing done twice");
@@ -174,10 +180,16 @@ impl Bench<'_> {
     /// `reproduce` as a user calls it, its output in a file.
     fn start(&self, folder: &str, more: &[&str]) -> anyhow::Result<Child> {
         let log = self.place.join(format!("{folder}.log"));
-        let log = std::fs::File::options().create(true).append(true).open(log)?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)?;
         let mut command = Command::new(&self.program);
         command.arg("reproduce").arg(&self.experiment);
-        command.arg("--runs").arg(self.place.join(folder)).args(more);
+        command
+            .arg("--runs")
+            .arg(self.place.join(folder))
+            .args(more);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         // A group of its own: a signal to the group is what a terminal sends.
@@ -195,7 +207,12 @@ impl Bench<'_> {
     }
 
     /// Starts, sends SIGINT as soon as `is_time`, and expects exit code 130.
-    fn stop_when(&self, folder: &str, what: &str, is_time: &dyn Fn() -> bool) -> anyhow::Result<()> {
+    fn stop_when(
+        &self,
+        folder: &str,
+        what: &str,
+        is_time: &dyn Fn() -> bool,
+    ) -> anyhow::Result<()> {
         let mut child = self.start(folder, &[])?;
         match self.wait(&mut child, is_time)? {
             Some(130) => Ok(()),
@@ -260,10 +277,18 @@ impl Bench<'_> {
         differing.sort_unstable();
         differing.dedup();
         if !differing.is_empty() {
-            bail!("`{folder}` differs from the first in {}", differing.join(", "));
+            bail!(
+                "`{folder}` differs from the first in {}",
+                differing.join(", ")
+            );
         }
         // What a comparison of nothing would not notice.
-        for name in ["tables/table2.csv", "tables/table5.csv", "figures/figure7.png", "bce/predictions-test.csv"] {
+        for name in [
+            "tables/table2.csv",
+            "tables/table5.csv",
+            "figures/figure7.png",
+            "bce/predictions-test.csv",
+        ] {
             if !found.contains_key(name) {
                 bail!("`{folder}` lacks `{name}`");
             }

@@ -71,7 +71,9 @@ pub(super) fn check(demo: &Path) -> anyhow::Result<Ending> {
     };
     let mut problems = Vec::new();
     if ours < LEAST_AUC {
-        problems.push(format!("the network's mean is {ours:.4}, below {LEAST_AUC}"));
+        problems.push(format!(
+            "the network's mean is {ours:.4}, below {LEAST_AUC}"
+        ));
     }
     if ours - probed < LEAST_LEAD {
         problems.push(format!("the probe is only {:.4} behind", ours - probed));
@@ -79,7 +81,10 @@ pub(super) fn check(demo: &Path) -> anyhow::Result<Ending> {
     for summary in [network, &probe] {
         for label in &summary.labels {
             if label.auc.is_some_and(|auc| auc >= TOO_GOOD) {
-                problems.push(format!("`{}` is never mistaken: what gives it away?", label.label));
+                problems.push(format!(
+                    "`{}` is never mistaken: what gives it away?",
+                    label.label
+                ));
             }
         }
     }
@@ -184,7 +189,9 @@ impl Ridge {
     fn standardised(&self, image: &[f64]) -> Vec<f64> {
         let scale = self.means.iter().zip(&self.deviations);
         let values = image.iter().zip(scale);
-        values.map(|(grey, (mean, sd))| (grey - mean) / sd).collect()
+        values
+            .map(|(grey, (mean, sd))| (grey - mean) / sd)
+            .collect()
     }
 
     /// Solves `(XᵀX + penalty·I) W = XᵀY` by Cholesky's decomposition.
@@ -210,14 +217,18 @@ impl Ridge {
         let mut weights = self.moments.clone();
         for label in 0..n {
             for row in 0..N {
-                let known: f64 = (0..row).map(|k| lower[row * N + k] * weights[k * n + label]).sum();
-                weights[row * n + label] = (weights[row * n + label] - known) / lower[row * N + row];
+                let known: f64 = (0..row)
+                    .map(|k| lower[row * N + k] * weights[k * n + label])
+                    .sum();
+                weights[row * n + label] =
+                    (weights[row * n + label] - known) / lower[row * N + row];
             }
             for row in (0..N).rev() {
                 let known: f64 = (row + 1..N)
                     .map(|k| lower[k * N + row] * weights[k * n + label])
                     .sum();
-                weights[row * n + label] = (weights[row * n + label] - known) / lower[row * N + row];
+                weights[row * n + label] =
+                    (weights[row * n + label] - known) / lower[row * N + row];
             }
         }
         Ok(weights)

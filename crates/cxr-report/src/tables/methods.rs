@@ -98,7 +98,11 @@ pub fn methods_table(runs: &[RunMetrics]) -> Option<MethodsTable> {
 
 /// All means of a row are over the labels of which ours is defined; without `n_methods` there is ours
 /// alone.
-fn mean(subject: Subject, n_methods: Option<usize>, our_auc: &dyn Fn(&str) -> Option<f64>) -> MethodsRow {
+fn mean(
+    subject: Subject,
+    n_methods: Option<usize>,
+    our_auc: &dyn Fn(&str) -> Option<f64>,
+) -> MethodsRow {
     let is_in = |label: &&str| match &subject {
         Subject::MeanWithout(without) => label != without,
         Subject::Label(_) | Subject::Mean => true,

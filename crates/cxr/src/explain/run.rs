@@ -298,8 +298,8 @@ fn fingerprint(args: &Args, data: &TrainingData, boxes: Option<&Path>) -> anyhow
         boxes.map(Path::to_owned),
     ];
     for path in files.into_iter().flatten() {
-        let bytes = std::fs::read(&path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         add(&bytes);
     }
     let digest = hash.finalize();
