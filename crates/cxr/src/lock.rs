@@ -51,8 +51,6 @@ pub(crate) fn hold(target: &Path, what: &str, stop: &AtomicBool) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     #[test]
