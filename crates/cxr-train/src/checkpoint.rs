@@ -64,13 +64,13 @@ pub(crate) struct Progress {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Description {
+pub(crate) struct Description {
     /// The complete experiment file of the run.
     experiment: String,
     /// Digest of its data.
     data: String,
     optimiser_steps: u64,
-    progress: Progress,
+    pub(crate) progress: Progress,
 }
 
 /// What a checkpoint belongs to; resuming checks it.

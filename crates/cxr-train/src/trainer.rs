@@ -7,21 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Var;
 use candle_core::backprop::GradStore;
+use candle_core::{Device, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_backbone::load_pretrained;
 use cxr_dataset::Part;
 use cxr_losses::MultiLabelLoss;
 use cxr_ops::{Phase, Role};
 
 use crate::checkpoint::{self, Identity, Progress};
+use crate::frozen::load_weights;
 use crate::loader::{Batch, LastBatch, Loader, image_keys};
 use crate::{
-    AdamW, BestEpoch, Classifier, EpochRecord, Event, ModelCard, Observer, Position, Stage,
-    TrainError, TrainingConfig, TrainingData, VariantExperiment, predict, save_model,
-    write_atomically,
+    AdamW, BestEpoch, Classifier, EpochRecord, Event, EventLog, ModelCard, Observer, OwnParts,
+    Position, Profile, Stage, TrainError, TrainingConfig, TrainingData, VariantExperiment, predict,
+    save_model, write_atomically,
 };
+
+/// Files of a run folder.
+pub(crate) const LATEST: &str = "checkpoints/latest.safetensors";
+pub(crate) const EVENTS: &str = "events.jsonl";
+pub(crate) const LOCK: &str = ".lock";
 
 /// The files of a run.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ impl RunFolder {
             source,
         };
         std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::create(path.join(".lock")).map_err(failed)?;
+        let lock = File::create(path.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
@@ -83,7 +88,7 @@ impl RunFolder {
     }
 
     fn latest(&self) -> PathBuf {
-        self.path.join("checkpoints").join("latest.safetensors")
+        self.path.join(LATEST)
     }
 
     fn best(&self) -> PathBuf {
@@ -119,6 +124,7 @@ pub struct Trainer<'a> {
     data_fingerprint: String,
     progress: Progress,
     optimiser: AdamW,
+    profile: &'a Profile,
 }
 
 impl<'a> Trainer<'a> {
@@ -131,7 +137,21 @@ impl<'a> Trainer<'a> {
         variant: &'a VariantExperiment,
         data: &'a TrainingData,
         folder: &'a RunFolder,
-        device: &candle_core::Device,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        Self::with_parts(variant, data, folder, device, OwnParts::new())
+    }
+
+    /// The same with parts of your own in place of those that the experiment names.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and a part that cannot be made.
+    pub fn with_parts(
+        variant: &'a VariantExperiment,
+        data: &'a TrainingData,
+        folder: &'a RunFolder,
+        device: &Device,
+        mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
         let experiment = variant.experiment();
         let training = &experiment.training;
@@ -152,7 +172,9 @@ impl<'a> Trainer<'a> {
                 asked,
             ));
         }
-        let pipeline = experiment.pipeline()?;
+        let names = parts.names();
+        let mut transforms = std::mem::take(&mut parts.transforms).into_iter();
+        let pipeline = transforms.try_fold(experiment.pipeline()?, Pipeline::with)?;
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         Loader::new(
             data,
@@ -162,10 +184,22 @@ impl<'a> Trainer<'a> {
             experiment.seed,
             device,
         )?;
-        let card = variant.model_card(data.labels())?;
-        let classifier = Classifier::new(&card, experiment.seed, device)?;
+        let mut card = variant.model_card(data.labels())?;
+        let classifier = parts.classifier(&card, experiment.seed, device)?;
         check_frozen(training, &classifier)?;
-        let loss = variant.chosen().loss()?;
+        let loss = match parts.loss {
+            Some(loss) => {
+                card.loss = loss.name().to_owned();
+                card.loss_parameters.clear();
+                loss
+            }
+            None => variant.chosen().loss()?,
+        };
+        let mut experiment_text = variant.to_toml()?;
+        if !names.is_empty() {
+            experiment_text += &format!("# not of this file: {}\n", names.join(", "));
+        }
+        card.own_parts = names;
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
             .map(|(index, var)| (format!("loss.{index}"), var))
             .collect();
@@ -178,10 +212,11 @@ impl<'a> Trainer<'a> {
             pipeline: Arc::new(pipeline),
             loss,
             loss_variables,
-            experiment_text: variant.to_toml()?,
+            experiment_text,
             data_fingerprint: data.fingerprint(),
             progress: Progress::default(),
             optimiser: AdamW::new(training.optimiser),
+            profile: &Profile::OFF,
         };
         let latest = folder.latest();
         if latest.exists() {
@@ -192,9 +227,11 @@ impl<'a> Trainer<'a> {
                 &trainer.loss_variables,
                 training.optimiser,
             )?;
+            tracing::debug!(position = ?trainer.progress.position, "checkpoint read");
         } else {
             if let Some(weights) = &experiment.model.weights {
-                load_pretrained(weights, trainer.classifier.parameters(), "features.")?;
+                let parameters = trainer.classifier.parameters();
+                load_weights(&experiment.model.backbone, weights, parameters)?;
             }
             let text = trainer.experiment_text.clone();
             write_atomically(&folder.path().join("experiment.toml"), |file| {
@@ -202,6 +239,23 @@ impl<'a> Trainer<'a> {
             })?;
         }
         Ok(trainer)
+    }
+
+    /// Measures where the time goes.
+    #[must_use]
+    pub fn profiled(self, profile: &'a Profile) -> Self {
+        Self { profile, ..self }
+    }
+
+    /// `events.jsonl` of the run folder, without what comes after the position of this trainer: an
+    /// observer of [`Self::run`], or part of one.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn event_log(&self) -> Result<EventLog, TrainError> {
+        let Position { epoch, step, .. } = self.progress.position;
+        let path = self.folder.path().join(EVENTS);
+        EventLog::open(&path, (self.first_epoch() + epoch, step))
     }
 
     /// The network as it is now.
@@ -234,7 +288,7 @@ impl<'a> Trainer<'a> {
         while let Some(stage) = training.stages.get(self.progress.position.stage) {
             let position = self.progress.position;
             let first_epoch = self.first_epoch();
-            let trained = self.trained(stage);
+            let trained = trained(stage, &self.classifier, &self.loss_variables);
             if (position.epoch, position.step) == (0, 0) {
                 let path = self.folder.before_stage(position.stage);
                 save_model(&path, &self.card, &self.classifier)?;
@@ -283,7 +337,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<bool, TrainError> {
         let experiment = self.variant.experiment();
         let training = &experiment.training;
-        let (data, seed) = (self.data, experiment.seed);
+        let (data, seed, profile) = (self.data, experiment.seed, self.profile);
         let steps = self.steps_an_epoch();
         let epoch = self.first_epoch() + self.progress.position.epoch;
         let device = self.classifier.parameters().device().clone();
@@ -292,11 +346,16 @@ impl<'a> Trainer<'a> {
         let pipeline = Arc::clone(&self.pipeline);
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         std::thread::scope(|scope| {
-            let batches = loader.epoch(scope, epoch, self.progress.position.step);
+            let mut batches = loader.epoch(scope, epoch, self.progress.position.step);
             let mut before = Instant::now();
-            for batch in batches {
-                let batch = batch?;
+            loop {
                 let step = self.progress.position.step;
+                let waiting = profile.span("loader wait").of_step(epoch, step);
+                let Some(batch) = batches.next() else {
+                    return Ok(true);
+                };
+                drop(waiting);
+                let batch = batch?;
                 let step_of_stage = self.progress.position.epoch * steps + step;
                 let rate = stage.schedule.rate(step_of_stage, steps * stage.epochs);
                 let loss = self.step(stage, trained, &batch, epoch, rate)?;
@@ -328,7 +387,6 @@ impl<'a> Trainer<'a> {
                     self.checkpoint(observer)?;
                 }
             }
-            Ok(true)
         })
     }
 
@@ -341,12 +399,15 @@ impl<'a> Trainer<'a> {
         epoch: usize,
         rate: f64,
     ) -> Result<f64, TrainError> {
+        let step = self.progress.position.step;
+        let _span = self.profile.span("step").of_step(epoch, step);
         let seed = self.variant.experiment().seed;
         let keys = image_keys(&batch.names, seed, epoch);
         let phase = Phase::Train { image_keys: &keys };
         let backbone_is_frozen = !trained
             .iter()
             .any(|(name, _)| name.starts_with("features."));
+        let span = self.profile.span("forward");
         let features = if backbone_is_frozen {
             self.classifier
                 .features(&batch.images, Phase::Evaluate)?
@@ -355,10 +416,13 @@ impl<'a> Trainer<'a> {
             self.classifier.features(&batch.images, phase)?
         };
         let logits = self.classifier.logits(&features, phase)?;
+        drop(span);
+        let span = self.profile.span("loss");
         let loss = self
             .loss
             .loss(&logits, &batch.targets, batch.mask.as_ref())?;
         let value = f64::from(loss.to_scalar::<f32>()?);
+        drop(span);
         let not_finite = |what: String| TrainError::NotFinite {
             what,
             stage: stage.name.clone(),
@@ -375,7 +439,8 @@ impl<'a> Trainer<'a> {
         if !value.is_finite() {
             return Err(not_finite("the loss".to_owned()));
         }
-        let gradients = loss.backward()?;
+        let gradients = self.profile.time("backward", || loss.backward())?;
+        let _span = self.profile.span("optimiser");
         if let Some(name) = first_not_finite(trained, &gradients)? {
             return Err(not_finite(format!("the gradient of `{name}`")));
         }
@@ -392,6 +457,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<bool, TrainError> {
         let start = Instant::now();
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
+        let span = self.profile.span("validation");
         let prediction = predict(
             &self.classifier,
             &self.card,
@@ -402,6 +468,7 @@ impl<'a> Trainer<'a> {
             observer,
             stop,
         )?;
+        drop(span);
         let Some(prediction) = prediction else {
             return Ok(false);
         };
@@ -446,10 +513,18 @@ impl<'a> Trainer<'a> {
     }
 
     fn checkpoint(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let _span = self.profile.span("checkpoint");
+        let Position { epoch, step, .. } = self.progress.position;
+        let every = self.variant.experiment().training.checkpoint_steps;
+        observer.on(&Event::Checkpoint {
+            epoch: self.first_epoch() + epoch,
+            step,
+            scheduled: step < self.steps_an_epoch() && step.is_multiple_of(every),
+        });
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
-        let latest = self.folder.latest();
+        let (latest, begin) = (self.folder.latest(), Instant::now());
         checkpoint::save(
             &latest,
             self.identity(),
@@ -457,11 +532,8 @@ impl<'a> Trainer<'a> {
             parameters,
             &self.optimiser,
         )?;
-        let epoch = self.first_epoch() + self.progress.position.epoch;
-        observer.on(&Event::Checkpoint {
-            epoch,
-            step: self.progress.position.step,
-        });
+        let seconds = begin.elapsed().as_secs_f64();
+        tracing::debug!(epoch, step, seconds, "checkpoint written");
         Ok(())
     }
 
@@ -470,19 +542,6 @@ impl<'a> Trainer<'a> {
             experiment: &self.experiment_text,
             data: &self.data_fingerprint,
         }
-    }
-
-    /// The parameters that a stage trains, in name order, the loss's own last.
-    fn trained(&self, stage: &Stage) -> Vec<(String, Var)> {
-        let frozen = |name: &str| {
-            stage
-                .frozen
-                .iter()
-                .any(|prefix| name.starts_with(prefix.as_str()))
-        };
-        let all = self.classifier.parameters().select(Role::Trainable, "");
-        let trained = all.into_iter().filter(|(name, _)| !frozen(name));
-        trained.chain(self.loss_variables.iter().cloned()).collect()
     }
 
     /// Epochs of the stages before the current one.
@@ -502,14 +561,40 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// The parameters that a stage trains, in name order, the loss's own last.
+pub(crate) fn trained(
+    stage: &Stage,
+    classifier: &Classifier,
+    loss_variables: &[(String, Var)],
+) -> Vec<(String, Var)> {
+    let frozen = |name: &str| {
+        let mut prefixes = stage.frozen.iter();
+        prefixes.any(|prefix| name.starts_with(prefix.as_str()))
+    };
+    let all = classifier.parameters().select(Role::Trainable, "");
+    let trained = all.into_iter().filter(|(name, _)| !frozen(name));
+    trained.chain(loss_variables.iter().cloned()).collect()
+}
+
 /// A frozen prefix that matches nothing is a misspelling; a stage that trains nothing a mistake.
 fn check_frozen(training: &TrainingConfig, classifier: &Classifier) -> Result<(), TrainError> {
     for (index, stage) in training.stages.iter().enumerate() {
         let key = format!("training.stages[{index}].frozen");
         let all = classifier.parameters().select(Role::Trainable, "");
+        let names = classifier.parameters().tensors("");
         let matches = |prefix: &String, name: &str| name.starts_with(prefix.as_str());
+        if !classifier.backbone_is_trainable()
+            && !stage
+                .frozen
+                .iter()
+                .any(|prefix| matches(prefix, "features."))
+        {
+            let expected = "such that it has `features.`: the backbone gives no gradients";
+            let found = format!("{:?}", stage.frozen);
+            return Err(TrainError::setting(&key, expected, found));
+        }
         for prefix in &stage.frozen {
-            if !all.iter().any(|(name, _)| matches(prefix, name)) {
+            if !names.keys().any(|name| matches(prefix, name)) {
                 let expected = "the beginning of a parameter's name, such as `features.`";
                 return Err(TrainError::setting(&key, expected, format!("`{prefix}`")));
             }

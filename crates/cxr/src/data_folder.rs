@@ -59,6 +59,17 @@ const PHANTOM_NOTICE: &str = "PHANTOMS.txt";
 pub(crate) const TRAIN_LIST: &str = "train_val_list.txt";
 pub(crate) const TEST_LIST: &str = "test_list.txt";
 
+/// A data set whose images were not looked into.
+pub(crate) struct Listed {
+    pub(crate) index: Index,
+    /// The images at hand.
+    pub(crate) split: Split,
+    settings: StoreSettings,
+    /// A store that is there already.
+    ready: Option<Store>,
+    files: HashMap<ImageName, PathBuf>,
+}
+
 impl DataArgs {
     /// Reads labels and lists, splits, and prepares the images into `store`. `None` when `stop`
     /// was set.
@@ -68,6 +79,39 @@ impl DataArgs {
         store: &Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Option<Prepared>> {
+        let Listed {
+            index,
+            split,
+            settings,
+            ready,
+            files,
+        } = self.list(experiment)?;
+        let start = Instant::now();
+        let store = match ready {
+            Some(store) => store,
+            None => {
+                let sources: Vec<(ImageName, PathBuf)> = (Part::ALL.into_iter())
+                    .flat_map(|part| split.part(part))
+                    .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
+                    .collect();
+                match prepare_images(&sources, store, settings, stop)? {
+                    Some(store) => store,
+                    None => return Ok(None),
+                }
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let phantom = self.data.join(PHANTOM_NOTICE).is_file();
+        let data = TrainingData::new(index, split, store)?;
+        Ok(Some(Prepared {
+            data,
+            seconds,
+            phantom,
+        }))
+    }
+
+    /// Reads labels and lists, splits, and looks which of the listed images are at hand.
+    pub(crate) fn list(&self, experiment: &Experiment) -> anyhow::Result<Listed> {
         let metadata = self.metadata_folder()?;
         let table = label_table(&metadata).context("the label table is gone")?;
         let index = Index::read(&table)?;
@@ -99,29 +143,13 @@ impl DataArgs {
             }
         };
         progress::say(&split.report(&index)?.to_string());
-
-        let start = Instant::now();
-        let store = match ready {
-            Some(store) => store,
-            None => {
-                let sources: Vec<(ImageName, PathBuf)> = (Part::ALL.into_iter())
-                    .flat_map(|part| split.part(part))
-                    .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
-                    .collect();
-                match prepare_images(&sources, store, settings, stop)? {
-                    Some(store) => store,
-                    None => return Ok(None),
-                }
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let phantom = self.data.join(PHANTOM_NOTICE).is_file();
-        let data = TrainingData::new(index, split, store)?;
-        Ok(Some(Prepared {
-            data,
-            seconds,
-            phantom,
-        }))
+        Ok(Listed {
+            index,
+            split,
+            settings,
+            ready,
+            files,
+        })
     }
 
     /// The split without images that are not there, if that is allowed.

@@ -11,11 +11,14 @@ mod evaluate;
 mod explain;
 mod inspect;
 mod phantoms;
+mod plan;
 mod prepare;
 mod progress;
+mod runs;
 mod score;
 mod scoring;
 mod train;
+mod watcher;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ enum Command {
     Inspect(inspect::Args),
     Prepare(prepare::Args),
     Train(train::Args),
+    Runs(runs::Args),
     Evaluate(evaluate::Args),
     Explain(explain::Args),
     Score(score::Args),
@@ -50,6 +54,7 @@ enum Command {
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 some inputs failed, 130 interrupted.
+CXR_LOG=debug in the environment logs what goes on inside.
 Not a medical device, not for clinical use.";
 
 /// Some inputs failed, and there are results for the others.
@@ -58,10 +63,12 @@ const SOME_FAILED: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    progress::start_log();
     let done = match Cli::parse().command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
@@ -70,7 +77,7 @@ fn main() -> ExitCode {
         Command::Backbone(args) => backbone::run(&args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        progress::say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use candle_core::Device;
-use cxr_train::{Experiment, RunFolder, TrainOutcome, Trainer, VariantExperiment};
+use cxr_dataset::Part;
+use cxr_train::{
+    Experiment, ImageCounts, Plan, Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment,
+};
 
 use crate::data_folder::DataArgs;
-use crate::progress::{Watcher, say};
-use crate::{INTERRUPTED, environment, evaluate};
+use crate::progress::say;
+use crate::watcher::Watcher;
+use crate::{INTERRUPTED, environment, evaluate, plan, scoring};
 
 /// Train one variant of an experiment: prepare, train, predict, evaluate
 ///
@@ -40,6 +44,15 @@ pub(crate) struct Args {
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+
+    /// Print parameters, steps, time, memory and disk, and train nothing: a few steps on random images
+    /// are tried, and no file is written
+    #[arg(long)]
+    plan: bool,
+
+    /// Write a trace of each step's parts to FILE: it opens in https://ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json")]
+    profile: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "Example:
@@ -49,6 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let experiment = Experiment::read(&args.experiment)?;
     let variant = experiment.variant(&args.variant)?;
+    if args.plan {
+        return plan(args, &variant);
+    }
     let experiment_folder = args.runs.join(&experiment.name);
     let path = experiment_folder.join(&args.variant);
     if is_finished(&path, &variant)? {
@@ -61,10 +77,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&path)?;
-    let mut trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
+    let trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let mut trainer = trainer.profiled(&profile);
     environment::write(&path, prepared.data.fingerprint())?;
-    let mut watcher = Watcher::new(&path)?;
+    let mut watcher = Watcher::new(trainer.event_log()?);
     let outcome = trainer.run(&mut watcher, &stop)?;
+    drop(trainer);
+    profile.finish()?;
     let TrainOutcome::Finished { history, best } = outcome else {
         watcher.finish()?;
         return Ok(interrupted());
@@ -83,6 +103,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     watcher.finish()?;
     evaluate::print(&metrics, &path)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(args: &Args, variant: &VariantExperiment) -> anyhow::Result<ExitCode> {
+    let listed = args.data.list(variant.experiment())?;
+    let count = |part| listed.split.part(part).len();
+    let images = ImageCounts {
+        train: count(Part::Train),
+        validation: count(Part::Validation),
+        test: count(Part::Test),
+    };
+    let labels = listed.index.label_set().names();
+    let plan = Plan::measure(variant, labels, images, &Device::Cpu)?;
+    scoring::print(&plan::text(variant, images, &plan))?;
     Ok(ExitCode::SUCCESS)
 }
 
