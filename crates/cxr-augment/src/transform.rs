@@ -28,6 +28,20 @@ pub trait Transform: Send + Sync {
     }
 }
 
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn map(&self, rng: &mut KeyedRng, width: usize, height: usize) -> Affine {
+        (**self).map(rng, width, height)
+    }
+
+    fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
+        (**self).change_gray(rng, gray, width);
+    }
+}
+
 /// The transforms of this crate as data, for experiment files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

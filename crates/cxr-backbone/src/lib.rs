@@ -1,7 +1,10 @@
 //! Feature extractors for chest X-rays: DenseNet-121/169/201, every layer trainable, the stem
 //! included, under torchvision's parameter names.
 //!
-//! [`Backbone`] is what a classifier asks of any of them: images in, feature maps out.
+//! [`Backbone`] is what a classifier asks of any of them: images in, feature maps out. Implement it
+//! for a network of your own, and `cxr-train` trains it.
+//! [`FrozenExtractor`]s are ConvNeXt and DINOv2 as candle-transformers has them (feature
+//! `transformers`); they turn images into features, and cannot be trained.
 //! [`load_pretrained`] reads torchvision's or timm's safetensors strictly: every tensor of the
 //! network is set, every tensor of the file is used or named as ignored.
 //!
@@ -23,13 +26,18 @@
 //! ```
 
 mod densenet;
+mod frozen;
 mod pretrained;
 
 use candle_core::{Result, Tensor};
 use cxr_ops::Phase;
 
 pub use densenet::{DenseNet, DenseNetConfig, DenseNetConfigError};
-pub use pretrained::{PretrainedError, PretrainedReport, load_pretrained};
+pub use frozen::{
+    ConvNextConfig, ConvNextSize, DinoV2Config, FrozenConfig, FrozenError, FrozenExtractor,
+    TransformerSizes,
+};
+pub use pretrained::{PretrainedError, PretrainedReport, load_extractor, load_pretrained};
 
 /// A network from images to feature maps.
 pub trait Backbone: Send + Sync {
@@ -42,4 +50,10 @@ pub trait Backbone: Send + Sync {
 
     /// `(C, h, w)` for images of `height`×`width` pixels.
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize);
+
+    /// Whether a gradient reaches its parameters. One that cannot be trained is refused by a stage
+    /// that would train it.
+    fn is_trainable(&self) -> bool {
+        true
+    }
 }

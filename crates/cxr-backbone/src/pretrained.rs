@@ -34,7 +34,8 @@ pub struct PretrainedReport {
     /// Number of tensors that the network took.
     pub loaded: usize,
     /// Names in the file that a feature extractor has no use for: step counters of batch
-    /// normalisations (`…num_batches_tracked`) and the ImageNet classifier (`classifier.…`).
+    /// normalisations (`…num_batches_tracked`), the ImageNet classifier (`classifier.…`, `head.…`)
+    /// and the token that masks patches in pretraining (`mask_token`).
     pub ignored: Vec<String>,
 }
 
@@ -51,19 +52,55 @@ pub fn load_pretrained(
     parameters: &Parameters,
     prefix: &str,
 ) -> Result<PretrainedReport, PretrainedError> {
+    load(path, parameters, prefix, |name| {
+        let unused = name.ends_with(".num_batches_tracked") || name.starts_with("classifier.");
+        (!unused).then(|| current_name(name))
+    })
+}
+
+/// Sets every parameter of a [`FrozenExtractor`](crate::FrozenExtractor) under `prefix` from the
+/// safetensors file at `path`, as timm and DINOv2's authors name the tensors: without the prefix.
+///
+/// # Errors
+/// As [`load_pretrained`].
+pub fn load_extractor(
+    path: &Path,
+    parameters: &Parameters,
+    prefix: &str,
+) -> Result<PretrainedReport, PretrainedError> {
+    load(path, parameters, prefix, |name| {
+        let unused = name.starts_with("head.") || name == "mask_token";
+        let is_ours = name.starts_with(prefix);
+        (!unused).then(|| {
+            if is_ours {
+                name.to_owned()
+            } else {
+                format!("{prefix}{name}")
+            }
+        })
+    })
+}
+
+/// Loads the tensors that `rename` has a name for.
+fn load(
+    path: &Path,
+    parameters: &Parameters,
+    prefix: &str,
+    rename: impl Fn(&str) -> Option<String>,
+) -> Result<PretrainedReport, PretrainedError> {
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|source| {
         PretrainedError::Read {
             path: path.to_owned(),
             source,
         }
     })?;
-    let (ignored, used): (Vec<_>, Vec<_>) = tensors.into_iter().partition(|(name, _)| {
-        name.ends_with(".num_batches_tracked") || name.starts_with("classifier.")
-    });
-    let used: BTreeMap<String, Tensor> = used
-        .into_iter()
-        .map(|(name, tensor)| (current_name(&name), tensor))
-        .collect();
+    let (mut used, mut ignored) = (BTreeMap::<String, Tensor>::new(), Vec::new());
+    for (name, tensor) in tensors {
+        match rename(&name) {
+            Some(name) => _ = used.insert(name, tensor),
+            None => ignored.push(name),
+        }
+    }
     let loaded = used.len();
     parameters
         .load(prefix, &used)
@@ -71,7 +108,6 @@ pub fn load_pretrained(
             path: path.to_owned(),
             source,
         })?;
-    let mut ignored: Vec<String> = ignored.into_iter().map(|(name, _)| name).collect();
     ignored.sort();
     Ok(PretrainedReport { loaded, ignored })
 }

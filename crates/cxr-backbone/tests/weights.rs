@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use cxr_backbone::{Backbone, DenseNet, DenseNetConfig, PretrainedError, load_pretrained};
-use cxr_ops::{Parameters, Phase};
+use cxr_ops::{Parameters, Phase, Role};
 
 /// A small network whose layers are named as DenseNet121's.
 fn small(seed: u64) -> (Parameters, DenseNet) {
@@ -188,4 +188,37 @@ fn a_file_that_is_no_safetensors_file_is_named() {
     std::fs::write(&path, "<html>not found</html>").unwrap();
     let error = load_pretrained(&path, &small(0).0, "features.").unwrap_err();
     assert!(error.to_string().contains("page.safetensors"), "{error}");
+}
+
+/// A small batch through the larger networks: every trained tensor, under torchvision's name for the
+/// last layers, gets a gradient.
+#[test]
+fn densenet169_and_201_train() {
+    for (config, last_layers) in [
+        (DenseNetConfig::densenet169(), [32, 32]),
+        (DenseNetConfig::densenet201(), [48, 32]),
+    ] {
+        let parameters = Parameters::new(0, &Device::Cpu);
+        let net = DenseNet::new(&config, &parameters.root().pp("features")).unwrap();
+        let images = Tensor::randn(0f32, 1., (2, 3, 64, 64), &Device::Cpu).unwrap();
+        let phase = Phase::Train {
+            image_keys: &[1, 2],
+        };
+        let maps = net.forward_t(&images, phase).unwrap();
+        assert_eq!(maps.dims(), [2, config.feature_maps(), 2, 2]);
+        let gradients = maps.sqr().unwrap().mean_all().unwrap().backward().unwrap();
+        let trained = parameters.select(Role::Trainable, "");
+        for (name, var) in &trained {
+            let gradient = gradients.get(var).unwrap_or_else(|| panic!("`{name}`"));
+            let sum = gradient.sqr().unwrap().sum_all().unwrap();
+            let sum = sum.to_scalar::<f32>().unwrap();
+            assert!(sum.is_finite() && sum > 0., "`{name}`: {sum}");
+        }
+        for (block, layers) in [(3, last_layers[0]), (4, last_layers[1])] {
+            let layer =
+                |layer| format!("features.denseblock{block}.denselayer{layer}.conv2.weight");
+            let has = |wanted: &str| trained.iter().any(|(name, _)| name == wanted);
+            assert!(has(&layer(layers)) && !has(&layer(layers + 1)));
+        }
+    }
 }

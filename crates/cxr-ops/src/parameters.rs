@@ -34,6 +34,8 @@ pub enum Role {
     Trainable,
     /// The forward pass changes it: running statistics.
     Running,
+    /// Nothing changes it: weights of a network that cannot be trained.
+    Fixed,
 }
 
 /// A network's tensors by name, in name order. Cloning gives another handle to the same tensors.
@@ -196,6 +198,27 @@ impl ParameterPath {
     ) -> Result<Var, OpsError> {
         self.parameters
             .add(self.full(name), Role::Running, shape.into(), init)
+    }
+
+    /// Adds a tensor that nothing but loading changes; no gradient is recorded for it.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn fixed(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        init: Init,
+    ) -> Result<Tensor, OpsError> {
+        let var = self
+            .parameters
+            .add(self.full(name), Role::Fixed, shape.into(), init)?;
+        Ok(var.as_tensor().detach())
+    }
+
+    /// Where its tensors live.
+    pub fn device(&self) -> &Device {
+        &self.parameters.device
     }
 
     fn full(&self, name: &str) -> String {

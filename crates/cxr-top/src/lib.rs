@@ -2,7 +2,9 @@
 //!
 //! [`TopNetwork`] shrinks DenseNet's 1024×7×7 maps with two unpadded 3×3 convolutions instead of
 //! averaging them, and normalises the logits themselves (Hanif et al. 2025, section 3.2).
-//! [`Head`] is what a classifier asks of any such network.
+//! [`LinearHead`] is the usual one, the mean of each map and a dense layer.
+//! [`Head`] is what a classifier asks of any such network. Implement it for one of your own, and
+//! `cxr-train` trains it.
 //!
 //! **Never here:** backbones, losses, data.
 //!
@@ -20,6 +22,10 @@
 //! assert_eq!(top.forward_t(&features, Phase::Evaluate)?.dims(), [2, 14]);
 //! # Ok(()) }
 //! ```
+
+mod linear_head;
+
+pub use linear_head::{LinearHead, LinearHeadConfig};
 
 use candle_core::{Result, Tensor};
 use cxr_ops::{

@@ -65,14 +65,14 @@ pub(crate) struct Progress {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Description {
+pub(crate) struct Description {
     /// The complete experiment file of the run.
     experiment: String,
     /// Digests of its data.
     data: DataFingerprints,
     optimiser_steps: u64,
     average_updates: u64,
-    progress: Progress,
+    pub(crate) progress: Progress,
 }
 
 /// What a checkpoint belongs to; resuming checks it.

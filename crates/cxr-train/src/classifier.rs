@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
-use cxr_backbone::{Backbone, DenseNet};
-use cxr_ops::{Parameters, Phase};
-use cxr_top::{Head, TopNetwork, TopNetworkConfig};
+use cxr_backbone::Backbone;
+use cxr_ops::{ParameterPath, Parameters, Phase};
+use cxr_top::{Head, LinearHead, TopNetwork, TopNetworkConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{BackboneConfig, TrainError};
+use crate::{BackboneConfig, HeadConfig, OwnParts, TrainError};
 
 /// All that is needed to build a classifier and to use it rightly; stands in every model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,10 @@ pub struct ModelCard {
     pub labels: Vec<String>,
     /// The feature extractor.
     pub backbone: BackboneConfig,
-    /// The top network.
+    /// What stands between feature maps and logits.
+    #[serde(default, skip_serializing_if = "HeadConfig::is_default")]
+    pub head: HeadConfig,
+    /// The sizes of the top network, if that is the head.
     pub top: TopNetworkConfig,
     /// Images are resized to this side, with antialiased bicubic interpolation.
     pub image_size: usize,
@@ -37,6 +40,22 @@ pub struct ModelCard {
     pub normalization_std: [f32; 3],
     /// A label is predicted where its logit is above this.
     pub logit_thresholds: Vec<f32>,
+    /// What was not the experiment's: the names of [`OwnParts`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_parts: Vec<String>,
+}
+
+/// What an experiment puts on feature maps of shape `(C, h, w)`, its parameters under `path`.
+pub(crate) fn head(
+    card: &ModelCard,
+    maps: (usize, usize, usize),
+    path: &ParameterPath,
+) -> std::result::Result<Box<dyn Head>, TrainError> {
+    let labels = card.labels.len();
+    Ok(match &card.head {
+        HeadConfig::TopNetwork => Box::new(TopNetwork::new(maps, labels, &card.top, path)?),
+        HeadConfig::Linear(config) => Box::new(LinearHead::new(maps.0, labels, config, path)?),
+    })
 }
 
 /// A backbone and a head with the parameters of both: `features.…` and `top.…`.
@@ -56,16 +75,7 @@ impl Classifier {
         seed: u64,
         device: &Device,
     ) -> std::result::Result<Self, TrainError> {
-        let parameters = Parameters::new(seed, device);
-        let root = parameters.root();
-        let backbone = DenseNet::new(&card.backbone.densenet(), &root.pp("features"))?;
-        let features = backbone.feature_shape(card.crop_size, card.crop_size);
-        let head = TopNetwork::new(features, card.labels.len(), &card.top, &root.pp("top"))?;
-        Ok(Self::from_parts(
-            parameters,
-            Box::new(backbone),
-            Box::new(head),
-        ))
+        OwnParts::new().classifier(card, seed, device)
     }
 
     /// A network of other parts. Their parameters stand in `parameters`, under `features.` and
@@ -85,6 +95,11 @@ impl Classifier {
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// Whether a gradient reaches the backbone's parameters.
+    pub fn backbone_is_trainable(&self) -> bool {
+        self.backbone.is_trainable()
     }
 
     /// Feature maps `N×C×h×w` of images `N×3×H×W`.

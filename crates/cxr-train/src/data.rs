@@ -1,10 +1,16 @@
 //! Index, split and store as one.
 
-use cxr_dataset::{ImageName, Index, LabelState, Part, Split, Store};
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::TrainError;
+use cxr_dataset::{
+    ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions, Split, Store, StoreSettings,
+    prepare,
+};
+
+use crate::{Experiment, TrainError};
 
 /// What a run trains, validates and tests on. Every image of the split is in the index and the store.
 #[derive(Debug)]
@@ -53,6 +59,45 @@ impl TrainingData {
             split,
             store,
         })
+    }
+
+    /// A data set of your own: a label table with 0/1 columns (see [`Index::read`]) and a folder with
+    /// its images. One in `hold_out` images is for the test, in whole patients where the table knows
+    /// them; which validate, how large images are, and the seed are the experiment's. The prepared
+    /// images stand in `images-SIDE.store` beside the table.
+    ///
+    /// # Errors
+    /// A table, list or image that cannot be used, the first of several.
+    pub fn from_table(
+        table: &Path,
+        images: &Path,
+        hold_out: usize,
+        experiment: &Experiment,
+    ) -> Result<Self, TrainError> {
+        let index = Index::read(table)?;
+        let lists = OfficialLists::hold_out(&index, experiment.seed, hold_out)?;
+        let split = Split::new(&index, &lists, experiment.data.validation, experiment.seed)?;
+        let split = split.select(&index, &experiment.data.subset)?;
+        let names = Part::ALL.into_iter().flat_map(|part| split.part(part));
+        let sources: Vec<(ImageName, PathBuf)> = names
+            .map(|name| (name.clone(), images.join(name.as_str())))
+            .collect();
+        let side = experiment.augmentation.image_size();
+        let pixels = u32::try_from(side).map_err(|_| {
+            let key = "augmentation.image_size";
+            TrainError::setting(key, "a side of a stored image", side)
+        })?;
+        let store = table.with_file_name(format!("images-{side}.store"));
+        let settings = StoreSettings::new(pixels)?;
+        let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;
+        if let Some((name, error)) = prepared.failures().first() {
+            return Err(TrainError::BadFile {
+                path: images.join(name.as_str()),
+                kind: "image",
+                problem: error.to_string(),
+            });
+        }
+        Self::new(index, split, prepared.commit()?)
     }
 
     /// Labels and patients.

@@ -125,6 +125,9 @@ pub enum TrainError {
     /// Weights trained elsewhere that do not load.
     #[error(transparent)]
     Pretrained(#[from] cxr_backbone::PretrainedError),
+    /// A frozen feature extractor that cannot be built.
+    #[error(transparent)]
+    Frozen(#[from] cxr_backbone::FrozenError),
     /// A top network that cannot be built.
     #[error(transparent)]
     TopNetwork(#[from] cxr_top::TopNetworkError),

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_backbone::DenseNetConfig;
+use cxr_backbone::{
+    Backbone, ConvNextConfig, DenseNet, DenseNetConfig, DinoV2Config, FrozenConfig, FrozenExtractor,
+};
 use cxr_dataset::{Subset, ValidationSplit};
 use cxr_losses::MultiLabelLoss;
-use cxr_ops::{BatchNormConfig, Precision};
-use cxr_top::TopNetworkConfig;
+use cxr_ops::{BatchNormConfig, ParameterPath, Precision};
+use cxr_top::{LinearHeadConfig, TopNetworkConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{LastBatch, ModelCard, OptimiserConfig, ParameterGroup, Schedule, TrainError};
@@ -125,8 +127,28 @@ pub struct ModelConfig {
     /// one the backbone starts from random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
-    /// The top network.
+    /// What stands between feature maps and logits.
+    #[serde(skip_serializing_if = "HeadConfig::is_default")]
+    pub head: HeadConfig,
+    /// The sizes of the top network, if that is the head.
     pub top: TopNetworkConfig,
+}
+
+/// What stands between feature maps and logits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadConfig {
+    /// The paper's top network, of the sizes that `model.top` says.
+    #[default]
+    TopNetwork,
+    /// The mean of each map and one dense layer, as `{ linear = { dropout = 0.1 } }`.
+    Linear(LinearHeadConfig),
+}
+
+impl HeadConfig {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The feature extractor.
@@ -142,6 +164,10 @@ pub enum BackboneConfig {
     DenseNet201,
     /// A DenseNet of other sizes.
     DenseNet(DenseNetSizes),
+    /// ConvNeXt, frozen, as `{ convnext = { size = "tiny" } }`.
+    ConvNext(ConvNextConfig),
+    /// DINOv2, frozen, as `{ dinov2 = "small" }`.
+    DinoV2(DinoV2Config),
 }
 
 /// The sizes of a DenseNet that is none of the published ones.
@@ -171,8 +197,16 @@ fn tenth() -> f64 {
 }
 
 impl BackboneConfig {
-    pub(crate) fn densenet(&self) -> DenseNetConfig {
-        match self {
+    /// The backbone, its parameters under `path`.
+    pub(crate) fn build(&self, path: &ParameterPath) -> Result<Box<dyn Backbone>, TrainError> {
+        Ok(match self.network() {
+            Network::DenseNet(config) => Box::new(DenseNet::new(&config, path)?),
+            Network::Frozen(config) => Box::new(FrozenExtractor::new(&config, path)?),
+        })
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        Network::DenseNet(match self {
             Self::DenseNet121 => DenseNetConfig::densenet121(),
             Self::DenseNet169 => DenseNetConfig::densenet169(),
             Self::DenseNet201 => DenseNetConfig::densenet201(),
@@ -186,8 +220,20 @@ impl BackboneConfig {
                     ..BatchNormConfig::default()
                 },
             },
-        }
+            Self::ConvNext(config) => {
+                return Network::Frozen(FrozenConfig::ConvNext(config.clone()));
+            }
+            Self::DinoV2(config) => return Network::Frozen(FrozenConfig::DinoV2(config.clone())),
+        })
     }
+}
+
+/// The two kinds of backbones.
+pub(crate) enum Network {
+    /// One that can be trained.
+    DenseNet(DenseNetConfig),
+    /// One that cannot.
+    Frozen(FrozenConfig),
 }
 
 /// The course of training.
@@ -490,6 +536,12 @@ impl Experiment {
                 settings.check(&format!("training.stages[{index}].groups[{group}]"))?;
             }
         }
+        if let HeadConfig::Linear(LinearHeadConfig { dropout }) = self.model.head
+            && !(0. ..1.).contains(&dropout)
+        {
+            let key = "model.head.linear.dropout";
+            return Err(TrainError::setting(key, "in [0, 1)", dropout));
+        }
         let top = &self.model.top;
         if !(0. ..1.).contains(&top.dropout) {
             return Err(TrainError::setting(
@@ -505,9 +557,12 @@ impl Experiment {
                 "a size of 0",
             ));
         }
-        self.model.backbone.densenet().check().map_err(|error| {
-            TrainError::setting("model.backbone", "a DenseNet with layers", error)
-        })?;
+        match self.model.backbone.network() {
+            Network::DenseNet(config) => config.check().map_err(|error| {
+                TrainError::setting("model.backbone", "a DenseNet with layers", error)
+            })?,
+            Network::Frozen(config) => crate::frozen::check(&config, self)?,
+        }
         for (index, variant) in self.variants.iter().enumerate() {
             check_folder_name(&format!("variants[{index}].name"), &variant.name)?;
             if self.variants[..index]
@@ -574,12 +629,14 @@ impl VariantExperiment {
                 .map(|label| label.as_ref().to_owned())
                 .collect(),
             backbone: self.0.model.backbone.clone(),
+            head: self.0.model.head.clone(),
             top: self.0.model.top.clone(),
             image_size: self.0.augmentation.image_size(),
             crop_size: self.0.augmentation.crop_size(),
             normalization_mean: cxr_augment::Normalization::IMAGENET.mean(),
             normalization_std: cxr_augment::Normalization::IMAGENET.std(),
             logit_thresholds: vec![0.; labels.len()],
+            own_parts: Vec::new(),
         })
     }
 }

@@ -43,38 +43,50 @@ mod checkpoint;
 mod classifier;
 mod data;
 mod error;
+mod events;
 mod experiment;
 mod files;
+mod frozen;
 mod gradients;
 mod groups;
 mod loader;
 mod model_file;
 mod observer;
 mod optimiser;
+mod own_parts;
 mod predict;
+mod profile;
 mod rehearsal;
 mod schedule;
+mod status;
 mod trainer;
 
-pub use cxr_ops::{InstructionSet, Phase, Precision};
+pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, TransformerSizes};
+pub use cxr_losses::{Granularity, MultiLabelLoss};
+pub use cxr_ops::{InstructionSet, ParameterPath, Phase, Precision};
+pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};
 
 pub use average::WeightAverage;
 pub use checkpoint::{BestEpoch, EpochRecord, Position};
 pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
+pub use events::EventLog;
 pub use experiment::{
-    BackboneConfig, DataConfig, DenseNetSizes, Experiment, ModelConfig, PhantomLabels,
+    BackboneConfig, DataConfig, DenseNetSizes, Experiment, HeadConfig, ModelConfig, PhantomLabels,
     PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
 };
 pub use files::write_atomically;
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::{ParameterGroup, Trained};
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
-pub use model_file::{load_model, save_backbone, save_model};
+pub use model_file::{load_model, load_weights, save_backbone, save_model};
 pub use observer::{Event, Observer};
 pub use optimiser::{AdamWConfig, Optimiser, OptimiserConfig, SgdConfig};
+pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
+pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use schedule::{Per, Schedule, StageTime};
+pub use status::{LastStep, RunStatus};
 pub use trainer::{RunFolder, TrainOutcome, Trainer};

@@ -1,12 +1,13 @@
 //! Safetensors files that say what they hold.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::{Classifier, ModelCard, TrainError, write_atomically};
 
@@ -64,6 +65,16 @@ struct BackboneCard<'a> {
 /// A file of another kind, or weights that are not those of the network it describes.
 pub fn load_model(path: &Path, device: &Device) -> Result<(ModelCard, Classifier), TrainError> {
     let (card, tensors): (ModelCard, _) = read(path, "model", device)?;
+    if !card.own_parts.is_empty() {
+        return Err(TrainError::BadFile {
+            path: path.to_owned(),
+            kind: "model",
+            problem: format!(
+                "its {} are the author's own\nhint: build the network with `OwnParts::classifier` and call `load_weights`",
+                card.own_parts.join(", ")
+            ),
+        });
+    }
     if card.logit_thresholds.len() != card.labels.len() || card.labels.is_empty() {
         return Err(TrainError::BadFile {
             path: path.to_owned(),
@@ -78,6 +89,18 @@ pub fn load_model(path: &Path, device: &Device) -> Result<(ModelCard, Classifier
     let classifier = Classifier::new(&card, 0, device)?;
     classifier.parameters().load("", &tensors)?;
     Ok((card, classifier))
+}
+
+/// Puts the weights of a model file into a network that was built before, such as one with
+/// [`OwnParts`](crate::OwnParts), and returns what the file says of itself.
+///
+/// # Errors
+/// A file of another kind, or weights that are not those of the network, which then is as it was.
+pub fn load_weights(path: &Path, classifier: &Classifier) -> Result<ModelCard, TrainError> {
+    let device = classifier.parameters().device();
+    let (card, tensors) = read(path, "model", device)?;
+    classifier.parameters().load("", &tensors)?;
+    Ok(card)
 }
 
 pub(crate) fn write(
@@ -96,6 +119,43 @@ pub(crate) fn write(
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| bad(error.to_string()))?;
     write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// What a file says of itself, without reading its tensors.
+pub(crate) fn read_description<D: DeserializeOwned>(
+    path: &Path,
+    kind: &'static str,
+) -> Result<D, TrainError> {
+    /// The format's own limit.
+    const LONGEST: u64 = 100 << 20;
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__")]
+        metadata: HashMap<String, String>,
+    }
+    let io = |source| TrainError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let bad = |problem: String| TrainError::BadFile {
+        path: path.to_owned(),
+        kind,
+        problem,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST {
+        return Err(bad(format!("its header is {length} bytes long")));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(io)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|error| bad(error.to_string()))?;
+    let text = header.metadata.get(KEY);
+    let text = text.ok_or_else(|| bad(format!("it has no `{KEY}` in its metadata")))?;
+    serde_json::from_str(text).map_err(|error| bad(error.to_string()))
 }
 
 pub(crate) fn read<D: DeserializeOwned>(

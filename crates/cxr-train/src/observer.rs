@@ -69,12 +69,16 @@ pub enum Event<'a> {
         /// The stage's patience.
         patience: usize,
     },
-    /// A checkpoint was written.
+    /// A checkpoint is written now: what was told before this is not told again when the run goes on
+    /// from it.
     Checkpoint {
         /// The epoch it resumes in.
         epoch: usize,
         /// The step it resumes at.
         step: usize,
+        /// Whether every run writes it, stopped here or not.
+        #[serde(skip)]
+        scheduled: bool,
     },
     /// Some images were predicted.
     Predicting {

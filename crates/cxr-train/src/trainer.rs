@@ -10,22 +10,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_backbone::load_pretrained;
 use cxr_dataset::{ImageName, Part};
 use cxr_losses::MultiLabelLoss;
 
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
 use crate::files::remove_unfinished;
+use crate::frozen::load_weights;
 use crate::groups;
 use crate::loader::{LastBatch, Loader};
 use crate::{
-    BestEpoch, Classifier, EpochRecord, Event, ModelCard, Observer, Optimiser, Position, Stage,
-    StageTime, TrainError, Trained, TrainingData, VariantExperiment, predict, save_model,
-    write_atomically,
+    BestEpoch, Classifier, EpochRecord, Event, EventLog, ModelCard, Observer, Optimiser, OwnParts,
+    Position, Profile, Stage, StageTime, TrainError, Trained, TrainingData, VariantExperiment,
+    predict, save_model, write_atomically,
 };
+
+/// Files of a run folder.
+pub(crate) const LATEST: &str = "checkpoints/latest.safetensors";
+pub(crate) const EVENTS: &str = "events.jsonl";
+pub(crate) const LOCK: &str = ".lock";
 
 /// The files of a run.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ impl RunFolder {
             source,
         };
         std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::create(path.join(".lock")).map_err(failed)?;
+        let lock = File::create(path.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {
                 remove_unfinished(path)?;
@@ -92,7 +97,7 @@ impl RunFolder {
     }
 
     fn latest(&self) -> PathBuf {
-        self.path.join("checkpoints").join("latest.safetensors")
+        self.path.join(LATEST)
     }
 
     fn best(&self) -> PathBuf {
@@ -129,6 +134,7 @@ pub struct Trainer<'a> {
     state: State,
     /// The images of the last step, for messages.
     last_images: Vec<ImageName>,
+    profile: &'a Profile,
 }
 
 impl<'a> Trainer<'a> {
@@ -141,7 +147,21 @@ impl<'a> Trainer<'a> {
         variant: &'a VariantExperiment,
         data: &'a TrainingData,
         folder: &'a RunFolder,
-        device: &candle_core::Device,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        Self::with_parts(variant, data, folder, device, OwnParts::new())
+    }
+
+    /// The same with parts of your own in place of those that the experiment names.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and a part that cannot be made.
+    pub fn with_parts(
+        variant: &'a VariantExperiment,
+        data: &'a TrainingData,
+        folder: &'a RunFolder,
+        device: &Device,
+        mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
         let experiment = variant.experiment();
         let training = &experiment.training;
@@ -162,7 +182,9 @@ impl<'a> Trainer<'a> {
                 asked,
             ));
         }
-        let pipeline = experiment.pipeline()?;
+        let names = parts.names();
+        let mut transforms = std::mem::take(&mut parts.transforms).into_iter();
+        let pipeline = transforms.try_fold(experiment.pipeline()?, Pipeline::with)?;
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         Loader::new(
             data,
@@ -172,13 +194,28 @@ impl<'a> Trainer<'a> {
             experiment.seed,
             device,
         )?;
-        let card = variant.model_card(data.labels())?;
-        let classifier = Classifier::new(&card, experiment.seed, device)?;
-        let loss = variant.chosen().loss()?;
+        let mut card = variant.model_card(data.labels())?;
+        let classifier = parts.classifier(&card, experiment.seed, device)?;
+        let loss = match parts.loss {
+            Some(loss) => {
+                card.loss = loss.name().to_owned();
+                card.loss_parameters.clear();
+                loss
+            }
+            None => variant.chosen().loss()?,
+        };
+        let mut experiment_text = variant.to_toml()?;
+        if !names.is_empty() {
+            experiment_text += &format!("# not of this file: {}\n", names.join(", "));
+        }
+        card.own_parts = names;
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
             .map(|(index, var)| (format!("loss.{index}"), var))
             .collect();
         groups::check(&training.stages, classifier.parameters(), &loss_variables)?;
+        if !classifier.backbone_is_trainable() {
+            check_backbone_is_frozen(&training.stages)?;
+        }
         let mut trainer = Self {
             variant,
             data,
@@ -188,10 +225,11 @@ impl<'a> Trainer<'a> {
             pipeline: Arc::new(pipeline),
             loss,
             loss_variables,
-            experiment_text: variant.to_toml()?,
+            experiment_text,
             data_fingerprints: data.fingerprints(),
             state: State::new(training),
             last_images: Vec::new(),
+            profile: &Profile::OFF,
         };
         for (index, stage) in training.stages.iter().enumerate() {
             let key = format!("training.stages[{index}].schedule.warmup");
@@ -207,9 +245,11 @@ impl<'a> Trainer<'a> {
                 &trainer.loss_variables,
                 training,
             )?;
+            tracing::debug!(position = ?trainer.state.progress.position, "checkpoint read");
         } else {
             if let Some(weights) = &experiment.model.weights {
-                load_pretrained(weights, trainer.classifier.parameters(), "features.")?;
+                let parameters = trainer.classifier.parameters();
+                load_weights(&experiment.model.backbone, weights, parameters)?;
             }
             let text = trainer.experiment_text.clone();
             write_atomically(&folder.path().join("experiment.toml"), |file| {
@@ -217,6 +257,23 @@ impl<'a> Trainer<'a> {
             })?;
         }
         Ok(trainer)
+    }
+
+    /// Measures where the time goes.
+    #[must_use]
+    pub fn profiled(self, profile: &'a Profile) -> Self {
+        Self { profile, ..self }
+    }
+
+    /// `events.jsonl` of the run folder, without what comes after the position of this trainer: an
+    /// observer of [`Self::run`], or part of one.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn event_log(&self) -> Result<EventLog, TrainError> {
+        let Position { epoch, step, .. } = self.state.progress.position;
+        let path = self.folder.path().join(EVENTS);
+        EventLog::open(&path, (self.first_epoch() + epoch, step))
     }
 
     /// The network as the last step left it, not averaged.
@@ -363,6 +420,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<bool, TrainError> {
         let start = Instant::now();
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
+        let span = self.profile.span("validation");
         let prediction = self.with_average(|trainer| {
             predict(
                 &trainer.classifier,
@@ -375,6 +433,7 @@ impl<'a> Trainer<'a> {
                 stop,
             )
         })?;
+        drop(span);
         let Some(prediction) = prediction else {
             return Ok(false);
         };
@@ -424,16 +483,21 @@ impl<'a> Trainer<'a> {
     }
 
     fn checkpoint(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let _span = self.profile.span("checkpoint");
+        let Position { epoch, step, .. } = self.state.progress.position;
+        let every = self.variant.experiment().training.checkpoint_steps;
+        observer.on(&Event::Checkpoint {
+            epoch: self.first_epoch() + epoch,
+            step,
+            scheduled: step < self.steps_an_epoch() && step.is_multiple_of(every),
+        });
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
-        let latest = self.folder.latest();
+        let (latest, begin) = (self.folder.latest(), Instant::now());
         checkpoint::save(&latest, self.identity(), &self.state, parameters)?;
-        let epoch = self.first_epoch() + self.state.progress.position.epoch;
-        observer.on(&Event::Checkpoint {
-            epoch,
-            step: self.state.progress.position.step,
-        });
+        let seconds = begin.elapsed().as_secs_f64();
+        tracing::debug!(epoch, step, seconds, "checkpoint written");
         Ok(())
     }
 
@@ -511,6 +575,23 @@ impl<'a> Trainer<'a> {
         let batches = training.last_batch.steps(images, training.batch_size);
         batches.div_ceil(training.accumulate)
     }
+}
+
+/// A backbone without gradients has to be frozen in every stage.
+fn check_backbone_is_frozen(stages: &[Stage]) -> Result<(), TrainError> {
+    for (index, stage) in stages.iter().enumerate() {
+        let mut prefixes = stage.frozen.iter();
+        if !prefixes.any(|prefix| "features.".starts_with(prefix.as_str())) {
+            let key = format!("training.stages[{index}].frozen");
+            let expected = "such that it has `features.`: the backbone gives no gradients";
+            return Err(TrainError::setting(
+                &key,
+                expected,
+                format!("{:?}", stage.frozen),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Epochs since the best mean so far; an undefined mean does not rise.

@@ -23,9 +23,10 @@ use cxr_train::{
 };
 
 use crate::data_folder::{DataArgs, Prepared};
-use crate::progress::{Watcher, say};
+use crate::progress::say;
 use crate::scoring::{label_row, truth};
 use crate::train::{interrupted, set_threads, stop_flag};
+use crate::watcher::Watcher;
 
 /// Predict and score again with the model of a finished run
 ///
@@ -66,7 +67,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&args.run)?;
-    let mut watcher = Watcher::new(&args.run)?;
     let mut trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
     if trainer.position().stage < experiment.training.stages.len() {
         bail!(
@@ -74,6 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.run.display()
         );
     }
+    let mut watcher = Watcher::new(trainer.event_log()?);
     let TrainOutcome::Finished { history, best } = trainer.run(&mut watcher, &stop)? else {
         return Ok(interrupted());
     };

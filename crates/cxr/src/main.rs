@@ -15,9 +15,11 @@ mod phantoms;
 mod plan;
 mod prepare;
 mod progress;
+mod runs;
 mod score;
 mod scoring;
 mod train;
+mod watcher;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,7 @@ enum Command {
     Inspect(inspect::Args),
     Prepare(prepare::Args),
     Train(train::Args),
+    Runs(runs::Args),
     Evaluate(evaluate::Args),
     Explain(explain::Args),
     Score(score::Args),
@@ -53,6 +56,7 @@ enum Command {
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 some inputs failed, 130 interrupted.
+CXR_LOG=debug in the environment logs what goes on inside.
 Not a medical device, not for clinical use.";
 
 /// Some inputs failed, and there are results for the others.
@@ -61,10 +65,12 @@ const SOME_FAILED: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    progress::start_log();
     let done = match Cli::parse().command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
@@ -74,7 +80,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        progress::say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -1,200 +1,161 @@
-//! What a long command shows: bars on a terminal, plain lines elsewhere; and `events.jsonl`.
+//! What a long command shows on standard error, and how its parts keep out of each other's way:
+//! a bar on a terminal, plain lines elsewhere, messages, and the log.
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::io::{IsTerminal as _, Write};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use cxr_train::{Event, Observer};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// The environment variable that says what is logged, such as `cxr_train=debug`.
+const LOG_VARIABLE: &str = "CXR_LOG";
+
+/// The bars. Who else writes to the terminal takes them away for so long.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Prints a line for people, on standard error: standard output is for results.
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    BARS.suspend(|| eprintln!("{line}"));
 }
 
-/// A bar with rate and time left; a line at each tenth where there is no terminal.
+/// Where there is no terminal a line is printed for each tenth of the work.
+pub(crate) fn is_plain() -> bool {
+    !std::io::stderr().is_terminal()
+}
+
+/// Logs warnings, or what `CXR_LOG` asks for, between the bars.
+pub(crate) fn start_log() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(!is_plain())
+        .with_writer(|| BetweenBars)
+        .init();
+}
+
+/// Standard error with the bars taken away; the log writes whole lines.
+struct BetweenBars;
+
+impl Write for BetweenBars {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        BARS.suspend(|| std::io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// How far a work of known length is: a bar with time left, or a line at each tenth.
 pub(crate) struct Bar {
     bar: ProgressBar,
     what: String,
     total: usize,
-    plain: bool,
+    begin: Instant,
+    begin_at: usize,
     /// Tenths that were told, where there is no terminal.
-    told: AtomicUsize,
+    told: Option<AtomicUsize>,
 }
 
 impl Bar {
     pub(crate) fn new(what: &str, unit: &str, total: usize) -> Self {
-        let bar = ProgressBar::new(total as u64);
-        let template = format!(
-            "{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
-        );
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+        let template =
+            format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+        Self::with_template(what, &template, total, 0)
+    }
+
+    /// A bar for the steps of an epoch, some of which may be done; [`Self::tell`] says what of them.
+    pub(crate) fn of_steps(what: &str, total: usize, done: usize) -> Self {
+        let template = "{prefix} {wide_bar} {pos}/{len} {eta} left {msg}";
+        Self::with_template(what, template, total, done)
+    }
+
+    fn with_template(what: &str, template: &str, total: usize, done: usize) -> Self {
+        let bar = BARS.add(ProgressBar::new(total as u64));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─"));
         }
         bar.set_prefix(what.to_owned());
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        let tenth = done * 10 / total.max(1);
         Self {
             bar,
             what: what.to_owned(),
             total,
-            plain: !std::io::stderr().is_terminal(),
-            told: AtomicUsize::new(0),
+            begin: Instant::now(),
+            begin_at: done,
+            told: is_plain().then(|| AtomicUsize::new(tenth)),
         }
     }
 
     pub(crate) fn set(&self, done: usize) {
-        self.bar.set_position(done as u64);
+        self.tell(done, String::new);
+    }
+
+    /// Goes to `done`; `details` are shown behind.
+    pub(crate) fn tell(&self, done: usize, details: impl FnOnce() -> String) {
+        let Some(told) = &self.told else {
+            self.bar.set_position(done as u64);
+            self.bar.set_message(details());
+            return;
+        };
         // Several threads report, and not in order.
         let tenth = done * 10 / self.total.max(1);
-        if self.plain && self.told.fetch_max(tenth, Ordering::Relaxed) < tenth {
-            say(&format!("{}: {done} of {}", self.what, self.total));
+        if told.fetch_max(tenth, Ordering::Relaxed) < tenth {
+            let mut line = format!("{}: {done} of {}", self.what, self.total);
+            if let Some(left) = self.left(done) {
+                line += &format!(", {} left", duration(left));
+            }
+            let details = details();
+            if !details.is_empty() {
+                line += &format!(", {details}");
+            }
+            say(&line);
         }
     }
 
-    fn message(&self, text: String) {
-        self.bar.set_message(text);
+    /// The time that the rest will take at the mean speed so far.
+    fn left(&self, done: usize) -> Option<Duration> {
+        let made = done.checked_sub(self.begin_at).filter(|&made| made > 0)?;
+        let rest = self.total.checked_sub(done).filter(|&rest| rest > 0)?;
+        Some(self.begin.elapsed().mul_f64(rest as f64 / made as f64))
     }
 
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+        BARS.remove(&self.bar);
     }
 }
 
-/// Shows training and writes `events.jsonl`.
-pub(crate) struct Watcher {
-    events: File,
-    failure: Option<std::io::Error>,
-    bar: Option<Bar>,
-    part: String,
-}
-
-impl Watcher {
-    /// Appends to `events.jsonl` of a run folder.
-    pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("events.jsonl");
-        let events = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(Self {
-            events,
-            failure: None,
-            bar: None,
-            part: String::new(),
-        })
-    }
-
-    /// The first event that could not be written, as an error.
-    pub(crate) fn finish(self) -> anyhow::Result<()> {
-        if let Some(bar) = self.bar {
-            bar.finish();
-        }
-        self.failure.map_or(Ok(()), |error| {
-            Err(error).context("cannot write `events.jsonl`")
-        })
-    }
-
-    fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish();
-        }
-    }
-
-    fn log(&mut self, event: &Event<'_>) {
-        let written = serde_json::to_string(event)
-            .map_err(std::io::Error::from)
-            .and_then(|line| writeln!(self.events, "{line}"));
-        if let Err(error) = written {
-            self.failure.get_or_insert(error);
-        }
+/// A duration in its two largest units: `2 h 05 min`, `3 min 20 s`, `12 s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => format!("{minutes} min {rest:02} s"),
+        (0, _, _) => format!("{hours} h {minutes:02} min"),
+        (_, _, _) => format!("{days} d {hours:02} h"),
     }
 }
 
-impl Observer for Watcher {
-    fn on(&mut self, event: &Event<'_>) {
-        if !matches!(event, Event::Predicting { .. }) {
-            self.log(event);
-        }
-        match *event {
-            Event::Stage {
-                stage,
-                first_epoch,
-                epochs,
-                steps,
-                from,
-                trained_values,
-            } => {
-                self.clear();
-                let (epoch, step) = from;
-                let resumed = if (epoch, step) == (first_epoch, 0) {
-                    String::new()
-                } else {
-                    format!(", going on at epoch {epoch}, step {step}")
-                };
-                say(&format!(
-                    "stage `{stage}`: epochs {first_epoch} to {}, {steps} steps each, {trained_values} values trained{resumed}",
-                    first_epoch + epochs - 1
-                ));
-            }
-            Event::Step {
-                stage,
-                epoch,
-                step,
-                steps,
-                loss,
-                images,
-                seconds,
-                ..
-            } => {
-                self.part.clear();
-                if self.bar.is_none() {
-                    self.bar = Some(Bar::new(&format!("{stage}, epoch {epoch}"), "steps", steps));
-                }
-                if let Some(bar) = &self.bar {
-                    bar.message(format!(
-                        "loss {loss:.4}, {:.1} images/s",
-                        images as f64 / seconds
-                    ));
-                    bar.set(step + 1);
-                    if step + 1 == steps {
-                        self.clear();
-                    }
-                }
-            }
-            Event::Epoch {
-                stage,
-                epoch,
-                mean_loss,
-                validation_auc,
-                validation_labels,
-                best,
-                seconds,
-            } => {
-                self.clear();
-                let auc = validation_auc.map_or("undefined".to_owned(), |auc| {
-                    format!("{auc:.4} over {validation_labels} labels")
-                });
-                let best = if best { ", best so far" } else { "" };
-                say(&format!(
-                    "epoch {epoch} ({stage}): mean loss {mean_loss:.4}, validation mean AUC {auc}{best}, {seconds:.0} s"
-                ));
-            }
-            Event::Predicting { part, done, total } => {
-                if self.part != part {
-                    self.clear();
-                    self.part = part.to_owned();
-                    self.bar = Some(Bar::new(&format!("predicting {part}"), "images", total));
-                }
-                if let Some(bar) = &self.bar {
-                    bar.set(done);
-                    if done == total {
-                        self.clear();
-                    }
-                }
-            }
-            _ => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units() {
+        for (seconds, text) in [
+            (0.4, "0 s"),
+            (59.6, "1 min 00 s"),
+            (3725., "1 h 02 min"),
+            (90_000., "1 d 01 h"),
+        ] {
+            assert_eq!(duration(Duration::from_secs_f64(seconds)), text);
         }
     }
 }

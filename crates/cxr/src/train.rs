@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use candle_core::Device;
-use cxr_train::{Experiment, RunFolder, TrainOutcome, Trainer, VariantExperiment};
+use cxr_train::{Experiment, Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
 
 use crate::data_folder::DataArgs;
-use crate::progress::{Watcher, say};
+use crate::progress::say;
+use crate::watcher::Watcher;
 use crate::{INTERRUPTED, environment, evaluate};
 
 /// Train one variant of an experiment: prepare, train, predict, evaluate
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+
+    /// Write a trace of each step's parts to FILE: it opens in https://ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json")]
+    profile: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "Example:
@@ -68,10 +73,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&path)?;
-    let mut trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
+    let trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let mut trainer = trainer.profiled(&profile);
     environment::write(&path, prepared.data.fingerprint())?;
-    let mut watcher = Watcher::new(&path)?;
+    let mut watcher = Watcher::new(trainer.event_log()?);
     let outcome = trainer.run(&mut watcher, &stop)?;
+    drop(trainer);
+    profile.finish()?;
     let TrainOutcome::Finished { history, best } = outcome else {
         watcher.finish()?;
         return Ok(interrupted());

@@ -50,8 +50,15 @@ impl Trainer<'_> {
     ) -> Result<Made, TrainError> {
         let training = &self.variant.experiment().training;
         let (mut mean, mut loss) = (MeanGradients::default(), MeanLoss::default());
+        let number = self.state.progress.position.step;
+        let _span = self.profile.span("step").of_step(epoch, number);
         self.last_images.clear();
-        for batch in batches.take(training.accumulate) {
+        for _ in 0..training.accumulate {
+            let waiting = self.profile.span("loader wait").of_step(epoch, number);
+            let Some(batch) = batches.next() else {
+                break;
+            };
+            drop(waiting);
             let batch = batch?;
             let (of_batch, gradients) = self.gradients(stage, trained, &batch, epoch)?;
             loss.add(of_batch, batch.names.len());
@@ -62,6 +69,7 @@ impl Trainer<'_> {
             let (expected, found) = ("batches to the end of the epoch", "none");
             return Err(TrainError::setting("loader", expected, found));
         };
+        let _span = self.profile.span("optimiser");
         let gradient_norm = gradients.norm()?;
         if let Some(largest) = training.clip_norm {
             gradients.clip(gradient_norm, largest);
@@ -95,6 +103,7 @@ impl Trainer<'_> {
         let backbone_is_frozen = !trained
             .iter()
             .any(|parameter| parameter.name.starts_with("features."));
+        let span = self.profile.span("forward");
         let features = if backbone_is_frozen {
             self.classifier
                 .features(&batch.images, Phase::Evaluate)?
@@ -104,14 +113,18 @@ impl Trainer<'_> {
             precision.scope(|| self.classifier.features(&batch.images, phase))?
         };
         let logits = self.classifier.logits(&features, phase)?;
+        drop(span);
+        let span = self.profile.span("loss");
         let loss = self
             .loss
             .loss(&logits, &batch.targets, batch.mask.as_ref())?;
         let value = f64::from(loss.to_scalar::<f32>()?);
+        drop(span);
         if !value.is_finite() {
             return Err(self.not_finite("the loss".to_owned(), stage, epoch, &batch.names));
         }
-        let gradients = Gradients::new(trained, &loss.backward()?)?;
+        let gradients =
+            Gradients::new(trained, &self.profile.time("backward", || loss.backward())?)?;
         if let Some(index) = gradients.first_not_finite()? {
             let what = format!("the gradient of `{}`", trained[index].name);
             return Err(self.not_finite(what, stage, epoch, &batch.names));

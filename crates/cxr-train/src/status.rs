@@ -1,0 +1,96 @@
+//! Where a run stands, for whoever looks from outside.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::checkpoint::Description;
+use crate::model_file::read_description;
+use crate::trainer::{EVENTS, LATEST, LOCK};
+use crate::{BestEpoch, EpochRecord, Experiment, Position, TrainError};
+
+/// What the files of a run say of it. Reading it disturbs no process that is working there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunStatus {
+    /// The names of its stages.
+    pub stages: Vec<String>,
+    /// Whether a process is working in the folder.
+    pub in_use: bool,
+    /// Where its last checkpoint goes on; the beginning when there is none yet.
+    pub position: Position,
+    /// The finished epochs of that checkpoint.
+    pub history: Vec<EpochRecord>,
+    /// The best of them.
+    pub best: Option<BestEpoch>,
+    /// The last step that was made, which may be after the checkpoint.
+    pub last_step: Option<LastStep>,
+}
+
+/// The last step of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LastStep {
+    /// The stage's name.
+    pub stage: String,
+    /// The epoch, counted through the stages from 0.
+    pub epoch: usize,
+    /// The step within the epoch, from 0.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// The batch's loss.
+    pub loss: f64,
+    /// When it was made, in seconds since 1970-01-01 UTC.
+    pub time: f64,
+}
+
+impl RunStatus {
+    /// Reads the status of the run in `folder`.
+    ///
+    /// # Errors
+    /// A folder without a readable `experiment.toml`, or a checkpoint that is not whole.
+    pub fn read(folder: &Path) -> Result<Self, TrainError> {
+        let experiment = Experiment::read(&folder.join("experiment.toml"))?;
+        let stages = experiment.training.stages.into_iter();
+        let checkpoint = folder.join(LATEST);
+        let progress = match checkpoint.is_file() {
+            true => read_description::<Description>(&checkpoint, "checkpoint")?.progress,
+            false => Default::default(),
+        };
+        Ok(Self {
+            stages: stages.map(|stage| stage.name).collect(),
+            in_use: is_in_use(folder),
+            position: progress.position,
+            history: progress.history,
+            best: progress.best,
+            last_step: last_step(&folder.join(EVENTS)),
+        })
+    }
+
+    /// Whether all stages are done; predictions may not be.
+    pub fn is_trained(&self) -> bool {
+        self.position.stage >= self.stages.len()
+    }
+}
+
+/// Whether a process holds the folder. The lock is asked for as one of many readers, and given back
+/// at once.
+fn is_in_use(folder: &Path) -> bool {
+    let lock = File::open(folder.join(LOCK)).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// The last whole line of a step, if it is among the last ones.
+fn last_step(path: &Path) -> Option<LastStep> {
+    /// More than the lines of an epoch's end take.
+    const TAIL: u64 = 1 << 16;
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let mut lines = tail.rsplit(|&byte| byte == b'\n');
+    lines.find_map(|line| serde_json::from_slice(line).ok())
+}

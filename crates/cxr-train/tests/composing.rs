@@ -1,0 +1,90 @@
+//! The example of parts from outside this workspace, and what a run knows of them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
+#[expect(dead_code, reason = "its `main` is for whoever runs the example")]
+#[path = "../examples/own_data/main.rs"]
+mod own_data;
+
+#[expect(clippy::duplicate_mod, reason = "the example keeps its own to itself")]
+#[path = "../examples/own_data/images.rs"]
+mod images;
+
+use candle_core::Device;
+use cxr_train::{
+    Experiment, OwnParts, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
+};
+
+#[test]
+fn the_example_learns_and_its_run_is_known_by_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    images::write(folder.path()).unwrap();
+    let TrainOutcome::Finished { history, best } = own_data::train(folder.path()).unwrap() else {
+        panic!("nothing stops it")
+    };
+    assert!(
+        history[5].mean_loss < 0.5 * history[0].mean_loss,
+        "{history:?}"
+    );
+    // Chance is 0.5.
+    assert!(best.unwrap().validation_auc > 0.9);
+
+    let run = folder.path().join("run");
+    let text = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
+    let names = "# not of this file: head `max`, loss `brier`, transform `exposure`\n";
+    assert!(text.ends_with(names), "{text}");
+    let error = load_model(&run.join("model.safetensors"), &Device::Cpu)
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("head `max`"), "{error}");
+
+    // Without its parts, or with another of them, it is another run.
+    let experiment = Experiment::parse(&text).unwrap();
+    let variant = experiment.variant("own").unwrap();
+    let table = folder.path().join("labels.csv");
+    let data = TrainingData::from_table(&table, folder.path(), 4, &experiment).unwrap();
+    let run = RunFolder::open(&run).unwrap();
+    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, OwnParts::new()).err();
+    let error = error.unwrap();
+    assert!(
+        matches!(&error, TrainError::AnotherRun { what, .. } if what.contains("head `max`")),
+        "{error}"
+    );
+}
+
+/// The network that a model file with own parts is read into.
+#[test]
+fn weights_load_into_a_network_that_was_built_before() {
+    use cxr_train::{LinearHeadConfig, load_weights, save_model};
+    let text = include_str!("../examples/own_data/own.toml");
+    let experiment = Experiment::parse(text).unwrap();
+    let card = experiment
+        .variant("own")
+        .unwrap()
+        .model_card(&["A", "B"])
+        .unwrap();
+    let parts = OwnParts::new().head("linear", |(maps, ..), labels, path| {
+        cxr_top::LinearHead::new(maps, labels, &LinearHeadConfig { dropout: 0.5 }, path)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let saved = parts.classifier(&card, 1, &Device::Cpu).unwrap();
+    save_model(&path, &card, &saved).unwrap();
+    let loaded = parts.classifier(&card, 2, &Device::Cpu).unwrap();
+    let values = |network: &cxr_train::Classifier| -> Vec<Vec<f32>> {
+        let tensors = network.parameters().tensors("").into_values();
+        tensors
+            .map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap())
+            .collect()
+    };
+    assert_ne!(values(&saved), values(&loaded));
+    assert_eq!(load_weights(&path, &loaded).unwrap(), card);
+    assert_eq!(values(&saved), values(&loaded));
+    // The experiment's own head has other tensors.
+    let other = OwnParts::new().classifier(&card, 2, &Device::Cpu).unwrap();
+    let error = load_weights(&path, &other).unwrap_err().to_string();
+    assert!(error.contains("`top.conv1.bias` is missing"), "{error}");
+}

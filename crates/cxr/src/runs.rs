@@ -1,0 +1,215 @@
+//! `cxr runs`: which runs there are, and how far each is.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use cxr_report::run::{METRICS_FILE, RunMetrics};
+use cxr_train::RunStatus;
+use serde::Serialize;
+
+use crate::progress::{duration, say};
+use crate::{SOME_FAILED, scoring};
+
+/// List runs: finished, running or stopped, and where; best validation AUC, last loss, when
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where run folders are kept: a folder of experiments, or one experiment
+    #[arg(value_name = "DIR", default_value = "models/runs")]
+    folder: PathBuf,
+
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run as it is listed.
+#[derive(Serialize)]
+struct Row {
+    /// Its folder.
+    path: PathBuf,
+    /// `finished`, `running`, or `stopped`.
+    state: State,
+    /// The stage it is in; `null` when all are done.
+    stage: Option<String>,
+    /// The epoch that is made next, counted through the stages from 0; of a running one that is made.
+    epoch: usize,
+    /// The step within it.
+    step: usize,
+    /// The best mean AUC of the validation images.
+    best: Option<Best>,
+    /// Mean loss of the last epoch, or the loss of the last step before one has ended.
+    loss: Option<f64>,
+    /// When something last happened, in seconds since 1970-01-01 UTC.
+    time: Option<f64>,
+    /// Mean AUC of the test images, single view.
+    test_auc: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Best {
+    validation_auc: f64,
+    epoch: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Finished,
+    Running,
+    Stopped,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (mut rows, mut failed) = (Vec::new(), false);
+    for folder in run_folders(&args.folder)? {
+        match row(&folder) {
+            Ok(row) => rows.push(row),
+            Err(error) => {
+                failed = true;
+                say(&format!("`{}`: {error:#}", folder.display()));
+            }
+        }
+    }
+    if args.json {
+        scoring::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+    } else if rows.is_empty() {
+        say(&format!("no run in `{}`", args.folder.display()));
+    } else {
+        scoring::print(&table(&rows, &args.folder))?;
+    }
+    Ok(match failed {
+        true => ExitCode::from(SOME_FAILED),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// The folders with an `experiment.toml`, at most two below `folder`, by name.
+fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut level = vec![folder.to_owned()];
+    for _ in 0..=2 {
+        let mut below = Vec::new();
+        for folder in level {
+            if folder.join("experiment.toml").is_file() {
+                found.push(folder);
+                continue;
+            }
+            let entries = std::fs::read_dir(&folder)
+                .with_context(|| format!("cannot read `{}`", folder.display()))?;
+            for entry in entries {
+                let path = entry?.path();
+                if path.is_dir() {
+                    below.push(path);
+                }
+            }
+        }
+        level = below;
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn row(folder: &Path) -> anyhow::Result<Row> {
+    let status = RunStatus::read(folder)?;
+    let metrics_file = folder.join(METRICS_FILE);
+    let metrics = match metrics_file.is_file() {
+        true => Some(RunMetrics::read(&metrics_file)?),
+        false => None,
+    };
+    let state = match (&metrics, status.in_use) {
+        (_, true) => State::Running,
+        (Some(_), false) => State::Finished,
+        (None, false) => State::Stopped,
+    };
+    let epochs_before = status.history.len();
+    let (mut epoch, mut step) = (epochs_before, status.position.step);
+    let mut stage = status.stages.get(status.position.stage).cloned();
+    let last_step = status.last_step.as_ref();
+    if let (State::Running, Some(last)) = (state, last_step)
+        && (last.epoch, last.step) >= (epoch, step)
+    {
+        (epoch, step) = (last.epoch, last.step);
+        stage = Some(last.stage.clone());
+    }
+    let mean = status.history.last().map(|epoch| epoch.mean_loss);
+    let single = cxr_report::run::ViewSet::Single;
+    Ok(Row {
+        path: folder.to_owned(),
+        state,
+        stage,
+        epoch,
+        step,
+        best: status.best.as_ref().map(|best| Best {
+            validation_auc: best.validation_auc,
+            epoch: best.epoch,
+        }),
+        loss: mean.or(last_step.map(|step| step.loss)),
+        time: time_of(&metrics_file).or(last_step.map(|step| step.time)),
+        test_auc: metrics.and_then(|metrics| metrics.test.get(&single)?.means.auc),
+    })
+}
+
+fn time_of(file: &Path) -> Option<f64> {
+    let changed = std::fs::metadata(file).ok()?.modified().ok()?;
+    Some(changed.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+}
+
+fn table(rows: &[Row], folder: &Path) -> String {
+    let names = rows.iter().map(|row| name(row, folder));
+    let states = rows.iter().map(state);
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+    let mut text = String::new();
+    let cells: Vec<[String; 6]> = (names.zip(states).zip(rows))
+        .map(|((name, state), row)| {
+            let best = row.best.as_ref().map(|best| best.validation_auc);
+            let when = row.time.map_or("–".to_owned(), ago);
+            let [best, loss, test] = [best, row.loss, row.test_auc].map(number);
+            [name, state, best, test, loss, when]
+        })
+        .collect();
+    let head = ["run", "state", "best AUC", "test AUC", "loss", "when"].map(str::to_owned);
+    let lines = || std::iter::once(&head).chain(&cells);
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let width = |cells: &[String; 6]| cells[column].chars().count();
+            lines().map(width).max().unwrap_or(0)
+        })
+        .collect();
+    for cells in lines() {
+        let padded = cells.iter().zip(&widths);
+        let line: Vec<String> = padded
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text += line.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// The run's folder, as seen from the one that was asked for.
+fn name(row: &Row, folder: &Path) -> String {
+    match row.path.strip_prefix(folder) {
+        Ok(below) if below != Path::new("") => below.display().to_string(),
+        _ => row.path.display().to_string(),
+    }
+}
+
+fn state(row: &Row) -> String {
+    let place = match &row.stage {
+        Some(stage) => format!("`{stage}`, epoch {}, step {}", row.epoch, row.step),
+        None => "prediction".to_owned(),
+    };
+    match row.state {
+        State::Finished => "finished".to_owned(),
+        State::Running => format!("running: {place}"),
+        State::Stopped => format!("stopped: {place}"),
+    }
+}
+
+fn ago(time: f64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let passed = now.unwrap_or_default().as_secs_f64() - time;
+    format!("{} ago", duration(Duration::from_secs_f64(passed.max(0.))))
+}
