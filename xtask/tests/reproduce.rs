@@ -122,7 +122,10 @@ fn every_variant_runs_with_absolute_paths_and_the_report_stands_at_the_end() {
         calls[0].starts_with("build build --release --package cxr "),
         "{calls:?}"
     );
-    assert_eq!(calls[1..], [train("bce"), train("fzlpr-0.2")]);
+    // The pictures are of the finished run that the paper shows them of.
+    let explain =
+        format!("explain {place}/runs/made/fzlpr-0.2 --data {place}/images --allow-missing");
+    assert_eq!(calls[1..], [train("bce"), train("fzlpr-0.2"), explain]);
     let report = std::fs::read_to_string(folder.path().join("runs/made/report.md")).unwrap();
     assert!(
         report.contains("2 finished runs: `bce`, `fzlpr-0.2`"),

@@ -173,8 +173,7 @@ fn a_profile_is_a_trace_of_nested_spans() {
         ("loss", 20),
         ("backward", 20),
         ("optimiser", 20),
-        // One more at the end of each epoch, for there being no batch.
-        ("loader wait", 24),
+        ("loader wait", 20),
         ("checkpoint", 12),
         ("validation", 4),
     ] {
