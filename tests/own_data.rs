@@ -54,7 +54,7 @@ fn write_images(folder: &Path) {
             stripes.to_string()
         };
         table += &format!("{number:03}.png,{},{bright},{known}\n", number / 3);
-        let noise = |place: usize| (place * (number + 7) * 2_654_435_761 >> 7) % 40;
+        let noise = |place: usize| ((place * (number + 7) * 2_654_435_761) >> 7) % 40;
         let pixels: Vec<u8> = (0..48 * 48)
             .map(|place| {
                 let (x, y) = (place % 48, place / 48);
@@ -224,13 +224,10 @@ fn a_stopped_run_is_listed_with_its_place_and_a_running_one_as_running() {
     assert_eq!(stopped["state"], "stopped", "{stopped}");
     // It goes on behind the last step that was made.
     let text = std::fs::read_to_string(&events).unwrap();
-    let events = text
+    let mut events = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let last = events
-        .filter(|event| event["event"] == "step")
-        .last()
-        .unwrap();
+    let last = events.rfind(|event| event["event"] == "step").unwrap();
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
     let made = 10 * number(&last, "epoch") + number(&last, "step") + 1;
     assert_eq!(

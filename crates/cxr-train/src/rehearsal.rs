@@ -119,8 +119,6 @@ fn pattern(count: usize, step: f64) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
     use crate::Experiment;
 

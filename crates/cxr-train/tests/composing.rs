@@ -1,10 +1,5 @@
 //! The example of parts from outside this workspace, and what a run knows of them.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test may stop at what should not happen"
-)]
-
 #[expect(dead_code, reason = "its `main` is for whoever runs the example")]
 #[path = "../examples/own_data/main.rs"]
 mod own_data;

@@ -39,7 +39,7 @@ impl Head for MaxHead {
             .forward_t(&maps.max(D::Minus1)?.max(D::Minus1)?, phase)
     }
 }
-pub(crate) fn train(folder: &std::path::Path) -> Result<TrainOutcome, TrainError> {
+pub(crate) fn train(folder: &std::path::Path) -> Result<TrainOutcome, Box<dyn std::error::Error>> {
     let variant = Experiment::parse(include_str!("own.toml"))?.variant("own")?;
     let (table, experiment) = (folder.join("labels.csv"), variant.experiment());
     let data = TrainingData::from_table(&table, folder, 4, experiment)?;
@@ -49,7 +49,7 @@ pub(crate) fn train(folder: &std::path::Path) -> Result<TrainOutcome, TrainError
         Linear::new(maps, labels, Init::GlorotUniform, path).map(MaxHead)
     });
     let mut trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, parts)?;
-    trainer.run(&mut (), &Default::default())
+    Ok(trainer.run(&mut (), &Default::default())?)
 }
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
