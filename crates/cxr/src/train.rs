@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 
-    /// Write a trace of each step's parts to FILE: it opens in https://ui.perfetto.dev
+    /// Write a trace of each step's parts to FILE: it opens in ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
     profile: Option<PathBuf>,
 }
