@@ -1,7 +1,9 @@
 //! `cargo xtask verify`: checks that are too slow, or need too much, for every day.
 
 mod browser;
+mod overfit;
 mod page;
+mod resume;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,9 +33,14 @@ enum Check {
     /// The report's page in a browser: nothing on the console, no request, every figure drawn, sorting
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
+    /// Real training processes that are killed and resumed, or have another number of threads, end in the
+    /// bytes of an undisturbed run
+    Resume,
+    /// Every loss learns thirty-two phantoms by heart
+    Overfit,
 }
 
-const ALL: [Check; 1] = [Check::Page];
+const ALL: [Check; 3] = [Check::Page, Check::Resume, Check::Overfit];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
@@ -43,6 +50,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         println!("== {check:?}");
         let ending = match check {
             Check::Page => page::check(workspace, &interrupt, arguments)?,
+            Check::Resume => resume::check(workspace, &interrupt)?,
+            Check::Overfit => overfit::check(workspace, &interrupt)?,
         };
         if ending != Ending::Done {
             return Ok(ending);
