@@ -181,6 +181,13 @@ impl Observer for Watcher {
                     "epoch {epoch} ({stage}): mean loss {mean_loss:.4}, validation mean AUC {auc}{best}, {seconds:.0} s"
                 ));
             }
+            Event::EarlyStop {
+                stage,
+                epoch,
+                patience,
+            } => say(&format!(
+                "stage `{stage}` ends after epoch {epoch}: no better validation mean for {patience} epochs"
+            )),
             Event::Predicting { part, done, total } => {
                 if self.part != part {
                     self.clear();
