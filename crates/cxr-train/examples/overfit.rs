@@ -50,9 +50,9 @@ optimiser = { weight_decay = 0.0 }
 
 [[training.stages]]
 name = "all layers"
-epochs = 120
+epochs = 200
 schedule = { cosine = { rate = 1e-2, floor = 0.0 } }
-groups = [{ parameters = "top.norm4.*", rate_factor = 10.0 }]
+groups = [{ parameters = "top.norm4.*", rate_factor = 4.0 }]
 "#;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
