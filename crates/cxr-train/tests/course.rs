@@ -467,3 +467,13 @@ fn what_a_killed_process_left_half_written_is_removed() {
     assert!(left.iter().all(|path| !path.exists()));
     assert!(others.iter().all(|path| path.exists()));
 }
+
+#[test]
+fn the_settings_of_the_readme_are_an_experiment() {
+    let readme = include_str!("../README.md");
+    let (_, block) = readme.split_once("```toml\n").unwrap();
+    let (settings, _) = block.split_once("```").unwrap();
+    let text = format!("name = 'readme'\n{settings}\n[[variants]]\nname = 'bce'\nloss = 'bce'\n");
+    let experiment = Experiment::parse(&text).unwrap();
+    assert_eq!(experiment.training.stages[0].groups.len(), 2);
+}

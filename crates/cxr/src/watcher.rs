@@ -134,6 +134,13 @@ impl Observer for Watcher {
                     duration(took)
                 ));
             }
+            Event::EarlyStop {
+                stage,
+                epoch,
+                patience,
+            } => say(&format!(
+                "stage `{stage}` ends after epoch {epoch}: no better validation mean for {patience} epochs"
+            )),
             Event::Predicting { part, done, total } => {
                 if self.part != part {
                     self.clear();

@@ -2,8 +2,10 @@
 
 mod browser;
 mod demo;
+mod overfit;
 mod page;
 mod probe;
+mod resume;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -41,9 +43,20 @@ enum Check {
     /// The report's page in a browser: nothing on the console, no request, every figure drawn, sorting
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
+    /// Real training processes that are killed and resumed, or have another number of threads, end in the
+    /// bytes of an undisturbed run
+    Resume,
+    /// Every loss learns thirty-two phantoms by heart
+    Overfit,
 }
 
-const ALL: [Check; 3] = [Check::Demo, Check::Probe, Check::Page];
+const ALL: [Check; 5] = [
+    Check::Demo,
+    Check::Probe,
+    Check::Page,
+    Check::Resume,
+    Check::Overfit,
+];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
@@ -58,6 +71,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 None => probe::check(&workspace.root().join("models/runs/demo"))?,
             },
             Check::Page => page::check(workspace, &interrupt, arguments)?,
+            Check::Resume => resume::check(workspace, &interrupt)?,
+            Check::Overfit => overfit::check(workspace, &interrupt)?,
         };
         if ending != Ending::Done {
             return Ok(ending);

@@ -1,0 +1,11 @@
+//! Every loss learns thirty-two phantoms by heart: an example of `cxr-train`, which trains and judges.
+
+use crate::process::{Ending, Interrupt};
+use crate::workspace::Workspace;
+
+pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+    let mut command = workspace.cargo();
+    command.args(["run", "--quiet", "--release", "--package", "cxr-train"]);
+    command.args(["--example", "overfit"]);
+    Ok(interrupt.run(&mut command)?.ending)
+}
