@@ -49,7 +49,7 @@ impl When {
         match (self.event.as_str(), self.epoch, self.step, self.first_epoch) {
             ("stage", _, _, Some(first_epoch)) => (first_epoch, 0) < next,
             ("step", Some(epoch), Some(step), _) => (epoch, step) < next,
-            ("epoch", Some(epoch), _, _) => epoch < next.0,
+            ("epoch" | "early-stop", Some(epoch), _, _) => epoch < next.0,
             ("checkpoint", Some(epoch), Some(step), _) => (epoch, step) <= next,
             _ => false,
         }

@@ -6,10 +6,8 @@ use cxr_backbone::{FrozenConfig, PretrainedError, load_extractor, load_pretraine
 use cxr_ops::Parameters;
 
 use crate::experiment::Network;
+use crate::groups::{self, BACKBONE};
 use crate::{BackboneConfig, Experiment, HeadConfig, TrainError};
-
-/// What the names of a backbone's parameters begin with.
-const BACKBONE: &str = "features.";
 
 /// Whether an experiment on a frozen extractor has weights, images and a head for it, and no stage
 /// that would train it.
@@ -37,19 +35,8 @@ pub(crate) fn check(config: &FrozenConfig, experiment: &Experiment) -> Result<()
             "the top network",
         ));
     }
-    for (index, stage) in experiment.training.stages.iter().enumerate() {
-        let freezes = |prefix: &String| BACKBONE.starts_with(prefix.as_str());
-        if !stage.frozen.iter().any(freezes) {
-            return Err(TrainError::setting(
-                &format!("training.stages[{index}].frozen"),
-                format!(
-                    "such that it has `{BACKBONE}`: {config} is a frozen feature extractor, whose layers give no gradients"
-                ),
-                format!("{:?}", stage.frozen),
-            ));
-        }
-    }
-    Ok(())
+    let why = format!("{config} is a frozen feature extractor, whose layers give no gradients");
+    groups::check_backbone_is_frozen(&experiment.training.stages, &why)
 }
 
 /// Sets the weights under `features.` from a file, as whoever trained such a backbone names them.

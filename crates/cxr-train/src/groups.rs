@@ -123,10 +123,12 @@ pub(crate) fn check(
         .chain(of_loss.iter().cloned())
         .map(|(name, _)| name)
         .collect();
+    let fixed = parameters.select(Role::Fixed, "");
+    let frozen_or_not = || all.iter().chain(fixed.iter().map(|(name, _)| name));
     for (index, stage) in stages.iter().enumerate() {
         let key = format!("training.stages[{index}]");
         for prefix in &stage.frozen {
-            if !all.iter().any(|name| name.starts_with(prefix.as_str())) {
+            if !frozen_or_not().any(|name| name.starts_with(prefix.as_str())) {
                 let (key, found) = (format!("{key}.frozen"), format!("`{prefix}`"));
                 let expected = "the beginning of a parameter's name, such as `features.`";
                 return Err(TrainError::setting(&key, expected, found));
@@ -147,6 +149,22 @@ pub(crate) fn check(
             let expected = "such that something is trained";
             let key = format!("{key}.frozen");
             return Err(TrainError::setting(&key, expected, "all frozen"));
+        }
+    }
+    Ok(())
+}
+
+/// What the names of a backbone's parameters begin with.
+pub(crate) const BACKBONE: &str = "features.";
+
+/// A backbone that gives no gradients, `why`, has to be frozen in every stage.
+pub(crate) fn check_backbone_is_frozen(stages: &[Stage], why: &str) -> Result<(), TrainError> {
+    for (index, stage) in stages.iter().enumerate() {
+        if !begins_frozen(stage, BACKBONE) {
+            let key = format!("training.stages[{index}].frozen");
+            let expected = format!("such that it has `{BACKBONE}`: {why}");
+            let found = format!("{:?}", stage.frozen);
+            return Err(TrainError::setting(&key, expected, found));
         }
     }
     Ok(())

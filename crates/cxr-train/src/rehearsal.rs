@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use cxr_ops::Phase;
 
-use crate::{Classifier, Gradients, Optimiser, TrainError, VariantExperiment, groups};
+use crate::groups::{self, BACKBONE};
+use crate::{Classifier, Gradients, Optimiser, TrainError, VariantExperiment};
 
 /// What a run's parts cost, measured with its own network, loss and optimiser on images that are
 /// nothing but a formula's values. Reading and varying images is left out: it is done beside.
@@ -65,7 +66,7 @@ pub fn rehearse(
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
         let is_whole = trained
             .iter()
-            .any(|trained| trained.name.starts_with("features."));
+            .any(|trained| trained.name.starts_with(BACKBONE));
         let loss = variant.chosen().loss()?;
         let rate = images_a_second(batch, budget, &mut || {
             let phase = Phase::Train { image_keys: &keys };

@@ -214,7 +214,8 @@ impl<'a> Trainer<'a> {
             .collect();
         groups::check(&training.stages, classifier.parameters(), &loss_variables)?;
         if !classifier.backbone_is_trainable() {
-            check_backbone_is_frozen(&training.stages)?;
+            let why = "the backbone gives no gradients";
+            groups::check_backbone_is_frozen(&training.stages, why)?;
         }
         let mut trainer = Self {
             variant,
@@ -575,23 +576,6 @@ impl<'a> Trainer<'a> {
         let batches = training.last_batch.steps(images, training.batch_size);
         batches.div_ceil(training.accumulate)
     }
-}
-
-/// A backbone without gradients has to be frozen in every stage.
-fn check_backbone_is_frozen(stages: &[Stage]) -> Result<(), TrainError> {
-    for (index, stage) in stages.iter().enumerate() {
-        let mut prefixes = stage.frozen.iter();
-        if !prefixes.any(|prefix| "features.".starts_with(prefix.as_str())) {
-            let key = format!("training.stages[{index}].frozen");
-            let expected = "such that it has `features.`: the backbone gives no gradients";
-            return Err(TrainError::setting(
-                &key,
-                expected,
-                format!("{:?}", stage.frozen),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Epochs since the best mean so far; an undefined mean does not rise.

@@ -70,8 +70,12 @@ impl Observer for Disturb<'_> {
 }
 
 /// Runs to the end, disturbed after every `events` events, or never.
-fn run(data: &TrainingData, path: &Path, events: Option<(usize, bool)>) -> Vec<Value> {
-    let experiment = Experiment::parse(EXPERIMENT).unwrap();
+fn run(
+    experiment: &Experiment,
+    data: &TrainingData,
+    path: &Path,
+    events: Option<(usize, bool)>,
+) -> Vec<Value> {
     let variant = experiment.variant("bce").unwrap();
     for process in 0.. {
         assert!(process < 200, "the run does not get on");
@@ -125,26 +129,63 @@ fn without_times(mut events: Vec<Value>) -> Vec<Value> {
 fn however_a_run_is_disturbed_its_events_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
-    let path = |name: &str| folder.path().join(name);
-    let whole = without_times(run(&data, &path("whole"), None));
-    let of = |kind: &str| -> Vec<&Value> {
-        let is_kind = |event: &&Value| event["event"] == kind;
-        whole.iter().filter(is_kind).collect()
-    };
+    let experiment = Experiment::parse(EXPERIMENT).unwrap();
+    let whole = the_same_however_disturbed(&experiment, &data, folder.path());
+    let of = |kind| of_kind(&whole, kind);
     // Some fifty images train, in batches of 12: five steps an epoch, checkpoints at 2 and 4.
     assert_eq!(data.split().train().len().div_ceil(12), 5);
     let step_4 = &of("step")[4];
     assert_eq!((&step_4["step"], &step_4["steps"]), (&4.into(), &5.into()));
     assert_eq!((of("stage").len(), of("step").len()), (2, 20));
     assert_eq!((of("epoch").len(), of("checkpoint").len()), (4, 12));
+}
+
+/// The second stage's events stand behind an early end of the first: a resume there must keep both.
+#[test]
+fn an_early_stop_stays_in_the_events_of_a_disturbed_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    // A head that hardly moves: no epoch is better than the first.
+    let text = EXPERIMENT.replacen("epochs = 2", "epochs = 3\npatience = 1", 1);
+    let text = text.replacen("rate = 1e-3", "rate = 1e-12", 1);
+    let experiment = Experiment::parse(&text).unwrap();
+    let whole = the_same_however_disturbed(&experiment, &data, folder.path());
+    let [stop] = of_kind(&whole, "early-stop")[..] else {
+        panic!("expected one early stop: {whole:?}");
+    };
+    assert_eq!(
+        (&stop["epoch"], &stop["patience"]),
+        (&1.into(), &1.into()),
+        "{stop}"
+    );
+    let epochs = of_kind(&whole, "epoch").into_iter();
+    let epochs: Vec<u64> = epochs
+        .map(|event| event["epoch"].as_u64().unwrap())
+        .collect();
+    assert_eq!(epochs, [0, 1, 3, 4]);
+}
+
+fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    let is_kind = |event: &&Value| event["event"] == kind;
+    events.iter().filter(is_kind).collect()
+}
+
+/// The events of an undisturbed run, which are those of disturbed ones.
+fn the_same_however_disturbed(
+    experiment: &Experiment,
+    data: &TrainingData,
+    folder: &Path,
+) -> Vec<Value> {
+    let run = |name: &str, events| without_times(run(experiment, data, &folder.join(name), events));
+    let whole = run("whole", None);
     for (every, kill) in [(1, false), (4, false), (3, true), (7, true)] {
-        let name = format!("{every}-{kill}");
-        let disturbed = without_times(run(&data, &path(&name), Some((every, kill))));
+        let disturbed = run(&format!("{every}-{kill}"), Some((every, kill)));
         assert_eq!(
             disturbed, whole,
             "disturbed after every {every} events, killed: {kill}"
         );
     }
+    whole
 }
 
 #[test]

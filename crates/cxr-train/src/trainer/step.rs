@@ -5,6 +5,7 @@ use cxr_ops::{Parameters, Phase};
 
 use super::Trainer;
 use crate::gradients::sum_of_squares;
+use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
 use crate::{Gradients, MeanGradients, Stage, TrainError, Trained};
 
@@ -102,7 +103,7 @@ impl Trainer<'_> {
         let phase = Phase::Train { image_keys: &keys };
         let backbone_is_frozen = !trained
             .iter()
-            .any(|parameter| parameter.name.starts_with("features."));
+            .any(|parameter| parameter.name.starts_with(BACKBONE));
         let span = self.profile.span("forward");
         let features = if backbone_is_frozen {
             self.classifier
