@@ -5,7 +5,7 @@
 //! - `report` writes a report anew from run folders;
 //! - `bench` runs the crates' benchmark binaries, and their Python peers in turn;
 //! - `verify` checks what is too slow for every day: the report's page in a browser, training that is
-//!   killed and resumed, every loss on a few images;
+//!   killed and resumed, every loss on a few images, the demo;
 //! - `ci` checks what a change must pass, cheapest first.
 //!
 //! It trains nothing itself and links no tensor library, so that it compiles in seconds: training is

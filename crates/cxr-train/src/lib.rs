@@ -7,7 +7,8 @@
 //!
 //! **Same bits.** A run is a function of its experiment and its data: draws are keyed by (seed,
 //! epoch, image), sums have a fixed order, and a checkpoint's position is (stage, epoch, step).
-//! Neither the number of threads nor being stopped and resumed changes a weight.
+//! Neither the number of threads nor being stopped and resumed changes a weight; another
+//! [`InstructionSet`] does.
 //!
 //! **Never here:** command lines, the network, the terminal.
 //!

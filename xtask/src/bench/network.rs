@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::process::Command;
 
+use anyhow::Context;
+
 use super::metrics::built;
 use super::{Dtype, Program, Work, peer};
 use crate::process::Interrupt;
@@ -19,22 +21,10 @@ pub(super) struct Settings {
     pub(super) dtype: Dtype,
 }
 
-impl Settings {
-    /// The kind of work, as ours and the peer name it.
-    fn work(&self) -> &'static str {
-        match self.work {
-            Work::Frozen => "frozen",
-            Work::Infer => "infer",
-            _ => "train",
-        }
-    }
-
-    fn dtype(&self) -> &'static str {
-        match self.dtype {
-            Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
-        }
-    }
+/// What a value is called on the command line, and by ours and the peer.
+fn name(value: impl clap::ValueEnum) -> anyhow::Result<String> {
+    let value = value.to_possible_value().context("a hidden value")?;
+    Ok(value.get_name().to_owned())
 }
 
 /// Ours and the peer; `None` when interrupted.
@@ -59,13 +49,14 @@ pub(super) fn programs(
     let Some(executable) = built(workspace, interrupt, &build, "throughput")? else {
         return Ok(None);
     };
-    let (work, dtype) = (settings.work(), settings.dtype());
-    let numbers = [settings.batch, STEPS].map(|number| number.to_string());
-    let [batch, steps] = numbers.clone();
+    let (work, dtype) = (name(settings.work)?, name(settings.dtype)?);
+    let [batch, steps, threads] =
+        [settings.batch, STEPS, settings.threads].map(|number| number.to_string());
+    let arguments = [&work, &batch, &steps, &dtype].map(OsString::from);
     let ours = Program {
         command: Box::new(move || {
             let mut command = Command::new(&executable);
-            command.args([work, &batch, &steps, dtype]);
+            command.args(&arguments);
             command
         }),
         read: peer::read,
@@ -75,9 +66,7 @@ pub(super) fn programs(
         modules.push("onnx");
         modules.push("onnxruntime");
     }
-    let [batch, steps] = numbers;
-    let threads = settings.threads.to_string();
-    let arguments = [work, &batch, &steps, &threads, dtype];
+    let arguments = [work, batch, steps, threads, dtype];
     let arguments = arguments.map(OsString::from).to_vec();
     let peer = peer::find(workspace, "network.py", &modules, arguments)?;
     Ok(Some((vec![ours], peer)))

@@ -3,6 +3,7 @@
 
 use pulp::Simd;
 
+use super::kernels::out_of_bounds;
 use super::{Group, LANES};
 use crate::bf16::{F32s, PairKernel, PairProducts, U32s, pair};
 use crate::simd::Vectors;
@@ -236,13 +237,6 @@ fn vector_pair<P: PairProducts>(values: &PixelPairs, vector: usize) -> [U32s<P>;
 fn store<P: PairProducts>(out: &mut Group, vector: usize, sums: [F32s<P>; 2]) {
     let (vectors, _) = P::Vectors::as_mut_simd_f32s(out);
     [vectors[2 * vector], vectors[2 * vector + 1]] = sums;
-}
-
-/// Apart, so that the path that panics takes no room in the loop.
-#[cold]
-#[inline(never)]
-fn out_of_bounds() -> ! {
-    panic!("a tap reaches beyond the maps")
 }
 
 #[cfg(test)]

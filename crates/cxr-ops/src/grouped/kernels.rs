@@ -175,6 +175,6 @@ fn vector_pair<S: Vectors>(_simd: S, group: &Group, pair: usize) -> [S::f32s; 2]
 /// Apart, so that the path that panics takes no room in the loop.
 #[cold]
 #[inline(never)]
-fn out_of_bounds() -> ! {
+pub(super) fn out_of_bounds() -> ! {
     panic!("a tap reaches beyond the maps")
 }
