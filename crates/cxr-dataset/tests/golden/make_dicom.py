@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Tiny DICOM files and their grey pixels, from pydicom (needs pydicom, numpy, Pillow).
+"""Tiny DICOM files and their grey pixels, from pydicom (needs pydicom, numpy, Pillow, python-gdcm).
 
 usage: make_dicom.py       writes dicom/*.dcm and dicom.csv beside itself
 """
 import csv, io, pathlib
-import numpy as np, pydicom
+import gdcm, numpy as np, pydicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1
 
 here = pathlib.Path(__file__).parent
 folder = here / "dicom"
@@ -25,10 +25,25 @@ def pattern(bits, signed=False):
     return values - (1 << (bits - 1)) if signed else values
 
 
+def lossless(path, syntax):
+    """The uncompressed file, written anew by GDCM with its pixels as a lossless JPEG stream."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
 def case(name, values, bits, allocated, syntax=ExplicitVRLittleEndian, refused=False, signed=False, **attributes):
     file = Dataset()
     file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = syntax
+    compressed = syntax == JPEGLosslessSV1
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if compressed else syntax
     file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "2.25.1"
     file.Modality, file.PhotometricInterpretation, file.SamplesPerPixel = "DX", "MONOCHROME2", 1
@@ -49,6 +64,10 @@ def case(name, values, bits, allocated, syntax=ExplicitVRLittleEndian, refused=F
         file.PixelData = data + b"\0" * (len(data) % 2)
         file["PixelData"].VR = "OB" if allocated == 8 else "OW"
     file.save_as(folder / name, enforce_file_format=True)
+    if compressed:
+        lossless(folder / name, syntax)
+        read = pydicom.dcmread(folder / name)
+        assert read.file_meta.TransferSyntaxUID == syntax and np.array_equal(read.pixel_array, stored)
     if refused:
         rows.append([name, "refused"])
         return
@@ -86,6 +105,8 @@ table["LUTDescriptor"].VR = "US"
 table.add_new("LUTData", "OW", (np.arange(256, dtype=np.uint16) ** 2 // 16).astype(np.uint16).tobytes())
 case("8bit_table.dcm", pattern(9), 9, 16, VOILUTSequence=Sequence([table]))
 case("jpeg.dcm", pattern(8) // 16 + 100, 8, 8, JPEGBaseline8Bit)
+case("jpeg_lossless_12bit.dcm", pattern(12), 12, 16, JPEGLosslessSV1, WindowCenter="1800", WindowWidth="2500")
+case("jpeg_lossless_16bit.dcm", pattern(16), 16, 16, JPEGLosslessSV1)
 case("ct.dcm", pattern(8), 8, 8, refused=True, Modality="CT")
 case("lateral.dcm", pattern(8), 8, 8, refused=True, ViewPosition="LL")
 case("left_lateral.dcm", pattern(8), 8, 8, refused=True, ViewPosition="LATERAL")
