@@ -5,7 +5,7 @@
 //! - `report` writes a report anew from run folders;
 //! - `bench` runs the crates' benchmark binaries, and their Python peers in turn;
 //! - `verify` checks what is too slow for every day: the report's page in a browser, training that is
-//!   killed and resumed, every loss on a few images, the demo;
+//!   killed and resumed, every loss on a few images, the demo's sameness and its figures;
 //! - `ci` checks what a change must pass, cheapest first.
 //!
 //! It trains nothing itself and links no tensor library, so that it compiles in seconds: training is
@@ -49,8 +49,8 @@ enum Command {
     Report(report::Arguments),
     /// Measure our throughput, and that of the usual Python tools where they are installed
     Bench(bench::Arguments),
-    /// Check what is too slow, or needs too much, for every day: the report's page in a browser, runs that
-    /// are killed and resumed, every loss on a few images
+    /// Check what is too slow, or needs too much, for every day: the demo's sameness, the finished demo beside a
+    /// linear probe, the report's page in a browser, runs that are killed and resumed, every loss on a few images
     Verify(verify::Arguments),
     /// Check what a change must pass, cheapest first
     Ci(ci::Arguments),

@@ -4,7 +4,8 @@
 //! `cargo run --release -p cxr-train --example overhead -- [ROUNDS]`
 //!
 //! In each round three steps alone, on one batch in memory, and three steps of a [`Trainer`] are
-//! made in turn. What a checkpoint takes is spread over the steps between two of them.
+//! made in turn; their medians are compared. What a checkpoint takes is spread over the steps between
+//! two of them.
 
 #[path = "own_data/images.rs"]
 mod images;
@@ -34,7 +35,7 @@ validation = { patient-fold = { fold = 0, of = 23 } }
 batch_size = 8
 [[training.stages]]
 name = "all layers"
-epochs = 9
+epochs = 20
 schedule = { constant = { rate = 1e-5 } }
 [[variants]]
 name = "bce"
@@ -63,7 +64,7 @@ impl Observer for Watch<'_> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let rounds: usize = std::env::args().nth(1).map_or(Ok(3), |text| text.parse())?;
+    let rounds: usize = std::env::args().nth(1).map_or(Ok(8), |text| text.parse())?;
     let folder = tempfile::tempdir()?;
     images::write(folder.path())?;
     let experiment = Experiment::parse(EXPERIMENT)?;
@@ -123,7 +124,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seconds = of_name.filter_map(|event| Some(event["dur"].as_f64()? / 1e6));
         mean(&seconds.collect::<Vec<_>>())
     };
-    let (alone, step) = (mean(&steps_alone), mean(&steps));
+    let (alone, step) = (median(steps_alone), median(steps));
     let checkpoint = mean_of_spans("checkpoint");
     let every = experiment.training.checkpoint_steps;
     let overhead = (step + checkpoint / every as f64) / alone - 1.;
@@ -132,6 +133,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         mean_of_spans("loader wait")
     );
     Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    values.get(middle).copied().unwrap_or(f64::NAN)
 }
 
 fn mean(values: &[f64]) -> f64 {

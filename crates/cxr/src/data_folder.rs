@@ -146,7 +146,8 @@ impl DataArgs {
             Some(store) => store.contains(name),
             None => files.contains_key(name),
         };
-        let split = self.at_hand(&split, &is_here)?;
+        let place = ready.as_ref().map_or(&*self.data, Store::path);
+        let split = self.at_hand(&split, place, &is_here)?;
         let subset = &experiment.data.subset;
         let split = match subset.is_everything() {
             true => split,
@@ -168,6 +169,7 @@ impl DataArgs {
     fn at_hand(
         &self,
         split: &Split,
+        place: &Path,
         is_here: &dyn Fn(&ImageName) -> bool,
     ) -> anyhow::Result<Split> {
         let missing: Vec<_> = (Part::ALL.into_iter())
@@ -183,9 +185,9 @@ impl DataArgs {
             .sum();
         if !self.allow_missing {
             bail!(
-                "{} of {listed} listed images are missing from `{}`, the first is `{first}`\nhint: get the missing images, or go on without them with `--allow-missing`",
+                "{} of {listed} listed images are missing from `{}`, the first is `{first}`\nhint: get the missing images (`cxr prepare --append` adds some to a store), or go on without them with `--allow-missing`",
                 missing.len(),
-                self.data.display()
+                place.display()
             );
         }
         progress::say(&format!(
@@ -195,14 +197,14 @@ impl DataArgs {
         Ok(split.keep(is_here))
     }
 
-    /// The store that was named, or the one that stands in a data folder without image files.
+    /// The store that was named, or the one that stands in the data folder.
     fn ready_store(&self, settings: StoreSettings) -> anyhow::Result<Option<Store>> {
         let side = settings.side();
         let path = match &self.store {
             Some(path) => path.clone(),
             None => {
                 let beside = self.data.join(store_file(side));
-                if !beside.is_file() || image_files(&self.data).is_ok() {
+                if !beside.is_file() {
                     return Ok(None);
                 }
                 beside

@@ -30,8 +30,8 @@ use crate::watcher::Watcher;
 
 /// Predict and score again with the model of a finished run
 ///
-/// Reads experiment.toml and model.safetensors of the run folder, and writes its predictions and
-/// metrics.json anew.
+/// Reads experiment.toml and checkpoints/latest.safetensors of the run folder, and writes its model,
+/// predictions, labels and metrics.json anew.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The run's folder, RUNS/EXPERIMENT/VARIANT

@@ -15,7 +15,8 @@ use crate::train::{interrupted, set_threads, stop_flag};
 /// Write synthetic chest X-rays in the files of ChestX-ray14
 ///
 /// Every command that reads the original reads them: images/, Data_Entry_2017_v2020.csv,
-/// train_val_list.txt, test_list.txt, BBox_List_2017.csv. They show nobody and are for testing software
+/// train_val_list.txt, test_list.txt, BBox_List_2017.csv. (Phantoms that an experiment labels with how they
+/// were taken have labels.csv in place of table and boxes.) They show nobody and are for testing software
 /// only. The same settings give the same bytes; a folder that is complete is left as it is, and one
 /// that was stopped is completed.
 #[derive(Debug, clap::Args)]

@@ -26,7 +26,7 @@ use crate::{SOME_FAILED, scoring};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Folders (searched to the bottom), archives (ZIP, TAR, compressed TAR; never unpacked) or
+    /// Folders (searched to the bottom), archives (ZIP, TAR, gzip-compressed TAR; never unpacked) or
     /// image files (PNG, JPEG, DICOM)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,

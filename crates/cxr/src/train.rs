@@ -18,7 +18,8 @@ use crate::{INTERRUPTED, environment, evaluate};
 ///
 /// Everything goes to RUNS/EXPERIMENT/VARIANT: checkpoints while it trains, then the model,
 /// predictions of the validation and test images under each set of test-time views, and
-/// metrics.json. Stop it at any time with Ctrl-C; the same command goes on where it stood, and a
+/// metrics.json. Images are prepared once for all variants, into RUNS/EXPERIMENT, unless there is a store
+/// already. Stop it at any time with Ctrl-C; the same command goes on where it stood, and a
 /// finished run returns at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -15,8 +15,8 @@ use crate::train::set_threads;
 
 /// Show where a model looks: Grad-CAM heat maps over radiographs
 ///
-/// With images it writes, for each, the heat map of every predicted label (or of the labels that
-/// --label names) over the radiograph, and a table of what was written.
+/// With images it writes, for each, the heat map of every predicted label over the radiograph (where
+/// none is predicted, of the likeliest; or of the labels that --label names), and a table of what was written.
 ///
 /// With --data and a run folder it makes what the run's report shows: sample images, a panel of nine
 /// heat maps chosen by a rule, and scores of the heat maps against the boxes of BBox_List_2017.csv.
