@@ -84,6 +84,10 @@ impl MultiLabelLoss for BiasedBoundMargin {
     fn vars(&self) -> Vec<Var> {
         vec![self.bound.clone()]
     }
+
+    fn logit_threshold(&self) -> Result<f64> {
+        self.bound.to_dtype(DType::F64)?.to_scalar()
+    }
 }
 
 /// The loss of logits from which the bound has been subtracted.

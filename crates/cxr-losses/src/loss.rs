@@ -36,6 +36,14 @@ pub trait MultiLabelLoss: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The logit above which a label is predicted: 0 unless the loss has a bound of its own.
+    ///
+    /// # Errors
+    /// A bound on a device that cannot be read.
+    fn logit_threshold(&self) -> Result<f64> {
+        Ok(0.)
+    }
+
     /// The reduction that [`loss`](Self::loss) applies: the mean over the values of [`forward`](Self::forward).
     ///
     /// For BCE, focal and their relatives that is the mean over labels and batch; for the ranking losses, whose value for
@@ -84,6 +92,10 @@ impl<L: MultiLabelLoss + ?Sized> MultiLabelLoss for Box<L> {
 
     fn vars(&self) -> Vec<Var> {
         (**self).vars()
+    }
+
+    fn logit_threshold(&self) -> Result<f64> {
+        (**self).logit_threshold()
     }
 
     fn default_reduction(&self) -> Reduction {

@@ -63,7 +63,7 @@ impl TrainingData {
 
     /// A data set of your own: a label table with 0/1 columns (see [`Index::read`]) and a folder with
     /// its images. One in `hold_out` images is for the test, in whole patients where the table knows
-    /// them; which validate, how large images are, and the seed are the experiment's. The prepared
+    /// them; which validate, how large images are, and the split's seed are the experiment's. The prepared
     /// images stand in `images-SIDE.store` beside the table.
     ///
     /// # Errors
@@ -75,8 +75,9 @@ impl TrainingData {
         experiment: &Experiment,
     ) -> Result<Self, TrainError> {
         let index = Index::read(table)?;
-        let lists = OfficialLists::hold_out(&index, experiment.seed, hold_out)?;
-        let split = Split::new(&index, &lists, experiment.data.validation, experiment.seed)?;
+        let seed = experiment.split_seed();
+        let lists = OfficialLists::hold_out(&index, seed, hold_out)?;
+        let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let split = split.select(&index, &experiment.data.subset)?;
         let names = Part::ALL.into_iter().flat_map(|part| split.part(part));
         let sources: Vec<(ImageName, PathBuf)> = names

@@ -131,6 +131,9 @@ pub enum TrainError {
     /// A top network that cannot be built.
     #[error(transparent)]
     TopNetwork(#[from] cxr_top::TopNetworkError),
+    /// A worker of the loader came to an end before its work did.
+    #[error("a worker of the loader stopped: a transform panicked")]
+    LoaderPanicked,
     /// An error of the metrics.
     #[error(transparent)]
     Metric(#[from] cxr_metrics::MetricError),

@@ -86,12 +86,16 @@ impl EventLog {
     ///
     /// # Errors
     /// The first line that could not be written.
-    pub fn finish(self) -> Result<(), TrainError> {
-        match self.failure {
+    pub fn finish(mut self) -> Result<(), TrainError> {
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), TrainError> {
+        match self.failure.take() {
             None => Ok(()),
             Some(source) => Err(TrainError::Io {
                 action: "write",
-                path: self.path,
+                path: self.path.clone(),
                 source,
             }),
         }
@@ -103,12 +107,7 @@ impl EventLog {
         let time = milliseconds as f64 / 1e3;
         let mut line = serde_json::to_vec(&Line { event, time })?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
-        if let Event::Checkpoint { .. } = event {
-            // Nothing that comes before a checkpoint is lost once there is the checkpoint.
-            self.file.sync_data()?;
-        }
-        Ok(())
+        self.file.write_all(&line)
     }
 }
 
@@ -122,9 +121,20 @@ impl Observer for EventLog {
             Event::Predicting { .. } => false,
             _ => true,
         };
-        if is_of_the_run && let Err(error) = self.write(event) {
-            self.failure.get_or_insert(error);
+        if is_of_the_run
+            && self.failure.is_none()
+            && let Err(error) = self.write(event)
+        {
+            self.failure = Some(error);
         }
+    }
+
+    /// Nothing that comes before a checkpoint is lost once there is the checkpoint.
+    fn before_checkpoint(&mut self) -> Result<(), TrainError> {
+        if self.failure.is_none() {
+            self.failure = self.file.sync_data().err();
+        }
+        self.check()
     }
 }
 

@@ -422,8 +422,10 @@ impl Experiment {
     /// The experiment with one of its variants only.
     ///
     /// # Errors
-    /// [`TrainError::UnknownVariant`] lists those there are.
+    /// [`TrainError::UnknownVariant`] lists those there are; a setting out of its range, of an experiment that
+    /// was not read from a file.
     pub fn variant(&self, name: &str) -> Result<VariantExperiment, TrainError> {
+        self.check()?;
         let Some(variant) = self.variants.iter().find(|variant| variant.name == name) else {
             let known: Vec<_> = self
                 .variants
@@ -521,9 +523,10 @@ impl Experiment {
             ));
         }
         for (index, stage) in training.stages.iter().enumerate() {
-            if stage.epochs == 0 {
+            if !(1..=MOST_EPOCHS).contains(&stage.epochs) {
                 let key = format!("training.stages[{index}].epochs");
-                return Err(TrainError::setting(&key, "at least 1", stage.epochs));
+                let expected = format!("1 to {MOST_EPOCHS}");
+                return Err(TrainError::setting(&key, expected, stage.epochs));
             }
             if stage.patience == Some(0) {
                 let key = format!("training.stages[{index}].patience");
@@ -550,17 +553,35 @@ impl Experiment {
                 top.dropout,
             ));
         }
-        if top.hidden == 0 || top.conv_maps.contains(&0) {
-            return Err(TrainError::setting(
-                "model.top",
-                "sizes of at least 1",
-                "a size of 0",
-            ));
+        for size in top.conv_maps.into_iter().chain([top.hidden]) {
+            if !(1..=MOST_MAPS).contains(&size) {
+                let expected = format!("sizes of 1 to {MOST_MAPS}");
+                return Err(TrainError::setting("model.top", expected, size));
+            }
         }
+        check_norm("model.top", top.norm_eps, top.norm_momentum)?;
         match self.model.backbone.network() {
-            Network::DenseNet(config) => config.check().map_err(|error| {
-                TrainError::setting("model.backbone", "a DenseNet with layers", error)
-            })?,
+            Network::DenseNet(config) => {
+                config.check().map_err(|error| {
+                    TrainError::setting("model.backbone", "a DenseNet with layers", error)
+                })?;
+                let key = "model.backbone.densenet";
+                for size in [config.stem_maps, config.growth, config.bottleneck] {
+                    if size > MOST_MAPS {
+                        let expected = format!("sizes of at most {MOST_MAPS}");
+                        return Err(TrainError::setting(key, expected, size));
+                    }
+                }
+                let layers =
+                    (config.block_layers.iter()).fold(0, |sum: usize, &n| sum.saturating_add(n));
+                let blocks = config.block_layers.len();
+                if blocks > MOST_BLOCKS || layers > MOST_LAYERS {
+                    let expected = format!("at most {MOST_BLOCKS} blocks and {MOST_LAYERS} layers");
+                    let found = format!("{blocks} blocks and {layers} layers");
+                    return Err(TrainError::setting(key, expected, found));
+                }
+                check_norm(key, config.norm.eps, config.norm.momentum)?;
+            }
             Network::Frozen(config) => crate::frozen::check(&config, self)?,
         }
         for (index, variant) in self.variants.iter().enumerate() {
@@ -580,6 +601,24 @@ impl Experiment {
         }
         Ok(())
     }
+}
+
+/// Bounds that no network comes near: above them sizes overflow or memory runs out.
+const MOST_EPOCHS: usize = 1_000_000;
+const MOST_MAPS: usize = 1 << 16;
+const MOST_BLOCKS: usize = 16;
+const MOST_LAYERS: usize = 4096;
+
+fn check_norm(key: &str, eps: f64, momentum: f64) -> Result<(), TrainError> {
+    if !(eps.is_finite() && eps > 0.) {
+        let key = format!("{key}.norm_eps");
+        return Err(TrainError::setting(&key, "above 0", eps));
+    }
+    if !(0. ..=1.).contains(&momentum) {
+        let key = format!("{key}.norm_momentum");
+        return Err(TrainError::setting(&key, "in [0, 1]", momentum));
+    }
+    Ok(())
 }
 
 fn check_folder_name(key: &str, name: &str) -> Result<(), TrainError> {

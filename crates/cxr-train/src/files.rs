@@ -48,11 +48,12 @@ pub fn write_atomically(
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED.0)
-        .suffix(UNFINISHED.1)
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED.0).suffix(UNFINISHED.1);
+    // As any other file: who may read it is the umask's business.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
     write(file.as_file_mut()).map_err(failed)?;
     file.as_file_mut().flush().map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
@@ -65,6 +66,18 @@ mod tests {
     use std::io::{Error, ErrorKind, Write};
 
     use super::write_atomically;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_may_be_read_by_whom_the_umask_lets() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, plain] = ["ours", "plain"].map(|name| folder.path().join(name));
+        write_atomically(&ours, |file| file.write_all(b"model")).unwrap();
+        std::fs::write(&plain, b"model").unwrap();
+        let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
 
     #[test]
     fn a_write_that_fails_leaves_the_earlier_file_and_nothing_else() {

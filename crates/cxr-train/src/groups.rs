@@ -107,8 +107,8 @@ pub(crate) fn trained(
     of_loss: &[(String, Var)],
 ) -> Vec<Trained> {
     let mut all = parameters.select(Role::Trainable, "");
-    all.retain(|(name, _)| !begins_frozen(stage, name));
     all.extend(of_loss.iter().cloned());
+    all.retain(|(name, _)| !begins_frozen(stage, name));
     Trained::in_groups(all, &stage.groups)
 }
 

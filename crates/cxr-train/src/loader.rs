@@ -272,6 +272,7 @@ impl<'a> Loader<'a> {
         Batches {
             workers: workers.collect(),
             next: 0,
+            left: steps.saturating_sub(first),
         }
     }
 
@@ -306,13 +307,17 @@ pub struct Batches {
     /// Each gives every so-manieth batch.
     workers: Vec<Receiver<Result<Batch, TrainError>>>,
     next: usize,
+    left: usize,
 }
 
 impl Iterator for Batches {
     type Item = Result<Batch, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.workers.get(self.next)?.recv().ok()?;
+        self.left = self.left.checked_sub(1)?;
+        let worker = self.workers.get(self.next)?;
+        // A worker hangs up before its last batch only where a transform panicked.
+        let batch = (worker.recv()).unwrap_or(Err(TrainError::LoaderPanicked));
         self.next = (self.next + 1) % self.workers.len();
         if batch.is_err() {
             self.workers.clear();

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::TrainError;
+
 /// Something that happened; also a line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -95,6 +97,15 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Called from the training thread, between steps: it should return soon.
     fn on(&mut self, event: &Event<'_>);
+
+    /// Called before a checkpoint is written, after its event. An error ends the run with the
+    /// checkpoint before: a run never goes on from one whose past was not kept.
+    ///
+    /// # Errors
+    /// What was told could not be kept.
+    fn before_checkpoint(&mut self) -> Result<(), TrainError> {
+        Ok(())
+    }
 }
 
 impl Observer for () {

@@ -16,6 +16,8 @@ use crate::{BestEpoch, EpochRecord, Experiment, Position, TrainError};
 pub struct RunStatus {
     /// The names of its stages.
     pub stages: Vec<String>,
+    /// Epochs of the stages before the one it stands in, all of them, where one ended early too.
+    pub first_epoch: usize,
     /// Whether a process is working in the folder.
     pub in_use: bool,
     /// Where its last checkpoint goes on; the beginning when there is none yet.
@@ -52,14 +54,16 @@ impl RunStatus {
     /// A folder without a readable `experiment.toml`, or a checkpoint that is not whole.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
         let experiment = Experiment::read(&folder.join("experiment.toml"))?;
-        let stages = experiment.training.stages.into_iter();
+        let stages = experiment.training.stages;
         let checkpoint = folder.join(LATEST);
         let progress = match checkpoint.is_file() {
             true => read_description::<Description>(&checkpoint, "checkpoint")?.progress,
             false => Default::default(),
         };
+        let before = stages.iter().take(progress.position.stage);
         Ok(Self {
-            stages: stages.map(|stage| stage.name).collect(),
+            first_epoch: before.map(|stage| stage.epochs).sum(),
+            stages: stages.into_iter().map(|stage| stage.name).collect(),
             in_use: is_in_use(folder),
             position: progress.position,
             history: progress.history,

@@ -8,12 +8,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_losses::MultiLabelLoss;
+use cxr_metrics::MetricError;
 
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
@@ -54,7 +55,7 @@ impl RunFolder {
         };
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {
                 remove_unfinished(path)?;
                 remove_unfinished(&path.join("checkpoints"))?;
@@ -102,6 +103,20 @@ impl RunFolder {
 
     fn best(&self) -> PathBuf {
         self.path.join("checkpoints").join("best.safetensors")
+    }
+}
+
+/// Tries for a moment: who only looks at a run ([`crate::RunStatus`]) holds its lock for an instant.
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let begin = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
     }
 }
 
@@ -438,7 +453,17 @@ impl<'a> Trainer<'a> {
         let Some(prediction) = prediction else {
             return Ok(false);
         };
-        let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
+        let mean = match prediction.macro_auc(ViewSet::Single, self.data) {
+            Err(TrainError::Metric(MetricError::NotFinite { index, .. })) => {
+                let images = self.data.split().validation();
+                let image = images.get(index / self.card.labels.len()).cloned();
+                let image = Vec::from_iter(image);
+                let what = "a logit of a validation image".to_owned();
+                let epoch = self.first_epoch() + self.state.progress.position.epoch;
+                return Err(self.not_finite(what, stage, epoch, &image));
+            }
+            mean => mean?,
+        };
         let epoch = self.first_epoch() + self.state.progress.position.epoch;
         let steps = self.steps_an_epoch();
         let record = EpochRecord {
@@ -458,13 +483,13 @@ impl<'a> Trainer<'a> {
             .map(|best| best.validation_auc);
         let best = mean.is_some_and(|mean| so_far.is_none_or(|so_far| mean.value > so_far));
         if let (true, Some(mean)) = (best, mean) {
+            self.save(&self.folder.best())?;
             let stage = stage.name.clone();
             self.state.progress.best = Some(BestEpoch {
                 stage,
                 epoch,
                 validation_auc: mean.value,
             });
-            self.save(&self.folder.best())?;
         }
         observer.on(&Event::Epoch {
             stage: &stage.name,
@@ -492,6 +517,7 @@ impl<'a> Trainer<'a> {
             step,
             scheduled: step < self.steps_an_epoch() && step.is_multiple_of(every),
         });
+        observer.before_checkpoint()?;
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
@@ -535,9 +561,13 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Writes the network that is evaluated: the average where there is one.
+    /// Writes the network that is evaluated: the average where there is one. A bound that the loss
+    /// has learnt goes with it; it is not averaged.
     fn save(&self, path: &Path) -> Result<(), TrainError> {
-        self.with_average(|trainer| save_model(path, &trainer.card, &trainer.classifier))
+        let mut card = self.card.clone();
+        card.logit_thresholds
+            .fill(self.loss.logit_threshold()? as f32);
+        self.with_average(|trainer| save_model(path, &card, &trainer.classifier))
     }
 
     /// Lets `act` see the average of the weights in the place of the weights, where there is one.

@@ -376,6 +376,56 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
 }
 
 #[test]
+fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let thresholds = |name: &str, stage: &str| {
+        let text = EXPERIMENT.replace("loss = \"hbm\"", "loss = \"hbm\"\nbound = 0.5");
+        let text = text.replace("@training", "").replace("@stage", RATE);
+        let rate = "schedule = { constant = { rate = 1e-3 } }";
+        let text = text.replace(rate, &format!("{rate}\n{stage}"));
+        let experiment = Experiment::parse(&text).unwrap();
+        let folder = folder.path().join(name);
+        train(&experiment, &data, &folder, usize::MAX);
+        let model = RunFolder::open(&folder).unwrap().model();
+        let (card, _) = load_model(&model, &Device::Cpu).unwrap();
+        assert_eq!(card.logit_thresholds.len(), card.labels.len());
+        card.logit_thresholds[0]
+    };
+    let learnt = thresholds("learnt", "");
+    assert!(
+        (learnt - 0.5).abs() > 1e-4 && learnt.is_finite(),
+        "{learnt}"
+    );
+    // Frozen by the prefix of the loss's own parameters it stays what it was.
+    assert!(thresholds("frozen", "frozen = ['loss.']") == 0.5);
+}
+
+/// Cannot keep what it is told.
+struct Forgetful;
+
+impl Observer for Forgetful {
+    fn on(&mut self, _event: &Event<'_>) {}
+
+    fn before_checkpoint(&mut self) -> Result<(), TrainError> {
+        Err(TrainError::LoaderPanicked)
+    }
+}
+
+#[test]
+fn no_checkpoint_is_written_whose_past_was_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let experiment = experiment("", RATE);
+    let variant = experiment.variant("hbm").unwrap();
+    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
+    let stopped = trainer.run(&mut Forgetful, &AtomicBool::new(false));
+    assert!(matches!(stopped, Err(TrainError::LoaderPanicked)));
+    assert!(!run.path().join("checkpoints/latest.safetensors").exists());
+}
+
+#[test]
 fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
@@ -475,5 +525,5 @@ fn the_settings_of_the_readme_are_an_experiment() {
     let (settings, _) = block.split_once("```").unwrap();
     let text = format!("name = 'readme'\n{settings}\n[[variants]]\nname = 'bce'\nloss = 'bce'\n");
     let experiment = Experiment::parse(&text).unwrap();
-    assert_eq!(experiment.training.stages[0].groups.len(), 2);
+    assert_eq!(experiment.training.stages[0].groups.len(), 3);
 }

@@ -5,7 +5,10 @@
 use std::path::Path;
 
 use candle_core::Device;
-use cxr_augment::{Augmentation, GaussianNoise, GrayImageRef, Normalization, Pipeline, Scaling};
+use cxr_augment::{
+    Augmentation, GaussianNoise, GrayImageRef, KeyedRng, Normalization, Pipeline, Scaling,
+    Transform,
+};
 use cxr_dataset::{
     ImageName, Index, LabelSet, LabelState, OfficialLists, Part, PrepareOptions, Record, Split,
     Store, StoreSettings, ValidationSplit, prepare,
@@ -271,4 +274,40 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
         error.contains("two transforms are named `gaussian-noise`"),
         "{error}"
     );
+}
+
+/// Panics on its third image.
+struct Fragile(std::sync::atomic::AtomicUsize);
+
+impl Transform for Fragile {
+    fn name(&self) -> &str {
+        "fragile"
+    }
+
+    fn change_gray(&self, _rng: &mut KeyedRng, _gray: &mut [f32], _width: usize) {
+        let before = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(before < 2, "fragile");
+    }
+}
+
+#[test]
+fn a_worker_that_panics_is_an_error_and_not_the_end_of_the_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let pipeline = Pipeline::new(Augmentation::new(0.5, 0.4, SIDE, 32).unwrap())
+        .with(Fragile(0.into()))
+        .unwrap();
+    let loader = Loader::new(&data, &pipeline, 2, LastBatch::Keep, 9, &Device::Cpu).unwrap();
+    let loader = loader.with_workers(1);
+    let mut second = None;
+    let scope = std::panic::AssertUnwindSafe(|| {
+        std::thread::scope(|scope| {
+            let mut batches = loader.epoch(scope, 0, 0);
+            assert!(batches.next().unwrap().is_ok());
+            second = batches.next();
+        });
+    });
+    // The scope hands the worker's panic on.
+    assert!(std::panic::catch_unwind(scope).is_err());
+    assert!(matches!(second, Some(Err(TrainError::LoaderPanicked))));
 }

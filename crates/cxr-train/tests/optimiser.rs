@@ -313,6 +313,11 @@ fn mistakes_in_the_settings_are_named() {
             "in [0, 1)",
         ),
         (
+            "optimiser = { beta2 = 0.99999999 }",
+            rate,
+            "in single precision too",
+        ),
+        (
             "optimiser = { kind = 'sgd', momentum = 0.0, nesterov = true }",
             rate,
             "`training.optimiser.nesterov`",

@@ -306,6 +306,29 @@ fn mistakes_in_an_experiment_file_are_named() {
         ("rate = 1e-3 } }", "rate = -1.0 } }", "a rate above 0"),
         ("constant", "constnat", "constnat"),
         ("hidden = 8", "hidden = 8, dropout = 1.0", "in [0, 1)"),
+        ("epochs = 1", "epochs = 4611686018427387904", "1 to 1000000"),
+        ("hidden = 8", "hidden = 1000000000000000", "1 to 65536"),
+        (
+            "hidden = 8",
+            "hidden = 8, norm_momentum = 3.0",
+            "`model.top.norm_momentum`",
+        ),
+        (
+            "hidden = 8",
+            "hidden = 8, norm_eps = nan",
+            "`model.top.norm_eps`",
+        ),
+        ("growth = 4", "growth = 70000", "at most 65536"),
+        (
+            "growth = 4",
+            "growth = 4, norm_momentum = -0.1",
+            "`model.backbone.densenet.norm_momentum`",
+        ),
+        (
+            "block_layers = [1, 2]",
+            "block_layers = [1, 5000]",
+            "at most 16 blocks and 4096 layers",
+        ),
     ] {
         let found = problem(from, to);
         assert!(found.contains(expected), "{to}: {found}");

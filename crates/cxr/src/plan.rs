@@ -357,15 +357,18 @@ fn scoring(images: &Images, n_labels: usize) -> f64 {
     (tables * n_labels) as f64 * SCORING
 }
 
-/// The model, the networks before each stage, the latest and the best checkpoint, the predictions.
+/// The model, the networks before each stage, the latest and the best checkpoint, the latest once more while it
+/// is replaced, the predictions.
 fn run_bytes(
     experiment: &Experiment,
     rehearsal: &Rehearsal,
     images: &Images,
     n_labels: usize,
 ) -> f64 {
-    let networks = rehearsal.values * (experiment.training.stages.len() + 3);
-    let moments = 2 * rehearsal.trained.iter().max().copied().unwrap_or(0);
+    let averages = usize::from(experiment.training.ema_decay.is_some());
+    let networks = experiment.training.stages.len() + 2 + 2 * (1 + averages);
+    let networks = rehearsal.values * networks;
+    let moments = 4 * rehearsal.trained.iter().max().copied().unwrap_or(0);
     let rows = SETS_OF_VIEWS * (images.validation + images.test);
     let predictions = rows * n_labels * BYTES_OF_A_LOGIT;
     (4 * (networks + moments) + predictions) as f64

@@ -123,8 +123,8 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
         (Some(_), false) => State::Finished,
         (None, false) => State::Stopped,
     };
-    let epochs_before = status.history.len();
-    let (mut epoch, mut step) = (epochs_before, status.position.step);
+    let epoch_of_checkpoint = status.first_epoch + status.position.epoch;
+    let (mut epoch, mut step) = (epoch_of_checkpoint, status.position.step);
     let mut stage = status.stages.get(status.position.stage).cloned();
     let last_step = status.last_step.as_ref();
     if let (State::Running, Some(last)) = (state, last_step)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cxr_train::{Event, EventLog, Observer};
+use cxr_train::{Event, EventLog, Observer, TrainError};
 
 use crate::progress::{Bar, duration, say};
 
@@ -56,6 +56,10 @@ impl Watcher {
 }
 
 impl Observer for Watcher {
+    fn before_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.log.before_checkpoint()
+    }
+
     fn on(&mut self, event: &Event<'_>) {
         self.log.on(event);
         match *event {

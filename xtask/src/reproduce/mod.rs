@@ -81,6 +81,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if let Some(shard) = arguments.shard {
         selected = shard.take(selected);
     }
+    if let Some(name) = runs::name_of_two(&runs::runs(&experiment, &variants, arguments.seeds)) {
+        bail!(
+            "two runs would be called `{name}`: a variant has the name of another's seed\nhint: rename it in `{}`",
+            experiment.path.display()
+        );
+    }
+    if selected.is_empty() {
+        println!("no run is in this part: nothing to do");
+        return Ok(Ending::Done);
+    }
     let runs = match &arguments.runs {
         Some(runs) => absolute(runs)?,
         None => workspace.root().join("models").join("runs"),
@@ -188,7 +198,11 @@ fn do_all(
             Ending::Interrupted => return Ok(Ending::Interrupted),
         }
     }
-    let outcomes = work.train(selected, arguments.jobs.into());
+    let unfinished = selected
+        .iter()
+        .filter(|run| State::of(&work.folder(run)) != State::Finished);
+    let jobs = usize::from(arguments.jobs).min(unfinished.count()).max(1);
+    let outcomes = work.train(selected, jobs);
     let endings: Vec<Ending> = outcomes.iter().map(&mut note).collect();
     if endings.contains(&Ending::Interrupted) || work.interrupt.is_raised() {
         return Ok(Ending::Interrupted);

@@ -1,5 +1,6 @@
 //! What there is to run: variants times seeds, of which a call may take a part.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -37,6 +38,13 @@ pub(super) fn runs(experiment: &Experiment, variants: &[&str], seeds: u64) -> Ve
         })
     };
     seeds.flat_map(of_seed).collect()
+}
+
+/// A name that two of the runs share: they would have one folder.
+pub(super) fn name_of_two(runs: &[Run]) -> Option<String> {
+    let mut names = BTreeSet::new();
+    let mut all = runs.iter().map(Run::name);
+    all.find(|name| !names.insert(name.clone()))
 }
 
 /// Which part of the runs a call takes: the `number`-th, counted from 1, of `of` parts.
@@ -191,5 +199,12 @@ mod tests {
         assert_eq!(State::of(folder.path()), State::Begun);
         std::fs::write(folder.path().join(METRICS_FILE), "{}").unwrap();
         assert_eq!(State::of(folder.path()), State::Finished);
+    }
+
+    #[test]
+    fn a_variant_that_is_called_like_a_seed_of_another_is_found() {
+        let made = experiment(0, &["bce", "bce-seed1"]);
+        let of = |seeds| name_of_two(&runs(&made, &["bce", "bce-seed1"], seeds));
+        assert_eq!((of(1), of(2)), (None, Some("bce-seed1".to_owned())));
     }
 }

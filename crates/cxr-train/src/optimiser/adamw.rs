@@ -50,7 +50,9 @@ impl AdamWConfig {
         let step = step as f64;
         Rule {
             beta1: self.beta1 as f32,
+            new_in_first: (1. - self.beta1) as f32,
             beta2: self.beta2 as f32,
+            new_in_second: (1. - self.beta2) as f32,
             eps: self.eps as f32,
             keep: (1. - rate * weight_decay) as f32,
             rate: (rate / (1. - self.beta1.powf(step))) as f32,
@@ -63,7 +65,9 @@ impl AdamWConfig {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     beta1: f32,
+    new_in_first: f32,
     beta2: f32,
+    new_in_second: f32,
     eps: f32,
     keep: f32,
     rate: f32,
@@ -82,8 +86,8 @@ impl Rule {
         let values = weights.iter_mut().zip(gradient);
         for ((w, &g), (m, v)) in values.zip(first.iter_mut().zip(second)) {
             let g = scale * g;
-            *m = self.beta1 * *m + (1. - self.beta1) * g;
-            *v = self.beta2 * *v + (1. - self.beta2) * g * g;
+            *m = self.beta1 * *m + self.new_in_first * g;
+            *v = self.beta2 * *v + self.new_in_second * g * g;
             let root = v.sqrt() * self.second_correction + self.eps;
             *w = self.keep * *w - self.rate * *m / root;
         }

@@ -167,11 +167,16 @@ impl From<OptimiserConfig> for Table {
 }
 
 pub(super) fn below_one(key: &str, value: f64) -> Result<(), TrainError> {
-    if (0. ..1.).contains(&value) {
+    // What rounds to 1 in single precision would never take anything new in.
+    if (0. ..1.).contains(&value) && (value as f32) < 1. {
         return Ok(());
     }
     let key = format!("training.optimiser.{key}");
-    Err(TrainError::setting(&key, "in [0, 1)", value))
+    Err(TrainError::setting(
+        &key,
+        "in [0, 1), in single precision too",
+        value,
+    ))
 }
 
 pub(super) fn at_least_zero(key: &str, value: f64) -> Result<(), TrainError> {

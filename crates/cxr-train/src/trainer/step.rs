@@ -1,5 +1,6 @@
 //! One optimiser step, and what it must not do.
 
+use candle_core::Var;
 use cxr_dataset::ImageName;
 use cxr_ops::{Parameters, Phase};
 
@@ -77,7 +78,7 @@ impl Trainer<'_> {
         }
         self.state.optimiser.step(rate, trained, &gradients)?;
         let parameters = self.classifier.parameters();
-        if let Some(name) = first_not_finite(parameters)? {
+        if let Some(name) = first_not_finite(parameters, &self.loss_variables)? {
             let what = format!("`{name}`, after the step,");
             return Err(self.not_finite(what, stage, epoch, &self.last_images));
         }
@@ -133,7 +134,7 @@ impl Trainer<'_> {
         Ok((value, gradients))
     }
 
-    fn not_finite(
+    pub(super) fn not_finite(
         &self,
         what: String,
         stage: &Stage,
@@ -153,9 +154,14 @@ impl Trainer<'_> {
     }
 }
 
-/// The first tensor of a network that has a value which is not finite, or whose square is not.
-fn first_not_finite(parameters: &Parameters) -> Result<Option<String>, TrainError> {
-    for (name, tensor) in parameters.tensors("") {
+/// The first tensor of a network or its loss that has a value which is not finite, or whose square is not.
+fn first_not_finite(
+    parameters: &Parameters,
+    of_loss: &[(String, Var)],
+) -> Result<Option<String>, TrainError> {
+    let of_loss = of_loss.iter();
+    let of_loss = of_loss.map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+    for (name, tensor) in parameters.tensors("").into_iter().chain(of_loss) {
         if !(sum_of_squares(&tensor)? as f32).is_finite() {
             return Ok(Some(name));
         }
