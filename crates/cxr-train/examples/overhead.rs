@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p cxr-train --example overhead -- [ROUNDS]`
 //!
-//! In each round three steps alone, on one batch in memory, and three steps of a [`Trainer`] are
+//! In each round six steps alone, on one batch in memory, and six steps of a [`Trainer`] are
 //! made in turn; their medians are compared. What a checkpoint takes is spread over the steps between
 //! two of them.
 
@@ -25,7 +25,7 @@ use cxr_train::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: usize = 8;
-const STEPS: usize = 3;
+const STEPS: usize = 6;
 
 const EXPERIMENT: &str = r#"
 name = "overhead"
@@ -35,7 +35,7 @@ validation = { patient-fold = { fold = 0, of = 23 } }
 batch_size = 8
 [[training.stages]]
 name = "all layers"
-epochs = 20
+epochs = 40
 schedule = { constant = { rate = 1e-5 } }
 [[variants]]
 name = "bce"

@@ -38,8 +38,7 @@ impl Gradients {
     /// # Errors
     /// None on a CPU.
     pub fn norm(&self) -> Result<f64, TrainError> {
-        let squares = self.tensors.par_iter().map(sum_of_squares);
-        let squares: Vec<f64> = squares.collect::<candle_core::Result<_>>()?;
+        let squares = sums_of_squares(&self.tensors)?;
         Ok(self.scale * squares.iter().sum::<f64>().sqrt())
     }
 
@@ -54,13 +53,10 @@ impl Gradients {
     /// # Errors
     /// None on a CPU.
     pub fn first_not_finite(&self) -> Result<Option<usize>, TrainError> {
-        for (index, tensor) in self.tensors.iter().enumerate() {
-            // The second moment is single precision.
-            if !(sum_of_squares(tensor)? as f32).is_finite() {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
+        let squares = sums_of_squares(&self.tensors)?;
+        // The second moment is single precision.
+        let is_finite = |square: &f64| (*square as f32).is_finite();
+        Ok(squares.iter().position(|square| !is_finite(square)))
     }
 
     pub(crate) fn scale(&self) -> f64 {
@@ -127,8 +123,13 @@ impl MeanGradients {
     }
 }
 
+/// Of each tensor. All at once: hundreds of small tensors one by one would each wait for other threads.
+pub(crate) fn sums_of_squares(tensors: &[Tensor]) -> candle_core::Result<Vec<f64>> {
+    tensors.par_iter().map(sum_of_squares).collect()
+}
+
 /// Double precision, in parts of a fixed size that are added in order.
-pub(crate) fn sum_of_squares(tensor: &Tensor) -> candle_core::Result<f64> {
+fn sum_of_squares(tensor: &Tensor) -> candle_core::Result<f64> {
     const PART: usize = 1 << 14;
     const LANES: usize = 8;
     let of_part = |values: &[f32]| {

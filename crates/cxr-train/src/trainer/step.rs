@@ -1,11 +1,11 @@
 //! One optimiser step, and what it must not do.
 
-use candle_core::Var;
+use candle_core::{Tensor, Var};
 use cxr_dataset::ImageName;
 use cxr_ops::{Parameters, Phase};
 
 use super::Trainer;
-use crate::gradients::sum_of_squares;
+use crate::gradients::sums_of_squares;
 use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
 use crate::{Gradients, MeanGradients, Stage, TrainError, Trained};
@@ -161,10 +161,10 @@ fn first_not_finite(
 ) -> Result<Option<String>, TrainError> {
     let of_loss = of_loss.iter();
     let of_loss = of_loss.map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-    for (name, tensor) in parameters.tensors("").into_iter().chain(of_loss) {
-        if !(sum_of_squares(&tensor)? as f32).is_finite() {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    let (names, tensors): (Vec<String>, Vec<Tensor>) =
+        parameters.tensors("").into_iter().chain(of_loss).unzip();
+    let squares = sums_of_squares(&tensors)?;
+    let mut all = names.into_iter().zip(squares);
+    let found = all.find(|(_, square)| !(*square as f32).is_finite());
+    Ok(found.map(|(name, _)| name))
 }
