@@ -198,6 +198,16 @@ fn decode_png(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     let mut reader = decoder.read_info().map_err(damaged)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
     check_size(width as u64, height as u64, origin)?;
+    // The decoder takes the triples for granted.
+    if let Some(palette) = &reader.info().palette
+        && !palette.len().is_multiple_of(3)
+    {
+        return Err(DatasetError::ImageDamaged {
+            path: origin.to_owned(),
+            format: "PNG",
+            source: format!("expected a palette of triples, got {} bytes", palette.len()).into(),
+        });
+    }
     let Some(size) = reader.output_buffer_size() else {
         return Err(too_large(width as u64, height as u64, origin));
     };

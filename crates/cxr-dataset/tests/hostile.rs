@@ -191,6 +191,24 @@ fn damaged_images_give_an_error_or_pixels() {
     assert!(files.len() >= 10 && n_decoded > 20, "{n_decoded}");
 }
 
+/// Found by the fuzzer: the PNG decoder panics on it.
+#[test]
+fn a_palette_that_is_not_of_triples_is_an_error() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decode/palette.png");
+    let mut bytes = std::fs::read(file).unwrap();
+    assert!(decode_gray_bytes(&bytes, "sound").is_ok());
+    let palette = bytes.windows(4).position(|name| name == b"PLTE").unwrap();
+    let length = &mut bytes[palette - 1];
+    assert_eq!(*length % 3, 0);
+    *length += 1;
+    bytes.insert(palette + 4, 0);
+    repair_checksums(&mut bytes);
+    let error = decode_gray_bytes(&bytes, "crafted")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("crafted"), "{error}");
+}
+
 /// Makes the chunks of a damaged PNG valid again, so that the damage reaches the decoder.
 fn repair_checksums(bytes: &mut [u8]) {
     let mut at = 8;
