@@ -186,6 +186,16 @@ fn lengths_and_depths_are_bounded_before_anything_is_parsed() {
         message(&deep)
     );
 
+    // The end of a sequence that never began, with a length of almost four GiB.
+    let explicit = std::fs::read(golden("dicom/8bit.dcm")).unwrap();
+    let end = [0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0xf6, 0xff];
+    let ends_nothing = [explicit.as_slice(), &end].concat();
+    assert!(
+        message(&ends_nothing).contains("ends nothing"),
+        "{}",
+        message(&ends_nothing)
+    );
+
     // A frame header of 65535 × 65535 pixels in a file of 7 × 5.
     let jpeg = std::fs::read(golden("dicom/jpeg.dcm")).unwrap();
     let bomb = replaced(

@@ -51,7 +51,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<Structure, String> {
             structure.frames.clear();
             walk.fragments(&mut structure)?;
         } else if element.is_delimiter() {
-            around.pop();
+            // A parser may take the length of a delimiter for that of a value.
+            if around.pop().is_none() || element.length > 0 {
+                return Err(format!("{} ends nothing", element.tag));
+            }
         } else if element.is_nested() {
             // Its content is a chain of elements like any other: the walk goes on inside.
             let end = walk.at.checked_add(element.length as usize);
