@@ -91,12 +91,10 @@ fn printed(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn an_own_table_is_split_planned_trained_and_listed_without_a_line_of_rust() {
-    let bench = tempfile::tempdir().unwrap();
-    let folder = bench.path();
+/// Images, table and lists in `mine`, and the experiment `own.toml`.
+fn write_data(folder: &Path, experiment: &str) {
     write_images(&folder.join("mine"));
-    std::fs::write(folder.join("own.toml"), EXPERIMENT).unwrap();
+    std::fs::write(folder.join("own.toml"), experiment).unwrap();
     printed(
         folder,
         &[
@@ -108,6 +106,13 @@ fn an_own_table_is_split_planned_trained_and_listed_without_a_line_of_rust() {
             "mine",
         ],
     );
+}
+
+#[test]
+fn an_own_table_is_split_planned_trained_and_listed_without_a_line_of_rust() {
+    let bench = tempfile::tempdir().unwrap();
+    let folder = bench.path();
+    write_data(folder, EXPERIMENT);
 
     let train = [
         "train",
@@ -171,20 +176,7 @@ fn an_own_table_is_split_planned_trained_and_listed_without_a_line_of_rust() {
 fn a_stopped_run_is_listed_with_its_place_and_a_running_one_as_running() {
     let bench = tempfile::tempdir().unwrap();
     let folder = bench.path();
-    write_images(&folder.join("mine"));
-    let text = EXPERIMENT.replace("epochs = 4", "epochs = 400");
-    std::fs::write(folder.join("own.toml"), text).unwrap();
-    printed(
-        folder,
-        &[
-            "inspect",
-            "mine/labels.csv",
-            "--hold-out",
-            "4",
-            "--write-lists",
-            "mine",
-        ],
-    );
+    write_data(folder, &EXPERIMENT.replace("epochs = 4", "epochs = 400"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_cxr"))
         .current_dir(folder)
         .args([

@@ -83,3 +83,22 @@ fn weights_load_into_a_network_that_was_built_before() {
     let error = load_weights(&path, &other).unwrap_err().to_string();
     assert!(error.contains("`top.conv1.bias` is missing"), "{error}");
 }
+
+#[test]
+fn another_seed_trains_validates_and_tests_on_the_same_images_of_an_own_table() {
+    let folder = tempfile::tempdir().unwrap();
+    images::write(folder.path()).unwrap();
+    let experiment = Experiment::parse(include_str!("../examples/own_data/own.toml")).unwrap();
+    let table = folder.path().join("labels.csv");
+    let split = |experiment: &Experiment| {
+        let data = TrainingData::from_table(&table, folder.path(), 4, experiment).unwrap();
+        data.split().clone()
+    };
+    let of_seed = |seed| experiment.variant_with_seed("own", seed).unwrap();
+    let first = split(&experiment);
+    assert_eq!(split(of_seed(experiment.seed + 1).experiment()), first);
+    // The seed of the split, where it is said, is what decides.
+    let mut other = experiment.clone();
+    other.data.split_seed = Some(experiment.seed + 1);
+    assert_ne!(split(&other), first);
+}

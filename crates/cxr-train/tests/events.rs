@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 use cxr_train::{
-    Event, Experiment, Observer, Profile, RunFolder, TrainOutcome, Trainer, TrainingData,
+    Event, Experiment, Observer, Profile, RunFolder, RunStatus, TrainOutcome, Trainer, TrainingData,
 };
 use serde_json::Value;
 
@@ -163,6 +163,9 @@ fn an_early_stop_stays_in_the_events_of_a_disturbed_run() {
         .map(|event| event["epoch"].as_u64().unwrap())
         .collect();
     assert_eq!(epochs, [0, 1, 3, 4]);
+    // Whoever looks at the run counts epochs as the events do, the one that was not made too.
+    let status = RunStatus::read(&folder.path().join("whole")).unwrap();
+    assert_eq!((status.first_epoch, status.history.len()), (5, 4));
 }
 
 fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
