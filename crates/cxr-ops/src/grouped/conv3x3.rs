@@ -399,7 +399,7 @@ impl Conv3x3Gradient {
     pub(super) fn finish<S: Vectors>(
         self,
         simd: S,
-        convolution: &Convolution<'_>,
+        convolution: &Convolution<'_, TAPS>,
         parts: &[Group],
         pool: &Pool,
     ) -> Vec<f32> {

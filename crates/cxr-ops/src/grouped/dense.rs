@@ -3,13 +3,11 @@
 use rayon::prelude::*;
 
 use super::conv3x3::{Conv3x3, Conv3x3Gradient, Method, Strips, TAPS};
-use super::halves::{map_pairs, map_pairs_mut};
+use super::halves::{map_pairs, map_pairs_mut, normalise_relu_pairs};
 use super::kernels::convolve;
 use super::norm::{Affine, Combination, Norm, Sums, TileSums};
 use super::pointwise::{BackwardTile, Pointwise, Tile};
-use super::rows::{
-    add_through_relu, combine, normalise_relu, normalise_relu_pairs, shift_relu, through_relu,
-};
+use super::rows::{add_through_relu, combine, normalise_relu, shift_relu, through_relu};
 use super::weights::Convolution;
 use super::{
     Buffer, ChannelStatistics, Correction, Extent, Group, Grouping, LANES, NormGradients,
@@ -588,19 +586,17 @@ impl DenseLayer {
         (sums, convolution.gradient(&of_weight))
     }
 
-    fn conv1<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a> {
+    fn conv1<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a, 1> {
         Convolution {
             weight,
-            taps: 1,
             input: &self.input,
             output: &self.bottleneck,
         }
     }
 
-    fn conv2<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a> {
+    fn conv2<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a, TAPS> {
         Convolution {
             weight,
-            taps: TAPS,
             input: &self.bottleneck,
             output: &self.output,
         }

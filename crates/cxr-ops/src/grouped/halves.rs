@@ -4,8 +4,10 @@
 use pulp::Simd;
 
 use super::kernels::out_of_bounds;
-use super::{Group, LANES};
-use crate::bf16::{F32s, PairKernel, PairProducts, U32s, pair};
+use super::norm::Affine;
+use super::rows::relu;
+use super::{Group, LANES, ZERO};
+use crate::bf16::{F32s, PairKernel, PairProducts, U32s};
 use crate::simd::Vectors;
 
 /// The 32 maps of a pixel in bf16: a lane has the maps `m` and `m + 16`.
@@ -36,30 +38,88 @@ pub(crate) fn pixel_pairs_mut(groups: &mut [Group]) -> &mut [PixelPairs] {
 
 /// Rounds every pixel.
 pub(crate) fn pair_maps<S: Vectors>(simd: S, x: &[Group], out: &mut [MapPairs]) {
-    simd.within(|| {
-        for (out, x) in out.iter_mut().zip(x) {
-            for lane in 0..LANES / 2 {
-                out[lane] = pair(x[lane], x[lane + LANES / 2]);
-            }
-        }
-    });
+    simd.with_pair_products(PairMaps { x, out });
+}
+
+struct PairMaps<'a> {
+    x: &'a [Group],
+    out: &'a mut [MapPairs],
+}
+
+impl PairKernel for PairMaps<'_> {
+    fn run<P: PairProducts>(self, products: P) {
+        products.within(
+            #[inline(always)]
+            || {
+                for (out, x) in self.out.iter_mut().zip(self.x) {
+                    let (low, high) = x.split_at(LANES / 2);
+                    pair_lanes(products, low, high, out);
+                }
+            },
+        );
+    }
+}
+
+/// `relu(scale·x + shift)`, rounded.
+pub(crate) fn normalise_relu_pairs<S: Vectors>(
+    simd: S,
+    affine: &Affine,
+    x: &[Group],
+    out: &mut [MapPairs],
+) {
+    simd.with_pair_products(NormaliseRelu { affine, x, out });
+}
+
+struct NormaliseRelu<'a> {
+    affine: &'a Affine,
+    x: &'a [Group],
+    out: &'a mut [MapPairs],
+}
+
+impl PairKernel for NormaliseRelu<'_> {
+    fn run<P: PairProducts>(self, products: P) {
+        products.within(
+            #[inline(always)]
+            || {
+                let affine = self.affine;
+                for (out, x) in self.out.iter_mut().zip(self.x) {
+                    let mut activated = ZERO;
+                    for lane in 0..LANES {
+                        activated[lane] = relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
+                    }
+                    let (low, high) = activated.split_at(LANES / 2);
+                    pair_lanes(products, low, high, out);
+                }
+            },
+        );
+    }
 }
 
 /// Rounds every two pixels; a last single one gets 0 for a neighbour.
 pub(crate) fn pair_pixels<S: Vectors>(simd: S, x: &[Group], out: &mut [PixelPairs]) {
-    simd.within(|| {
-        let (pairs, single) = x.as_chunks::<2>();
-        for (out, [first, second]) in out.iter_mut().zip(pairs) {
-            for lane in 0..LANES {
-                out[lane] = pair(first[lane], second[lane]);
-            }
-        }
-        if let (Some(out), [first]) = (out.get_mut(pairs.len()), single) {
-            for lane in 0..LANES {
-                out[lane] = pair(first[lane], 0.);
-            }
-        }
-    });
+    simd.with_pair_products(PairPixels { x, out });
+}
+
+struct PairPixels<'a> {
+    x: &'a [Group],
+    out: &'a mut [PixelPairs],
+}
+
+impl PairKernel for PairPixels<'_> {
+    fn run<P: PairProducts>(self, products: P) {
+        products.within(
+            #[inline(always)]
+            || {
+                let (pairs, single) = self.x.as_chunks::<2>();
+                for (out, [first, second]) in self.out.iter_mut().zip(pairs) {
+                    pair_lanes(products, first, second, out);
+                }
+                if let (Some(out), [first]) = (self.out.get_mut(pairs.len()), single) {
+                    pair_lanes(products, first, &ZERO, out);
+                }
+            },
+        );
+    }
 }
 
 /// Weights for [`convolve`] from those for [`super::kernels::convolve`]: line `k` of a block has the input maps `k`
@@ -69,15 +129,39 @@ pub(crate) fn pair_weights<S: Vectors>(
     weights: &[[Group; LANES]],
     out: &mut [[PixelPairs; LANES / 2]],
 ) {
-    simd.within(|| {
-        for (out, weights) in out.iter_mut().zip(weights) {
-            for (line, out) in out.iter_mut().enumerate() {
-                for lane in 0..LANES {
-                    out[lane] = pair(weights[line][lane], weights[line + LANES / 2][lane]);
+    simd.with_pair_products(PairWeights { weights, out });
+}
+
+struct PairWeights<'a> {
+    weights: &'a [[Group; LANES]],
+    out: &'a mut [[PixelPairs; LANES / 2]],
+}
+
+impl PairKernel for PairWeights<'_> {
+    fn run<P: PairProducts>(self, products: P) {
+        products.within(
+            #[inline(always)]
+            || {
+                for (out, weights) in self.out.iter_mut().zip(self.weights) {
+                    let (low, high) = weights.split_at(LANES / 2);
+                    for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+                        pair_lanes(products, low, high, out);
+                    }
                 }
-            }
-        }
-    });
+            },
+        );
+    }
+}
+
+/// Rounds as many numbers as `out` has lanes, a multiple of every vector's.
+#[inline(always)]
+fn pair_lanes<P: PairProducts>(products: P, low: &[f32], high: &[f32], out: &mut [u32]) {
+    let (low, _) = P::Vectors::as_simd_f32s(low);
+    let (high, _) = P::Vectors::as_simd_f32s(high);
+    let (out, _) = P::Vectors::as_mut_simd_u32s(out);
+    for (out, (&low, &high)) in out.iter_mut().zip(low.iter().zip(high)) {
+        *out = products.pair(low, high);
+    }
 }
 
 /// As [`super::kernels::convolve`].
@@ -242,7 +326,7 @@ fn store<P: PairProducts>(out: &mut Group, vector: usize, sums: [F32s<P>; 2]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bf16::Emulated;
+    use crate::bf16::{Emulated, pair};
     use crate::simd::{InstructionSet, with_vectors};
 
     /// Groups that look like noise in ±1.

@@ -1,9 +1,11 @@
 //! 1×1 convolutions of a tile of pixels and their weight's gradient, in single precision or in bf16.
 
-use super::halves::{self, map_pairs, map_pairs_mut, pixel_pairs, pixel_pairs_mut};
+use super::halves::{
+    self, map_pairs, map_pairs_mut, normalise_relu_pairs, pixel_pairs, pixel_pairs_mut,
+};
 use super::kernels::{Rows, convolve, outer_sums};
 use super::norm::Affine;
-use super::rows::{normalise_relu, normalise_relu_pairs};
+use super::rows::normalise_relu;
 use super::{Buffer, Group, LANES, Pool, TILE};
 use crate::Precision;
 use crate::simd::Vectors;

@@ -1,15 +1,13 @@
 //! Passes over rows of pixels of one group. They are written as loops over the 32 lanes, which the compiler
 //! turns into whole vectors of the instruction set at hand.
 
-use super::halves::MapPairs;
 use super::norm::{Affine, Combination, TileSums};
 use super::{Group, LANES, ZERO};
-use crate::bf16::pair;
 use crate::simd::Vectors;
 
 /// `max(y, 0)` that lets NaN pass, as PyTorch's does.
 #[inline(always)]
-fn relu(value: f32) -> f32 {
+pub(super) fn relu(value: f32) -> f32 {
     if value < 0. { 0. } else { value }
 }
 
@@ -19,23 +17,6 @@ pub(crate) fn normalise_relu<S: Vectors>(simd: S, affine: &Affine, x: &[Group], 
         for (out, x) in out.iter_mut().zip(x) {
             for lane in 0..LANES {
                 out[lane] = relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
-            }
-        }
-    });
-}
-
-/// As [`normalise_relu`], rounded to bf16.
-pub(crate) fn normalise_relu_pairs<S: Vectors>(
-    simd: S,
-    affine: &Affine,
-    x: &[Group],
-    out: &mut [MapPairs],
-) {
-    simd.within(|| {
-        for (out, x) in out.iter_mut().zip(x) {
-            let value = |lane: usize| relu(x[lane] * affine.scale[lane] + affine.shift[lane]);
-            for (lane, out) in out.iter_mut().enumerate() {
-                *out = pair(value(lane), value(lane + LANES / 2));
             }
         }
     });

@@ -245,10 +245,9 @@ impl Transition {
         (sums, convolution.gradient(&of_weight))
     }
 
-    fn convolution<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a> {
+    fn convolution<'a>(&'a self, weight: &'a [f32]) -> Convolution<'a, 1> {
         Convolution {
             weight,
-            taps: 1,
             input: &self.input,
             output: &self.output,
         }

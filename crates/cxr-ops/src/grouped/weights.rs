@@ -4,36 +4,35 @@ use rayon::prelude::*;
 
 use super::{Buffer, Group, Grouping, LANES, Pool, ZERO};
 
-/// The weight `O×C×K×K` of a convolution with `taps` = K² between two groupings.
+/// The weight `O×C×K×K` of a convolution between two groupings; `TAPS` is K².
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Convolution<'a> {
+pub(crate) struct Convolution<'a, const TAPS: usize> {
     pub(crate) weight: &'a [f32],
-    pub(crate) taps: usize,
     pub(crate) input: &'a Grouping,
     pub(crate) output: &'a Grouping,
 }
 
-impl Convolution<'_> {
+impl<const TAPS: usize> Convolution<'_, TAPS> {
     /// For the forward pass: per output group, tap and input group, a block of input lane × output lane.
     /// `scale` multiplies each output map.
     pub(crate) fn forward(&self, scale: Option<&[Group]>, pool: &Pool) -> Buffer {
-        let (inputs, taps) = (self.input.groups(), self.taps);
-        let mut packed = pool.take(self.output.groups() * taps * inputs * LANES);
+        let inputs = self.input.groups();
+        let mut packed = pool.take(self.output.groups() * TAPS * inputs * LANES);
         packed
-            .par_chunks_mut(taps * inputs * LANES)
+            .par_chunks_mut(TAPS * inputs * LANES)
             .zip(self.output.spans().collect::<Vec<_>>())
             .enumerate()
-            .for_each(|(out_group, (packed, (first_out, used_out)))| {
+            .for_each(|(out_group, (packed, outputs))| {
                 let (blocks, _) = packed.as_chunks_mut::<LANES>();
-                blocks.fill([ZERO; LANES]);
-                self.for_each_weight(
-                    self.input.spans(),
-                    first_out..first_out + used_out,
-                    |tap, in_group, in_lane, out_lane, value| {
-                        let scale = scale.map_or(1., |scale| scale[out_group][out_lane]);
-                        blocks[tap * inputs + in_group][in_lane][out_lane] = scale * value;
-                    },
-                );
+                let scale = scale.map_or(&[1.; LANES], |scale| &scale[out_group]);
+                for (in_group, inputs_here) in self.input.spans().enumerate() {
+                    self.for_each_row(inputs_here, outputs, |tap, out_lane, row| {
+                        let block = &mut blocks[tap * inputs + in_group];
+                        for (line, value) in block.iter_mut().zip(row) {
+                            line[out_lane] = scale[out_lane] * value;
+                        }
+                    });
+                }
             });
         packed
     }
@@ -41,54 +40,46 @@ impl Convolution<'_> {
     /// For the gradient towards the input: per input group, mirrored tap and output group, a block of
     /// output lane × input lane.
     pub(crate) fn backward(&self, pool: &Pool) -> Buffer {
-        let (outputs, taps) = (self.output.groups(), self.taps);
-        let mut packed = pool.take(self.input.groups() * taps * outputs * LANES);
+        let outputs = self.output.groups();
+        let mut packed = pool.take(self.input.groups() * TAPS * outputs * LANES);
         packed
-            .par_chunks_mut(taps * outputs * LANES)
+            .par_chunks_mut(TAPS * outputs * LANES)
             .zip(self.input.spans().collect::<Vec<_>>())
-            .for_each(|(packed, span)| {
+            .for_each(|(packed, inputs)| {
                 let (blocks, _) = packed.as_chunks_mut::<LANES>();
-                blocks.fill([ZERO; LANES]);
-                for (out_group, (first_out, used_out)) in self.output.spans().enumerate() {
-                    self.for_each_weight(
-                        std::iter::once(span),
-                        first_out..first_out + used_out,
-                        |tap, _, in_lane, out_lane, value| {
-                            let block = (taps - 1 - tap) * outputs + out_group;
-                            blocks[block][out_lane][in_lane] = value;
-                        },
-                    );
+                for (out_group, outputs_here) in self.output.spans().enumerate() {
+                    self.for_each_row(inputs, outputs_here, |tap, out_lane, row| {
+                        blocks[(TAPS - 1 - tap) * outputs + out_group][out_lane] = row;
+                    });
                 }
             });
         packed
     }
 
-    /// Calls `visit(tap, input group, input lane, output lane, weight)` for the weights between some input
-    /// groups and a run of output maps.
-    #[inline(always)]
-    fn for_each_weight(
+    /// Calls `visit(tap, output lane, weights of the input lanes)` for the weights between a group of input maps
+    /// and one of output maps, each given as its first map and how many it has. Unused lanes have weight 0.
+    fn for_each_row(
         &self,
-        inputs: impl Iterator<Item = (usize, usize)>,
-        outputs: std::ops::Range<usize>,
-        mut visit: impl FnMut(usize, usize, usize, usize, f32),
+        inputs: (usize, usize),
+        outputs: (usize, usize),
+        mut visit: impl FnMut(usize, usize, Group),
     ) {
-        let (taps, maps_in) = (self.taps, self.input.maps());
-        for (in_group, (first_in, used_in)) in inputs.enumerate() {
-            for (out_lane, out_map) in outputs.clone().enumerate() {
-                let from = (out_map * maps_in + first_in) * taps;
-                let weights = &self.weight[from..from + used_in * taps];
-                for (in_lane, weights) in weights.chunks_exact(taps).enumerate() {
-                    for (tap, &weight) in weights.iter().enumerate() {
-                        visit(tap, in_group, in_lane, out_lane, weight);
-                    }
-                }
+        for out_lane in 0..LANES {
+            let kernels = if out_lane < outputs.1 {
+                let from = (outputs.0 + out_lane) * self.input.maps() + inputs.0;
+                &self.weight[from * TAPS..][..inputs.1 * TAPS]
+            } else {
+                &[]
+            };
+            for tap in 0..TAPS {
+                visit(tap, out_lane, lanes::<TAPS>(kernels, tap));
             }
         }
     }
 
     /// Blocks of one partial sum of the weight's gradient.
     pub(crate) fn gradient_blocks(&self) -> usize {
-        self.taps * self.input.groups() * self.output.groups()
+        TAPS * self.input.groups() * self.output.groups()
     }
 
     /// The place of a block of input lane × output lane in a partial sum.
@@ -98,7 +89,7 @@ impl Convolution<'_> {
 
     /// The gradient in the weight's own order: the partial sums of `parts`, added in order.
     pub(crate) fn gradient(&self, parts: &[Group]) -> Vec<f32> {
-        let map_values = self.input.maps() * self.taps;
+        let map_values = self.input.maps() * TAPS;
         let mut gradient = vec![0f32; self.output.maps() * map_values];
         let mut rest = &mut gradient[..];
         let of_groups: Vec<&mut [f32]> = self
@@ -118,10 +109,10 @@ impl Convolution<'_> {
     }
 
     fn gradient_of(&self, out_group: usize, parts: &[Group], gradient: &mut [f32]) {
-        let map_values = self.input.maps() * self.taps;
+        let map_values = self.input.maps() * TAPS;
         let part = self.gradient_blocks() * LANES;
         for (in_group, (first_in, used_in)) in self.input.spans().enumerate() {
-            for tap in 0..self.taps {
+            for tap in 0..TAPS {
                 for in_lane in 0..used_in {
                     let line = self.gradient_block(tap, in_group, out_group) * LANES + in_lane;
                     let mut total = ZERO;
@@ -132,10 +123,20 @@ impl Convolution<'_> {
                     }
                     let maps = gradient.chunks_exact_mut(map_values);
                     for (map, total) in maps.zip(total) {
-                        map[(first_in + in_lane) * self.taps + tap] = total;
+                        map[(first_in + in_lane) * TAPS + tap] = total;
                     }
                 }
             }
         }
     }
+}
+
+/// One tap of up to 32 kernels; what is beyond them is 0.
+#[inline(always)]
+fn lanes<const TAPS: usize>(kernels: &[f32], tap: usize) -> Group {
+    let mut row = ZERO;
+    for (lane, kernel) in row.iter_mut().zip(kernels.as_chunks::<TAPS>().0) {
+        *lane = kernel[tap];
+    }
+    row
 }

@@ -33,27 +33,30 @@ pub(super) fn transform_weights<S: Vectors>(
     mut write: impl FnMut(usize, Group),
 ) {
     let mut transformed = [ZERO; POINTS];
-    simd.within(|| {
-        let mut halfway = [[ZERO; 3]; SIDE];
-        for (g, halfway) in G.iter().zip(&mut halfway) {
-            for (column, halfway) in halfway.iter_mut().enumerate() {
-                for (row, &g) in g.iter().enumerate() {
-                    for lane in 0..LANES {
-                        halfway[lane] += g * kernels[3 * row + column][lane];
+    simd.within(
+        #[inline(always)]
+        || {
+            let mut halfway = [[ZERO; 3]; SIDE];
+            for (g, halfway) in G.iter().zip(&mut halfway) {
+                for (column, halfway) in halfway.iter_mut().enumerate() {
+                    for (row, &g) in g.iter().enumerate() {
+                        for lane in 0..LANES {
+                            halfway[lane] += g * kernels[3 * row + column][lane];
+                        }
                     }
                 }
             }
-        }
-        for (halfway, out) in halfway.iter().zip(transformed.chunks_exact_mut(SIDE)) {
-            for (g, out) in G.iter().zip(out) {
-                for (halfway, &g) in halfway.iter().zip(g) {
-                    for lane in 0..LANES {
-                        out[lane] += g * halfway[lane];
+            for (halfway, out) in halfway.iter().zip(transformed.chunks_exact_mut(SIDE)) {
+                for (g, out) in G.iter().zip(out) {
+                    for (halfway, &g) in halfway.iter().zip(g) {
+                        for lane in 0..LANES {
+                            out[lane] += g * halfway[lane];
+                        }
                     }
                 }
             }
-        }
-    });
+        },
+    );
     for (point, group) in transformed.into_iter().enumerate() {
         write(point, group);
     }
@@ -62,27 +65,30 @@ pub(super) fn transform_weights<S: Vectors>(
 /// `Gᵀ s G` of 32 sums of products at once: nine gradients.
 pub(super) fn transform_sums<S: Vectors>(simd: S, sums: &[Group; POINTS]) -> [Group; 9] {
     let mut kernels = [ZERO; 9];
-    simd.within(|| {
-        let mut halfway = [[ZERO; SIDE]; 3];
-        for (g, sums) in G.iter().zip(sums.chunks_exact(SIDE)) {
-            for (&g, halfway) in g.iter().zip(&mut halfway) {
-                for (sum, halfway) in sums.iter().zip(halfway) {
-                    for lane in 0..LANES {
-                        halfway[lane] += g * sum[lane];
+    simd.within(
+        #[inline(always)]
+        || {
+            let mut halfway = [[ZERO; SIDE]; 3];
+            for (g, sums) in G.iter().zip(sums.chunks_exact(SIDE)) {
+                for (&g, halfway) in g.iter().zip(&mut halfway) {
+                    for (sum, halfway) in sums.iter().zip(halfway) {
+                        for lane in 0..LANES {
+                            halfway[lane] += g * sum[lane];
+                        }
                     }
                 }
             }
-        }
-        for (halfway, out) in halfway.iter().zip(kernels.chunks_exact_mut(3)) {
-            for (halfway, g) in halfway.iter().zip(&G) {
-                for (&g, out) in g.iter().zip(&mut *out) {
-                    for lane in 0..LANES {
-                        out[lane] += g * halfway[lane];
+            for (halfway, out) in halfway.iter().zip(kernels.chunks_exact_mut(3)) {
+                for (halfway, g) in halfway.iter().zip(&G) {
+                    for (&g, out) in g.iter().zip(&mut *out) {
+                        for lane in 0..LANES {
+                            out[lane] += g * halfway[lane];
+                        }
                     }
                 }
             }
-        }
-    });
+        },
+    );
     kernels
 }
 
@@ -109,14 +115,20 @@ pub(super) fn transform_inputs<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; SIDE];
-                    for (x, halfway) in halfway.iter_mut().enumerate() {
-                        let mut d = [simd.splat_f32s(0.); SIDE];
-                        for (y, d) in d.iter_mut().enumerate() {
-                            *d = S::as_simd_f32s(&padded[corner + y * line + x]).0[vector];
-                        }
-                        *halfway = inputs(simd, d);
-                    }
+                    let d = Columns {
+                        pixels: &padded[corner..],
+                        next_row: line,
+                        vector,
+                    };
+                    // Not from zeros: filling six by six vectors would be a call for each tile.
+                    let halfway = [
+                        inputs(simd, d.column(simd, 0)),
+                        inputs(simd, d.column(simd, 1)),
+                        inputs(simd, d.column(simd, 2)),
+                        inputs(simd, d.column(simd, 3)),
+                        inputs(simd, d.column(simd, 4)),
+                        inputs(simd, d.column(simd, 5)),
+                    ];
                     for y in 0..SIDE {
                         let row = inputs(simd, row_of(simd, &halfway, y));
                         for (x, value) in row.into_iter().enumerate() {
@@ -144,14 +156,17 @@ pub(super) fn transform_gradients<S: Vectors>(
                 let corner = row * STEP * line + column * STEP;
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); SIDE]; STEP];
-                    for (x, halfway) in halfway.iter_mut().enumerate() {
-                        let mut dy = [simd.splat_f32s(0.); STEP];
-                        for (y, dy) in dy.iter_mut().enumerate() {
-                            *dy = S::as_simd_f32s(&inside[corner + y * line + x]).0[vector];
-                        }
-                        *halfway = gradients(simd, dy);
-                    }
+                    let dy = Columns {
+                        pixels: &inside[corner..],
+                        next_row: line,
+                        vector,
+                    };
+                    let halfway = [
+                        gradients(simd, dy.column(simd, 0)),
+                        gradients(simd, dy.column(simd, 1)),
+                        gradients(simd, dy.column(simd, 2)),
+                        gradients(simd, dy.column(simd, 3)),
+                    ];
                     for y in 0..SIDE {
                         let row = gradients(simd, row_of(simd, &halfway, y));
                         for (x, value) in row.into_iter().enumerate() {
@@ -179,15 +194,19 @@ pub(super) fn transform_outputs<S: Vectors>(
             for column in 0..tiles.columns {
                 let tile = row * tiles.columns + column;
                 for vector in 0..LANES / S::F32_LANES {
-                    let mut halfway = [[simd.splat_f32s(0.); STEP]; SIDE];
-                    for (x, halfway) in halfway.iter_mut().enumerate() {
-                        let mut m = [simd.splat_f32s(0.); SIDE];
-                        for (y, m) in m.iter_mut().enumerate() {
-                            let place = (y * SIDE + x) * tiles.room + tile;
-                            *m = S::as_simd_f32s(&products[place]).0[vector];
-                        }
-                        *halfway = outputs(simd, m);
-                    }
+                    let m = Columns {
+                        pixels: &products[tile..],
+                        next_row: SIDE * tiles.room,
+                        vector,
+                    };
+                    let halfway = [
+                        outputs(simd, m.column(simd, 0)),
+                        outputs(simd, m.column(simd, tiles.room)),
+                        outputs(simd, m.column(simd, 2 * tiles.room)),
+                        outputs(simd, m.column(simd, 3 * tiles.room)),
+                        outputs(simd, m.column(simd, 4 * tiles.room)),
+                        outputs(simd, m.column(simd, 5 * tiles.room)),
+                    ];
                     let lines = out.chunks_exact_mut(width).skip(row * STEP).take(STEP);
                     for (y, line) in lines.enumerate() {
                         let pixels = line[column * STEP..].iter_mut();
@@ -200,6 +219,27 @@ pub(super) fn transform_outputs<S: Vectors>(
             }
         }
     });
+}
+
+/// One vector of the pixels of a tile that stands somewhere in a larger image.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    pixels: &'a [Group],
+    /// From a row to the one below.
+    next_row: usize,
+    vector: usize,
+}
+
+impl Columns<'_> {
+    /// The column that begins at pixel `first`.
+    #[inline(always)]
+    fn column<S: Vectors, const ROWS: usize>(self, simd: S, first: usize) -> [S::f32s; ROWS] {
+        let mut column = [simd.splat_f32s(0.); ROWS];
+        for (y, value) in column.iter_mut().enumerate() {
+            *value = S::as_simd_f32s(&self.pixels[first + y * self.next_row]).0[self.vector];
+        }
+        column
+    }
 }
 
 /// Row `y` of tiles that stand column by column. Loops, here and above, rather than closures: a closure is
