@@ -13,6 +13,7 @@
 
 mod bench;
 mod ci;
+mod cuda;
 mod experiment;
 mod fetch;
 mod items;

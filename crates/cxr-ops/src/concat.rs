@@ -7,10 +7,10 @@ use crate::cpu::{values, with_values};
 
 /// The maps of `first` (`N×C×H×W`) followed by those of `second` (`N×D×H×W`): `N×(C+D)×H×W`.
 ///
-/// As candle's `cat`, on all threads, and with gradients that are contiguous.
+/// As candle's `cat`, on all threads of the CPU, and there with gradients that are contiguous.
 ///
 /// # Errors
-/// Another number or size of images, another type than `f32`, or a device other than the CPU.
+/// Another number or size of images, or another type than `f32`.
 pub fn concat_maps(first: &Tensor, second: &Tensor) -> Result<Tensor> {
     let (images, maps, height, width) = first.dims4()?;
     let (other_images, other_maps, other_height, other_width) = second.dims4()?;
@@ -23,6 +23,9 @@ pub fn concat_maps(first: &Tensor, second: &Tensor) -> Result<Tensor> {
     }
     if images * maps * other_maps * height * width == 0 {
         bail!("concat_maps: expected at least one value in every dimension");
+    }
+    if !first.device().is_cpu() {
+        return Tensor::cat(&[first, second], 1);
     }
     let op = ConcatMaps {
         shape: (images, maps + other_maps, height, width),

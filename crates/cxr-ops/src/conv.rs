@@ -56,18 +56,18 @@ pub fn conv2d(
 
 /// All sizes of one convolution.
 #[derive(Debug, Clone, Copy)]
-struct Geometry {
-    images: usize,
-    maps_in: usize,
-    height: usize,
-    width: usize,
-    maps_out: usize,
-    kernel_height: usize,
-    kernel_width: usize,
-    stride: usize,
-    padding: usize,
-    height_out: usize,
-    width_out: usize,
+pub(crate) struct Geometry {
+    pub(crate) images: usize,
+    pub(crate) maps_in: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) maps_out: usize,
+    pub(crate) kernel_height: usize,
+    pub(crate) kernel_width: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) height_out: usize,
+    pub(crate) width_out: usize,
 }
 
 /// Patches of about one megabyte stay in a core's second-level cache.
@@ -113,15 +113,15 @@ impl Geometry {
         })
     }
 
-    fn image_values(&self) -> usize {
+    pub(crate) fn image_values(&self) -> usize {
         self.maps_in * self.height * self.width
     }
 
-    fn pixels_out(&self) -> usize {
+    pub(crate) fn pixels_out(&self) -> usize {
         self.height_out * self.width_out
     }
 
-    fn patch_rows(&self) -> usize {
+    pub(crate) fn patch_rows(&self) -> usize {
         self.maps_in * self.kernel_height * self.kernel_width
     }
 
@@ -273,6 +273,17 @@ impl CustomOp2 for Conv2d {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        images: &candle_core::CudaStorage,
+        images_layout: &Layout,
+        weight: &candle_core::CudaStorage,
+        weight_layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::gpu::conv2d(&self.0, (images, images_layout), (weight, weight_layout))
+    }
+
     fn bwd(
         &self,
         images: &Tensor,
@@ -282,6 +293,10 @@ impl CustomOp2 for Conv2d {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = &self.0;
         let gradient = gradient.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if gradient.device().is_cuda() {
+            return crate::gpu::conv2d_gradients(g, images, weight, &gradient);
+        }
         let of_images = if images.track_op() {
             let values = with_values(&gradient, self.name(), |gradient| {
                 with_values(weight, self.name(), |weight| {

@@ -55,6 +55,8 @@ mod conv;
 mod cpu;
 mod error;
 mod fused;
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 pub mod grouped;
 mod layers;
 mod linear;
@@ -68,6 +70,11 @@ pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, apply_fused};
+#[cfg(feature = "cuda")]
+pub use gpu::{
+    AdamWConstants, CudaUpdate, CudaValues, cuda_adamw, cuda_device, cuda_lerp, cuda_sgd,
+    cuda_sums_of_squares, is_exact_f32, set_exact_f32,
+};
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::linear;
 pub use norm::{

@@ -7,10 +7,10 @@ use crate::cpu::{Matrix, matmul, values, with_values};
 /// `inputs · weightᵀ + bias`: `N×I` inputs and an `O×I` weight give `N×O`; `bias` has `O` values.
 ///
 /// Candle's own product shares one matrix among all threads; here it runs on the calling thread,
-/// so that the result cannot depend on their number.
+/// so that the result cannot depend on their number. On other devices it is candle's.
 ///
 /// # Errors
-/// Shapes that do not fit, another type than `f32`, or a device other than the CPU.
+/// Shapes that do not fit, or another type than `f32`.
 pub fn linear(inputs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (rows, inputs_wide) = inputs.dims2()?;
     let (outputs_wide, weight_wide) = weight.dims2()?;
@@ -22,7 +22,11 @@ pub fn linear(inputs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
         inputs: inputs_wide,
         outputs: outputs_wide,
     };
-    let outputs = inputs.contiguous()?.apply_op2(&weight.contiguous()?, op)?;
+    let outputs = if inputs.device().is_cpu() {
+        inputs.contiguous()?.apply_op2(&weight.contiguous()?, op)?
+    } else {
+        inputs.matmul(&weight.t()?)?
+    };
     match bias {
         None => Ok(outputs),
         Some(bias) => outputs.broadcast_add(bias),

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::cpu::{values, with_values};
@@ -95,6 +95,16 @@ impl BatchNorm {
                 eps,
                 activation,
             ),
+            #[cfg(feature = "cuda")]
+            Phase::Train { .. } if input.device().is_cuda() => {
+                let extent = Extent::new_in_training(input)?;
+                let (weight, bias) = (&self.weight, &self.bias);
+                let (output, statistics) =
+                    crate::gpu::batch_norm_train(input, weight, bias, extent, eps, activation)?;
+                let momentum = self.config.momentum;
+                statistics.record(&self.running_mean, &self.running_var, momentum)?;
+                Ok(output)
+            }
             Phase::Train { .. } => {
                 let (output, statistics) =
                     batch_norm_train(input, &self.weight, &self.bias, eps, activation)?;
@@ -147,7 +157,7 @@ impl BatchNorm {
             .zip(batch)
             .map(|(&old, &new)| ((1. - momentum) * f64::from(old) + momentum * new) as f32)
             .collect();
-        running.set(&Tensor::from_vec(updated, batch.len(), &Device::Cpu)?)
+        running.set(&Tensor::from_vec(updated, batch.len(), running.device())?)
     }
 }
 
@@ -178,6 +188,14 @@ pub fn batch_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     let extent = Extent::new(input)?;
+    #[cfg(feature = "cuda")]
+    if input.device().is_cuda() {
+        extent.check_per_channel(mean, "mean")?;
+        extent.check_per_channel(variance, "variance")?;
+        return crate::gpu::batch_norm(
+            input, weight, bias, mean, variance, extent, eps, activation,
+        );
+    }
     let mean = extent
         .per_channel(mean, "mean")?
         .iter()
@@ -213,12 +231,12 @@ pub fn batch_norm_train(
     eps: f64,
     activation: Activation,
 ) -> Result<(Tensor, BatchStatistics)> {
-    let extent = Extent::new(input)?;
-    if extent.values_per_channel() < 2 {
-        bail!(
-            "batch_norm: training needs at least two values per channel, got {}; a training batch of one image is too small",
-            extent.values_per_channel()
-        );
+    let extent = Extent::new_in_training(input)?;
+    #[cfg(feature = "cuda")]
+    if input.device().is_cuda() {
+        let (output, statistics) =
+            crate::gpu::batch_norm_train(input, weight, bias, extent, eps, activation)?;
+        return Ok((output, statistics.read()?));
     }
     let input = input.contiguous()?;
     let statistics = with_values(&input, "batch_norm", |input| extent.statistics(input))?;
@@ -241,10 +259,10 @@ pub fn batch_norm_train(
 
 /// Images, channels and positions of a tensor `N×C×…`.
 #[derive(Debug, Clone, Copy)]
-struct Extent {
-    images: usize,
-    channels: usize,
-    positions: usize,
+pub(crate) struct Extent {
+    pub(crate) images: usize,
+    pub(crate) channels: usize,
+    pub(crate) positions: usize,
 }
 
 impl Extent {
@@ -261,11 +279,28 @@ impl Extent {
         }
     }
 
-    fn values_per_channel(&self) -> usize {
+    /// As [`Self::new`], for a batch whose own statistics are taken.
+    fn new_in_training(input: &Tensor) -> Result<Self> {
+        let extent = Self::new(input)?;
+        if extent.values_per_channel() < 2 {
+            bail!(
+                "batch_norm: training needs at least two values per channel, got {}; a training batch of one image is too small",
+                extent.values_per_channel()
+            );
+        }
+        Ok(extent)
+    }
+
+    pub(crate) fn values_per_channel(&self) -> usize {
         self.images * self.positions
     }
 
     fn per_channel(&self, tensor: &Tensor, what: &str) -> Result<Vec<f32>> {
+        self.check_per_channel(tensor, what)?;
+        tensor.to_vec1()
+    }
+
+    fn check_per_channel(&self, tensor: &Tensor, what: &str) -> Result<()> {
         if tensor.dims() != [self.channels] {
             bail!(
                 "batch_norm: expected {what} of {} values, got {:?}",
@@ -273,7 +308,7 @@ impl Extent {
                 tensor.dims()
             );
         }
-        tensor.to_vec1()
+        Ok(())
     }
 
     /// The planes of one channel, image after image.

@@ -35,20 +35,20 @@ pub fn avg_pool2d(images: &Tensor, kernel: usize) -> Result<Tensor> {
 
 /// All sizes of one pooling.
 #[derive(Debug, Clone, Copy)]
-struct Windows {
-    images: usize,
-    channels: usize,
-    height: usize,
-    width: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    height_out: usize,
-    width_out: usize,
+pub(crate) struct Windows {
+    pub(crate) images: usize,
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) height_out: usize,
+    pub(crate) width_out: usize,
 }
 
 impl Windows {
-    fn new(
+    pub(crate) fn new(
         op: &'static str,
         (images, channels, height, width): (usize, usize, usize, usize),
         kernel: usize,
@@ -77,15 +77,15 @@ impl Windows {
         })
     }
 
-    fn shape_out(&self) -> Shape {
+    pub(crate) fn shape_out(&self) -> Shape {
         (self.images, self.channels, self.height_out, self.width_out).into()
     }
 
-    fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.height * self.width
     }
 
-    fn pixels_out(&self) -> usize {
+    pub(crate) fn pixels_out(&self) -> usize {
         self.height_out * self.width_out
     }
 
@@ -143,9 +143,22 @@ impl CustomOp1 for MaxPool2d {
         Ok((output, w.shape_out()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::gpu::max_pool2d(&self.0, (input, layout))
+    }
+
     fn bwd(&self, input: &Tensor, _output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let w = &self.0;
         let gradient = gradient.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if gradient.device().is_cuda() {
+            return crate::gpu::max_pool2d_gradient(w, input, &gradient).map(Some);
+        }
         let mut result = vec![0f32; input.elem_count()];
         with_values(&gradient, self.name(), |gradient| {
             with_values(input, self.name(), |input| {
@@ -197,9 +210,22 @@ impl CustomOp1 for AveragePool2d {
         Ok((output, w.shape_out()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::gpu::average_pool2d(&self.0, (input, layout))
+    }
+
     fn bwd(&self, input: &Tensor, _output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let w = &self.0;
         let gradient = gradient.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if gradient.device().is_cuda() {
+            return crate::gpu::average_pool2d_gradient(w, input, &gradient).map(Some);
+        }
         let mut result = vec![0f32; input.elem_count()];
         with_values(&gradient, self.name(), |gradient| {
             result

@@ -45,12 +45,26 @@ impl WeightAverage {
                 share: (1. - self.decay) as f32,
             };
             let averages: Vec<_> = self.tensors.iter().collect();
-            averages.into_par_iter().try_for_each(|(name, average)| {
-                let Some(now) = now.get(name) else {
-                    bail!("average of weights: `{name}` is missing");
-                };
-                average.inplace_op2(&now.contiguous()?, &lerp)
-            })?;
+            // Work for a GPU comes from one thread.
+            let at_once = if parameters.device().is_cpu() {
+                1
+            } else {
+                averages.len()
+            };
+            averages
+                .into_par_iter()
+                .with_min_len(at_once)
+                .try_for_each(|(name, average)| {
+                    let Some(now) = now.get(name) else {
+                        bail!("average of weights: `{name}` is missing");
+                    };
+                    let now = now.contiguous()?;
+                    #[cfg(feature = "cuda")]
+                    if average.device().is_cuda() {
+                        return cxr_ops::cuda_lerp(average, &now, f64::from(lerp.share));
+                    }
+                    average.inplace_op2(&now, &lerp)
+                })?;
         }
         self.updates += 1;
         Ok(())

@@ -125,6 +125,10 @@ impl MeanGradients {
 
 /// Of each tensor. All at once: hundreds of small tensors one by one would each wait for other threads.
 pub(crate) fn sums_of_squares(tensors: &[Tensor]) -> candle_core::Result<Vec<f64>> {
+    #[cfg(feature = "cuda")]
+    if tensors.iter().all(|tensor| tensor.device().is_cuda()) {
+        return cxr_ops::cuda_sums_of_squares(tensors);
+    }
     tensors.par_iter().map(sum_of_squares).collect()
 }
 

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::process::Command;
 
+use candle_core::Device;
 use cxr_train::{InstructionSet, Precision};
 use serde::Serialize;
+
+use crate::device;
 
 /// The contents of `environment.json`.
 #[derive(Serialize)]
 struct Environment {
     cxr: &'static str,
     git_revision: Option<String>,
-    device: &'static str,
+    device: String,
     os: &'static str,
     architecture: &'static str,
     /// The vector instructions in use: results are a function of them.
@@ -24,11 +27,15 @@ struct Environment {
 }
 
 /// Writes `environment.json` into a run folder.
-pub(crate) fn write(folder: &Path, data_fingerprint: String) -> anyhow::Result<()> {
+pub(crate) fn write(
+    folder: &Path,
+    data_fingerprint: String,
+    device: &Device,
+) -> anyhow::Result<()> {
     let environment = Environment {
         cxr: env!("CARGO_PKG_VERSION"),
         git_revision: git_revision(),
-        device: "cpu",
+        device: device::name(device),
         os: std::env::consts::OS,
         architecture: std::env::consts::ARCH,
         instruction_set: instruction_set(),

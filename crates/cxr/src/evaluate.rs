@@ -23,6 +23,7 @@ use cxr_train::{
 };
 
 use crate::data_folder::{DataArgs, Prepared};
+use crate::device::DeviceArgs;
 use crate::progress::say;
 use crate::scoring::{label_row, truth};
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -40,6 +41,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     data: DataArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -60,6 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     };
     let variant = experiment.variant(&variant.name)?;
+    let device = args.device.open()?;
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));
     let store = store_path(experiment_folder, &experiment);
@@ -67,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&args.run)?;
-    let mut trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let mut trainer = Trainer::new(&variant, &prepared.data, &folder, &device)?;
     if trainer.position().stage < experiment.training.stages.len() {
         bail!(
             "`{}` is not trained to its end\nhint: `cxr train` goes on with it",
@@ -83,6 +88,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         &prepared,
         &folder,
         (history, best),
+        &device,
         &mut watcher,
         &stop,
     )?;
@@ -108,12 +114,13 @@ pub(crate) fn metrics(
     prepared: &Prepared,
     folder: &RunFolder,
     (history, best): (Vec<EpochRecord>, Option<BestEpoch>),
+    device: &Device,
     watcher: &mut Watcher,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<RunMetrics>> {
     let experiment = variant.experiment();
     let data = &prepared.data;
-    let (card, classifier) = load_model(&folder.model(), &Device::Cpu)?;
+    let (card, classifier) = load_model(&folder.model(), device)?;
     let start = Instant::now();
     for part in [Part::Validation, Part::Test] {
         let batch_size = experiment.training.evaluation_batch_size;
@@ -135,7 +142,7 @@ pub(crate) fn metrics(
             prediction.write(views, &folder.predictions(part, views))?;
         }
     }
-    let Some(stages) = stages(experiment, data, folder, watcher, stop)? else {
+    let Some(stages) = stages(experiment, data, folder, device, watcher, stop)? else {
         return Ok(None);
     };
     let predict_seconds = start.elapsed().as_secs_f64();
@@ -200,6 +207,7 @@ fn stages(
     experiment: &Experiment,
     data: &TrainingData,
     folder: &RunFolder,
+    device: &Device,
     watcher: &mut Watcher,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Vec<StageFacts>>> {
@@ -211,7 +219,7 @@ fn stages(
             // A run of an earlier version; what it did not keep is not guessed.
             return Ok(Some(Vec::new()));
         }
-        let (card, classifier) = load_model(&path, &Device::Cpu)?;
+        let (card, classifier) = load_model(&path, device)?;
         let mut mean_of = |part| -> anyhow::Result<Option<MeanAuc>> {
             let batch_size = experiment.training.evaluation_batch_size;
             let views = ViewSet::Single;

@@ -6,6 +6,7 @@
 mod backbone;
 mod compare;
 mod data_folder;
+mod device;
 mod environment;
 mod evaluate;
 mod explain;

@@ -13,6 +13,7 @@ use cxr_train::{Experiment, Rehearsal, VariantExperiment, rehearse};
 use serde::Serialize;
 
 use crate::data_folder::{DataArgs, Survey, TEST_LIST, image_files, sources};
+use crate::device::DeviceArgs;
 use crate::progress::say;
 use crate::train::set_threads;
 
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// Threads to measure with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -138,7 +142,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         anyhow::bail!("`{}` has no variant", args.experiment.display());
     };
     let variant = experiment.variant(&first.name)?;
-    let (rehearsal, run_memory) = measure(&variant, n_labels)?;
+    let (rehearsal, run_memory) = measure(&variant, n_labels, &args.device.open()?)?;
     let n_images = (images.train + images.validation + images.test) as f64;
     let plan = Plan {
         phantoms: drawing.map(|drawn| Cost {
@@ -294,14 +298,14 @@ fn trial(config: &PhantomConfig) -> anyhow::Result<PhantomConfig> {
 fn measure(
     variant: &VariantExperiment,
     n_labels: usize,
+    device: &Device,
 ) -> anyhow::Result<(Rehearsal, Option<f64>)> {
     let wanted = variant.experiment().training.batch_size;
-    let device = Device::Cpu;
     let mut batch = wanted.min(4);
     let mut marks: Vec<(usize, f64)> = Vec::new();
     loop {
         let begin = Instant::now();
-        let quick = rehearse(variant, n_labels, batch, Duration::ZERO, &device)?;
+        let quick = rehearse(variant, n_labels, batch, Duration::ZERO, device)?;
         marks.extend(high_water().map(|bytes| (batch, bytes)));
         let n_steps = 2 * (quick.training.len() + 1);
         let is_long = begin.elapsed() > BUDGET_OF_A_STEP * n_steps as u32;
@@ -310,7 +314,7 @@ fn measure(
         }
         batch = wanted.min(2 * batch);
     }
-    let rehearsal = rehearse(variant, n_labels, batch, BUDGET, &device)?;
+    let rehearsal = rehearse(variant, n_labels, batch, BUDGET, device)?;
     let memory = match marks[..] {
         [.., (_, _), (last, high)] if last == wanted => Some(high),
         [.., (before, low), (last, high)] if last > before => {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use candle_core::Device;
 use cxr_train::{Experiment, Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
 
 use crate::data_folder::DataArgs;
+use crate::device::DeviceArgs;
 use crate::progress::say;
 use crate::watcher::Watcher;
 use crate::{INTERRUPTED, environment, evaluate};
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "models/runs")]
     runs: PathBuf,
 
+    #[command(flatten)]
+    device: DeviceArgs,
+
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say(&format!("`{}` is finished", path.display()));
         return Ok(ExitCode::SUCCESS);
     }
+    let device = args.device.open()?;
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, &experiment);
     let Some(prepared) = args.data.prepare(&experiment, &store, &stop)? else {
@@ -75,9 +79,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let folder = RunFolder::open(&path)?;
     let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
-    let trainer = Trainer::new(&variant, &prepared.data, &folder, &Device::Cpu)?;
+    let trainer = Trainer::new(&variant, &prepared.data, &folder, &device)?;
     let mut trainer = trainer.profiled(&profile);
-    environment::write(&path, prepared.data.fingerprint())?;
+    environment::write(&path, prepared.data.fingerprint(), &device)?;
     let mut watcher = Watcher::new(trainer.event_log()?);
     let outcome = trainer.run(&mut watcher, &stop)?;
     drop(trainer);
@@ -91,6 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         &prepared,
         &folder,
         (history, best),
+        &device,
         &mut watcher,
         &stop,
     )?

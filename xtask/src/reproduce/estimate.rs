@@ -60,7 +60,7 @@ struct Line {
 /// Measures, and prints a line for each part that is not finished.
 pub(super) fn print(work: &Work<'_>, runs: &[Run], jobs: usize) -> anyhow::Result<Ending> {
     let mut command = work.cxr("plan");
-    command.arg("--json");
+    command.args(["--json", "--device", work.device.name()]);
     work.add_experiment(&mut command)?;
     if !work.data.as_os_str().is_empty() {
         work.add_data(&mut command)?;

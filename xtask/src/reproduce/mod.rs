@@ -65,14 +65,23 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Device {
     Cpu,
+    /// An NVIDIA GPU: docs/cuda.md
     Cuda,
+}
+
+impl Device {
+    /// As `cxr` calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     if arguments.device == Device::Cuda {
-        bail!(
-            "cannot compute on `cuda`: `cxr` has no `cuda` feature yet, and `cxr-ops` no CUDA kernels\nhint: leave `--device` out, or say `--device cpu`"
-        );
+        crate::cuda::find_driver()?;
     }
     let experiments = workspace.root().join("xtask").join("experiments");
     let experiment = Experiment::find(&experiments, &arguments.experiment)?;
@@ -118,7 +127,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let interrupt = Interrupt::install()?;
     let mut parts = Parts::default();
     let begin = Instant::now();
-    let build = ["build", "--release", "--package", "cxr"];
+    let mut build = vec!["build", "--release", "--package", "cxr"];
+    if arguments.device == Device::Cuda {
+        build.extend(["--features", "cuda"]);
+    }
     let (ended, executable) = workspace.build(&interrupt, &build, "cxr")?;
     parts.add("build", begin.elapsed(), ended.ending);
     if ended.ending == Ending::Interrupted {
@@ -135,6 +147,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         data,
         metadata: arguments.metadata.as_deref(),
         allow_missing: arguments.allow_missing,
+        device: arguments.device,
         runs: &runs,
     };
     if arguments.plan {

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::Device;
 use super::runs::Run;
 use crate::experiment::Experiment;
 use crate::process::{Ended, Ending, Interrupt};
@@ -21,6 +22,7 @@ pub(super) struct Work<'a> {
     pub(super) data: &'a Path,
     pub(super) metadata: Option<&'a Path>,
     pub(super) allow_missing: bool,
+    pub(super) device: Device,
     pub(super) runs: &'a Path,
 }
 
@@ -65,6 +67,7 @@ impl Work<'_> {
         self.announce(&name);
         let mut command = self.cxr("explain");
         command.arg(self.folder(run));
+        command.args(["--device", self.device.name()]);
         self.add_data(&mut command)?;
         Ok(self.alone(name, &mut command))
     }
@@ -124,6 +127,7 @@ impl Work<'_> {
         }
         self.add_data(&mut command)?;
         command.arg("--runs").arg(self.runs);
+        command.args(["--device", self.device.name()]);
         if jobs > 1 {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let threads = (cores / jobs).max(1);

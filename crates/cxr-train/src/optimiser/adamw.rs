@@ -64,14 +64,14 @@ impl AdamWConfig {
 /// `w ← keep·w − rate·m / (√v·correction + ε)`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
-    beta1: f32,
-    new_in_first: f32,
-    beta2: f32,
-    new_in_second: f32,
-    eps: f32,
-    keep: f32,
-    rate: f32,
-    second_correction: f32,
+    pub(super) beta1: f32,
+    pub(super) new_in_first: f32,
+    pub(super) beta2: f32,
+    pub(super) new_in_second: f32,
+    pub(super) eps: f32,
+    pub(super) keep: f32,
+    pub(super) rate: f32,
+    pub(super) second_correction: f32,
 }
 
 impl Rule {

@@ -2,6 +2,8 @@
 
 mod adamw;
 mod config;
+#[cfg(feature = "cuda")]
+mod device;
 mod sgd;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,9 @@ pub struct Optimiser {
     steps: u64,
     /// What is kept for each parameter, in the order of [`OptimiserConfig::state_names`].
     state: BTreeMap<String, State>,
+    /// The state of parameters on a CUDA device, which is not among those above.
+    #[cfg(feature = "cuda")]
+    on_device: Option<device::OnDevice>,
 }
 
 type State = Vec<Vec<f32>>;
@@ -35,6 +40,8 @@ impl Optimiser {
             config,
             steps: 0,
             state: BTreeMap::new(),
+            #[cfg(feature = "cuda")]
+            on_device: None,
         }
     }
 
@@ -56,18 +63,18 @@ impl Optimiser {
         gradients: &Gradients,
     ) -> Result<(), TrainError> {
         self.steps += 1;
-        for parameter in trained {
-            let n_values = parameter.var.elem_count();
-            let new = || vec![vec![0.; n_values]; self.config.state_names().len()];
-            if !self.state.contains_key(&parameter.name) {
-                self.state.insert(parameter.name.clone(), new());
-            }
-        }
+        self.begin(trained);
+        let pairs: Vec<_> = gradients.pair(trained)?.collect();
+        #[cfg(feature = "cuda")]
+        let (on_device, pairs): (Vec<_>, Vec<_>) =
+            (pairs.into_iter()).partition(|(parameter, _)| parameter.var.device().is_cuda());
+        #[cfg(feature = "cuda")]
+        self.step_on_device(rate, &on_device, gradients.scale())?;
         let mut states: BTreeMap<&str, &mut State> = (self.state.iter_mut())
             .map(|(name, state)| (name.as_str(), state))
             .collect();
-        let mut updates = Vec::with_capacity(trained.len());
-        for (parameter, gradient) in gradients.pair(trained)? {
+        let mut updates = Vec::with_capacity(pairs.len());
+        for (parameter, gradient) in pairs {
             let Some(state) = states.remove(parameter.name.as_str()) else {
                 let expected = "unlike the others";
                 return Err(TrainError::setting("parameter", expected, &parameter.name));
@@ -89,10 +96,72 @@ impl Optimiser {
         Ok(())
     }
 
+    /// Begins the state of parameters that have none yet.
+    fn begin(&mut self, trained: &[Trained]) {
+        for parameter in trained {
+            let n_values = parameter.var.elem_count();
+            let new = || vec![vec![0.; n_values]; self.config.state_names().len()];
+            #[cfg(feature = "cuda")]
+            if (self.on_device.as_ref()).is_some_and(|here| here.place(&parameter.name).is_some()) {
+                continue;
+            }
+            if !self.state.contains_key(&parameter.name) {
+                self.state.insert(parameter.name.clone(), new());
+            }
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn step_on_device(
+        &mut self,
+        rate: f64,
+        pairs: &[(&Trained, &Tensor)],
+        scale: f64,
+    ) -> Result<(), TrainError> {
+        let Some((first, _)) = pairs.first() else {
+            return Ok(());
+        };
+        let names: Vec<&str> = (pairs.iter())
+            .map(|(parameter, _)| parameter.name.as_str())
+            .collect();
+        let mut here = match self.on_device.take() {
+            Some(here) if here.has(&names) => here,
+            before => {
+                // The first step, or the first of a stage that trains others.
+                if let Some(before) = before {
+                    self.state.extend(before.to_host()?);
+                }
+                let kinds = self.config.state_names().len();
+                device::OnDevice::new(&mut self.state, &names, kinds, first.var.device())?
+            }
+        };
+        let updates: Vec<_> = (pairs.iter())
+            .map(|&(parameter, gradient)| {
+                let rule = self.config.rule(rate, self.steps, parameter);
+                let update = cxr_ops::CudaUpdate {
+                    weights: parameter.var.as_tensor(),
+                    gradient,
+                    state: here.place(&parameter.name).unwrap_or_default(),
+                    rate: 0.,
+                    decay: 0.,
+                };
+                (rule, update)
+            })
+            .collect();
+        here.step(&updates, scale as f32)?;
+        self.on_device = Some(here);
+        Ok(())
+    }
+
     /// The state as tensors, such as `first.…` and `second.…` of each parameter.
     pub(crate) fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
-        for (name, state) in &self.state {
+        #[cfg(feature = "cuda")]
+        let on_device = (self.on_device.as_ref()).map(device::OnDevice::to_host);
+        #[cfg(not(feature = "cuda"))]
+        let on_device = None::<candle_core::Result<_>>;
+        let on_device: BTreeMap<_, _> = on_device.transpose()?.unwrap_or_default();
+        for (name, state) in self.state.iter().chain(&on_device) {
             for (kind, values) in self.config.state_names().iter().zip(state) {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
                 tensors.insert(format!("{kind}.{name}"), tensor);
@@ -139,6 +208,8 @@ impl Optimiser {
             config,
             steps,
             state,
+            #[cfg(feature = "cuda")]
+            on_device: None,
         })
     }
 }

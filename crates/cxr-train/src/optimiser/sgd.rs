@@ -56,10 +56,10 @@ impl SgdConfig {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
-    momentum: f32,
-    nesterov: bool,
-    rate: f32,
-    weight_decay: f32,
+    pub(super) momentum: f32,
+    pub(super) nesterov: bool,
+    pub(super) rate: f32,
+    pub(super) weight_decay: f32,
 }
 
 impl Rule {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use candle_core::Device;
 use cxr_dataset::{decode_radiograph, resize_bicubic};
 use cxr_explain::grad_cam;
 use cxr_train::{Classifier, ModelCard, Phase, load_model, write_atomically};
@@ -16,7 +15,7 @@ use crate::SOME_FAILED;
 use crate::progress::{Bar, say};
 
 pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let (card, classifier) = load_model(&model_file(&args.model), &Device::Cpu)?;
+    let (card, classifier) = load_model(&model_file(&args.model), &args.device.open()?)?;
     let wanted = wanted_labels(&args.label, &card)?;
     let files = image_files(images)?;
     std::fs::create_dir_all(&args.output)
@@ -62,7 +61,7 @@ fn explain_file(
 ) -> anyhow::Result<Vec<String>> {
     let image = decode_radiograph(file)?;
     let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
-    let picture = Picture::new(prepared.pixels(), card)?;
+    let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
     let logits = classifier.forward_t(&picture.tensor, Phase::Evaluate)?;
     let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];

@@ -11,6 +11,7 @@ use anyhow::bail;
 use cxr_explain::OverlayStyle;
 
 use crate::data_folder::DataArgs;
+use crate::device::DeviceArgs;
 use crate::train::set_threads;
 
 /// Show where a model looks: Grad-CAM heat maps over radiographs
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     /// the blue to red of most Grad-CAM papers
     #[arg(long, value_enum, default_value_t = Style::Inferno)]
     style: Style,
+
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -19,13 +19,13 @@ pub(super) struct Picture {
 
 impl Picture {
     /// Of the grey values of a square image of the model's size.
-    pub(super) fn new(prepared: &[u8], card: &ModelCard) -> anyhow::Result<Self> {
+    pub(super) fn new(prepared: &[u8], card: &ModelCard, device: &Device) -> anyhow::Result<Self> {
         let side = card.crop_size;
         let image = GrayImageRef::square(prepared, card.image_size)?;
         let normalization = Normalization::new(card.normalization_mean, card.normalization_std)?;
         let mut values = vec![0f32; 3 * side * side];
         View::Center.apply(image, side, &normalization, &mut values)?;
-        let tensor = Tensor::from_vec(values, (1, 3, side, side), &Device::Cpu)?;
+        let tensor = Tensor::from_vec(values, (1, 3, side, side), device)?;
         let margin = (card.image_size - side) / 2;
         let rows = prepared
             .chunks_exact(card.image_size)

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use candle_core::Device;
 use cxr_augment::KeyedRng;
 use cxr_dataset::{FindingBox, ImageName, LabelState, Part, read_boxes};
 use cxr_explain::{
@@ -51,7 +50,7 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         say(&format!("`{}` is up to date", folder.display()));
         return Ok(ExitCode::SUCCESS);
     }
-    let (card, classifier) = load_model(&model_file(run), &Device::Cpu)?;
+    let (card, classifier) = load_model(&model_file(run), &args.device.open()?)?;
     let explainer = Explainer {
         data: &prepared.data,
         card,
@@ -267,7 +266,8 @@ impl Explainer<'_> {
     }
 
     fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
-        Picture::new(self.data.store().image(name)?, &self.card)
+        let device = self.classifier.parameters().device();
+        Picture::new(self.data.store().image(name)?, &self.card, device)
     }
 
     fn names(&self, states: &[bool]) -> Vec<String> {

@@ -1,0 +1,517 @@
+//! The operations as sequences of kernels.
+
+use candle_core::{Result, bail};
+
+use super::AdamWConstants;
+use super::machine::{Argument, Blocks, Machine, THREADS, View};
+use crate::norm::{Activation, Extent};
+use crate::pool::Windows;
+
+/// A count that a kernel takes as an `int`.
+fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
+    match i32::try_from(value) {
+        Ok(value) => Ok(Argument::Int(value)),
+        Err(_) => bail!(
+            "a GPU takes at most {} values of a channel at once, got {value}",
+            i32::MAX
+        ),
+    }
+}
+
+fn long<'a, M, T>(value: usize) -> Argument<'a, M, T> {
+    Argument::Long(value as i64)
+}
+
+fn is_relu<'a, M, T>(activation: Activation) -> Argument<'a, M, T> {
+    Argument::Int(i32::from(activation == Activation::Relu))
+}
+
+/// What normalises a channel.
+#[derive(Debug)]
+pub(super) struct Statistics<M> {
+    pub(super) mean: M,
+    /// With divisor n.
+    pub(super) variance: M,
+    /// 1/√(variance + ε).
+    pub(super) inverse: M,
+}
+
+/// Parts in which a sum over a channel's values is taken: enough blocks to keep a GPU busy.
+fn parts(count: usize) -> u32 {
+    const VALUES_A_THREAD: usize = 16;
+    count.div_ceil(VALUES_A_THREAD * THREADS).clamp(1, 64) as u32
+}
+
+/// A batch's statistics, per channel.
+pub(super) fn statistics<M: Machine>(
+    machine: &M,
+    x: View<'_, M::Memory>,
+    extent: Extent,
+    eps: f64,
+) -> Result<Statistics<M::Memory>> {
+    let (channels, count) = (extent.channels, extent.values_per_channel());
+    let n_parts = parts(count);
+    let mut sums = machine.alloc(4 * channels * n_parts as usize)?;
+    let blocks = Blocks {
+        x: channels as u32,
+        y: n_parts,
+    };
+    machine.launch(
+        "statistics_parts",
+        blocks,
+        &mut [
+            x.into(),
+            (&mut sums).into(),
+            int(count)?,
+            int(channels)?,
+            int(extent.positions)?,
+        ],
+    )?;
+    let [mut mean, mut variance, mut inverse] = [
+        machine.alloc(channels)?,
+        machine.alloc(channels)?,
+        machine.alloc(channels)?,
+    ];
+    machine.launch(
+        "statistics",
+        Blocks::for_each(channels),
+        &mut [
+            x.into(),
+            (&sums).into(),
+            (&mut mean).into(),
+            (&mut variance).into(),
+            (&mut inverse).into(),
+            Argument::Int(n_parts as i32),
+            int(count)?,
+            int(channels)?,
+            int(extent.positions)?,
+            Argument::Float(eps as f32),
+        ],
+    )?;
+    Ok(Statistics {
+        mean,
+        variance,
+        inverse,
+    })
+}
+
+/// 1/√(variance + ε).
+pub(super) fn inverse_deviation<M: Machine>(
+    machine: &M,
+    variance: View<'_, M::Memory>,
+    channels: usize,
+    eps: f64,
+) -> Result<M::Memory> {
+    let mut inverse = machine.alloc(channels)?;
+    machine.launch(
+        "inverse_deviation",
+        Blocks::for_each(channels),
+        &mut [
+            variance.into(),
+            (&mut inverse).into(),
+            int(channels)?,
+            Argument::Float(eps as f32),
+        ],
+    )?;
+    Ok(inverse)
+}
+
+/// `running ← (1 − momentum)·running + momentum·factor·batch`, from `running.1` on.
+pub(super) fn update_running<M: Machine>(
+    machine: &M,
+    running: (&mut M::Memory, usize),
+    batch: View<'_, M::Memory>,
+    channels: usize,
+    momentum: f64,
+    factor: f64,
+) -> Result<()> {
+    machine.launch(
+        "update_running",
+        Blocks::for_each(channels),
+        &mut [
+            Argument::Write(running.0, running.1),
+            batch.into(),
+            int(channels)?,
+            Argument::Float(momentum as f32),
+            Argument::Float(factor as f32),
+        ],
+    )
+}
+
+/// What a normalisation reads besides its input.
+#[derive(Debug)]
+pub(super) struct Affine<'a, M> {
+    pub(super) mean: View<'a, M>,
+    pub(super) inverse: View<'a, M>,
+    pub(super) weight: View<'a, M>,
+    pub(super) bias: View<'a, M>,
+    pub(super) activation: Activation,
+}
+
+/// The normalised values.
+pub(super) fn normalise<M: Machine>(
+    machine: &M,
+    x: View<'_, M::Memory>,
+    affine: &Affine<'_, M::Memory>,
+    extent: Extent,
+) -> Result<M::Memory> {
+    let n = extent.images * extent.channels * extent.positions;
+    let mut out = machine.alloc(n)?;
+    machine.launch(
+        "normalise",
+        Blocks::for_values(n),
+        &mut [
+            x.into(),
+            affine.mean.into(),
+            affine.inverse.into(),
+            affine.weight.into(),
+            affine.bias.into(),
+            (&mut out).into(),
+            long(n),
+            int(extent.channels)?,
+            int(extent.positions)?,
+            is_relu(affine.activation),
+        ],
+    )?;
+    Ok(out)
+}
+
+/// The gradients of a normalisation.
+#[derive(Debug)]
+pub(super) struct NormaliseGradients<M> {
+    /// Where it is wanted.
+    pub(super) of_input: Option<M>,
+    pub(super) of_weight: M,
+    pub(super) of_bias: M,
+}
+
+/// From the gradient of the output `y` of [`normalise`]. `of_batch`: the statistics are those of `x`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the inputs and output of an operation"
+)]
+pub(super) fn normalise_gradients<M: Machine>(
+    machine: &M,
+    gradient: View<'_, M::Memory>,
+    y: View<'_, M::Memory>,
+    x: View<'_, M::Memory>,
+    affine: &Affine<'_, M::Memory>,
+    extent: Extent,
+    of_batch: bool,
+    is_input_wanted: bool,
+) -> Result<NormaliseGradients<M::Memory>> {
+    let (channels, count, n) = (
+        extent.channels,
+        extent.values_per_channel(),
+        extent.images * extent.channels * extent.positions,
+    );
+    let n_parts = parts(count);
+    let mut sums = machine.alloc(4 * channels * n_parts as usize)?;
+    let blocks = Blocks {
+        x: channels as u32,
+        y: n_parts,
+    };
+    machine.launch(
+        "gradient_parts",
+        blocks,
+        &mut [
+            gradient.into(),
+            y.into(),
+            x.into(),
+            affine.mean.into(),
+            (&mut sums).into(),
+            int(count)?,
+            int(channels)?,
+            int(extent.positions)?,
+            is_relu(affine.activation),
+        ],
+    )?;
+    let (mut of_weight, mut of_bias) = (machine.alloc(channels)?, machine.alloc(channels)?);
+    machine.launch(
+        "gradients",
+        Blocks::for_each(channels),
+        &mut [
+            (&sums).into(),
+            affine.inverse.into(),
+            (&mut of_weight).into(),
+            (&mut of_bias).into(),
+            Argument::Int(n_parts as i32),
+            int(channels)?,
+        ],
+    )?;
+    let of_input = if is_input_wanted {
+        let mut out = machine.alloc(n)?;
+        machine.launch(
+            "normalise_gradient",
+            Blocks::for_values(n),
+            &mut [
+                gradient.into(),
+                y.into(),
+                x.into(),
+                affine.mean.into(),
+                affine.inverse.into(),
+                affine.weight.into(),
+                (&of_weight).into(),
+                (&of_bias).into(),
+                (&mut out).into(),
+                long(n),
+                int(channels)?,
+                int(extent.positions)?,
+                int(count)?,
+                is_relu(affine.activation),
+                Argument::Int(i32::from(of_batch)),
+            ],
+        )?;
+        Some(out)
+    } else {
+        None
+    };
+    Ok(NormaliseGradients {
+        of_input,
+        of_weight,
+        of_bias,
+    })
+}
+
+/// The sizes of a pooling as the kernels take them.
+fn sizes<'a, M, T>(w: &Windows) -> Result<[Argument<'a, M, T>; 5]> {
+    Ok([
+        int(w.height)?,
+        int(w.width)?,
+        int(w.height_out)?,
+        int(w.width_out)?,
+        int(w.kernel)?,
+    ])
+}
+
+/// The maxima of the windows.
+pub(super) fn max_pool<M: Machine>(
+    machine: &M,
+    input: View<'_, M::Memory>,
+    w: &Windows,
+) -> Result<M::Memory> {
+    let n = w.images * w.channels * w.pixels_out();
+    let mut out = machine.alloc(n)?;
+    let [height, width, height_out, width_out, kernel] = sizes(w)?;
+    machine.launch(
+        "max_pool",
+        Blocks::for_values(n),
+        &mut [
+            input.into(),
+            (&mut out).into(),
+            long(n),
+            height,
+            width,
+            height_out,
+            width_out,
+            kernel,
+            int(w.stride)?,
+            int(w.padding)?,
+        ],
+    )?;
+    Ok(out)
+}
+
+/// The gradient of [`max_pool`]'s input.
+pub(super) fn max_pool_gradient<M: Machine>(
+    machine: &M,
+    input: View<'_, M::Memory>,
+    gradient: View<'_, M::Memory>,
+    w: &Windows,
+) -> Result<M::Memory> {
+    let n = w.images * w.channels * w.pixels();
+    let mut out = machine.alloc(n)?;
+    let [height, width, height_out, width_out, kernel] = sizes(w)?;
+    machine.launch(
+        "max_pool_gradient",
+        Blocks::for_values(n),
+        &mut [
+            input.into(),
+            gradient.into(),
+            (&mut out).into(),
+            long(n),
+            height,
+            width,
+            height_out,
+            width_out,
+            kernel,
+            int(w.stride)?,
+            int(w.padding)?,
+        ],
+    )?;
+    Ok(out)
+}
+
+/// The means of neighbouring windows.
+pub(super) fn average_pool<M: Machine>(
+    machine: &M,
+    input: View<'_, M::Memory>,
+    w: &Windows,
+) -> Result<M::Memory> {
+    let n = w.images * w.channels * w.pixels_out();
+    let mut out = machine.alloc(n)?;
+    let [height, width, height_out, width_out, kernel] = sizes(w)?;
+    machine.launch(
+        "average_pool",
+        Blocks::for_values(n),
+        &mut [
+            input.into(),
+            (&mut out).into(),
+            long(n),
+            height,
+            width,
+            height_out,
+            width_out,
+            kernel,
+        ],
+    )?;
+    Ok(out)
+}
+
+/// The gradient of [`average_pool`]'s input.
+pub(super) fn average_pool_gradient<M: Machine>(
+    machine: &M,
+    gradient: View<'_, M::Memory>,
+    w: &Windows,
+) -> Result<M::Memory> {
+    let n = w.images * w.channels * w.pixels();
+    let mut out = machine.alloc(n)?;
+    let [height, width, height_out, width_out, kernel] = sizes(w)?;
+    machine.launch(
+        "average_pool_gradient",
+        Blocks::for_values(n),
+        &mut [
+            gradient.into(),
+            (&mut out).into(),
+            long(n),
+            height,
+            width,
+            height_out,
+            width_out,
+            kernel,
+        ],
+    )?;
+    Ok(out)
+}
+
+/// Blocks for each tensor of a table: enough for the largest weights of a network.
+const BLOCKS_A_TENSOR: u32 = 32;
+
+fn blocks_for_tensors(n: usize) -> Result<Blocks> {
+    /// What CUDA takes.
+    const MOST: usize = 65_535;
+    if n > MOST {
+        bail!("a GPU takes at most {MOST} tensors at once, got {n}");
+    }
+    Ok(Blocks {
+        x: BLOCKS_A_TENSOR,
+        y: n as u32,
+    })
+}
+
+/// For each tensor parts of the sum of its squares, each as two values that are to be added in double precision.
+pub(super) struct Squares<M> {
+    pub(super) parts: M,
+    /// Values of each tensor.
+    pub(super) stride: usize,
+}
+
+/// The sums of the squares of tensors, given with their numbers of values.
+pub(super) fn sums_of_squares<M: Machine>(
+    machine: &M,
+    tensors: &[(View<'_, M::Memory>, usize)],
+) -> Result<Squares<M::Memory>> {
+    let rows = tensors.iter();
+    let table: Vec<u64> = rows
+        .flat_map(|&(values, n)| [machine.address(values), n as u64])
+        .collect();
+    let table = machine.upload(&table)?;
+    let stride = 2 * BLOCKS_A_TENSOR as usize;
+    let mut parts = machine.alloc(stride * tensors.len())?;
+    machine.launch(
+        "squares_parts",
+        blocks_for_tensors(tensors.len())?,
+        &mut [Argument::Table(&table), (&mut parts).into()],
+    )?;
+    Ok(Squares { parts, stride })
+}
+
+/// One tensor of an optimiser's step.
+pub(super) struct Updated<'a, M> {
+    /// Their address: they are written to.
+    pub(super) weights: u64,
+    pub(super) gradient: View<'a, M>,
+    /// Where what the optimiser keeps of it begins.
+    pub(super) state: usize,
+    pub(super) values: usize,
+    pub(super) rate: f32,
+    /// AdamW: the share of a weight that is kept. SGD: the weight decay.
+    pub(super) decay: f32,
+}
+
+fn update_table<M: Machine>(machine: &M, updates: &[Updated<'_, M::Memory>]) -> Result<M::Table> {
+    let rows = updates.iter();
+    let table: Vec<u64> = rows
+        .flat_map(|update| {
+            [
+                update.weights,
+                machine.address(update.gradient),
+                update.state as u64,
+                update.values as u64,
+                u64::from(update.rate.to_bits()),
+                u64::from(update.decay.to_bits()),
+            ]
+        })
+        .collect();
+    machine.upload(&table)
+}
+
+/// One step of AdamW on all tensors.
+pub(super) fn adamw<M: Machine>(
+    machine: &M,
+    updates: &[Updated<'_, M::Memory>],
+    [first, second]: [&mut M::Memory; 2],
+    scale: f32,
+    constants: &AdamWConstants,
+) -> Result<()> {
+    let table = update_table(machine, updates)?;
+    machine.launch(
+        "adamw",
+        blocks_for_tensors(updates.len())?,
+        &mut [
+            Argument::Table(&table),
+            first.into(),
+            second.into(),
+            Argument::Float(scale),
+            Argument::Float(constants.beta1),
+            Argument::Float(constants.new_in_first),
+            Argument::Float(constants.beta2),
+            Argument::Float(constants.new_in_second),
+            Argument::Float(constants.second_correction),
+            Argument::Float(constants.eps),
+        ],
+    )
+}
+
+/// One step of stochastic gradient descent on all tensors.
+pub(super) fn sgd<M: Machine>(
+    machine: &M,
+    updates: &[Updated<'_, M::Memory>],
+    buffer: &mut M::Memory,
+    scale: f32,
+    momentum: f32,
+    nesterov: bool,
+) -> Result<()> {
+    let table = update_table(machine, updates)?;
+    machine.launch(
+        "sgd",
+        blocks_for_tensors(updates.len())?,
+        &mut [
+            Argument::Table(&table),
+            buffer.into(),
+            Argument::Float(scale),
+            Argument::Float(momentum),
+            Argument::Int(i32::from(nesterov)),
+        ],
+    )
+}

@@ -1,0 +1,175 @@
+//! A [`Machine`] on a CUDA device, and candle's storages and tensors as its memory.
+
+use std::sync::OnceLock;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaView, CudaViewMut, DevicePtr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc;
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result, Shape, Storage, Tensor, bail};
+
+use super::machine::{Argument, Blocks, Machine, THREADS, View};
+
+/// The values of a tensor on a CUDA device.
+pub(super) type Values<'a> = View<'a, CudaSlice<f32>>;
+
+/// `kernels.cu` for every GPU that the installed NVRTC knows; the driver translates it for the one at hand.
+fn ptx() -> Result<&'static str> {
+    static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
+    let compiled = PTX.get_or_init(|| {
+        nvrtc::compile_ptx(include_str!("kernels.cu"))
+            .map(|ptx| ptx.to_src())
+            .map_err(|error| error.to_string())
+    });
+    match compiled {
+        Ok(ptx) => Ok(ptx),
+        Err(error) => bail!(
+            "NVRTC could not compile the GPU kernels: {error}\nhint: docs/cuda.md names the libraries to install"
+        ),
+    }
+}
+
+/// An argument as the driver takes it.
+enum Held<'a> {
+    Read(CudaView<'a, f32>),
+    Write(CudaViewMut<'a, f32>),
+    Table(&'a CudaSlice<u64>),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+}
+
+impl Machine for CudaDevice {
+    type Memory = CudaSlice<f32>;
+    type Table = CudaSlice<u64>;
+
+    fn alloc(&self, len: usize) -> Result<Self::Memory> {
+        // SAFETY: every value is a valid `f32`, and each call writes all of what it allocates before anything reads it,
+        // which the emulator, whose fresh memory is NaN, would show. The gain: no kernel that zeroes it.
+        unsafe { CudaDevice::alloc(self, len) }
+    }
+
+    fn upload(&self, table: &[u64]) -> Result<Self::Table> {
+        self.clone_htod(table)
+    }
+
+    fn address(&self, values: View<'_, Self::Memory>) -> u64 {
+        let view = values.memory.slice(values.offset..);
+        // Of work on this stream nothing has to be waited for, and a device has one.
+        let stream = self.cuda_stream();
+        let (address, _sync) = view.device_ptr(&stream);
+        address
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: Blocks,
+        arguments: &mut [Argument<'_, Self::Memory, Self::Table>],
+    ) -> Result<()> {
+        let function = self.get_or_load_custom_func(kernel, "cxr-ops", ptx()?)?;
+        let mut held: Vec<Held<'_>> = arguments
+            .iter_mut()
+            .map(|argument| match argument {
+                Argument::Read(view) => Held::Read(view.memory.slice(view.offset..)),
+                Argument::Write(memory, offset) => Held::Write(memory.slice_mut(*offset..)),
+                Argument::Table(table) => Held::Table(table),
+                Argument::Int(value) => Held::Int(*value),
+                Argument::Long(value) => Held::Long(*value),
+                Argument::Float(value) => Held::Float(*value),
+            })
+            .collect();
+        let mut launch = function.builder();
+        for argument in &mut held {
+            match argument {
+                Held::Read(view) => launch.arg(&*view),
+                Held::Write(view) => launch.arg(view),
+                Held::Table(table) => launch.arg(*table),
+                Held::Int(value) => launch.arg(&*value),
+                Held::Long(value) => launch.arg(&*value),
+                Held::Float(value) => launch.arg(&*value),
+            };
+        }
+        let config = LaunchConfig {
+            grid_dim: (blocks.x, blocks.y, 1),
+            block_dim: (THREADS as u32, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: the arguments are those of the kernel, and it stays inside them: the emulator runs the same
+        // calls with the same text. There is no safe way to start a kernel.
+        unsafe { launch.launch(config) }.map_err(Error::wrap)?;
+        Ok(())
+    }
+}
+
+/// The values of a contiguous `f32` storage.
+pub(super) fn values<'a>(
+    storage: &'a CudaStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> Result<Values<'a>> {
+    let Ok(memory) = storage.as_cuda_slice::<f32>() else {
+        bail!("{op}: expected `f32`, got `{:?}`", storage.dtype());
+    };
+    match layout.contiguous_offsets() {
+        Some((offset, _)) => Ok(View { memory, offset }),
+        None => bail!(
+            "{op}: expected a contiguous tensor, got strides {:?}",
+            layout.stride()
+        ),
+    }
+}
+
+/// Calls `f` with the values of contiguous tensors of one CUDA device.
+pub(super) fn with_values<const N: usize, T>(
+    tensors: [&Tensor; N],
+    op: &'static str,
+    f: impl FnOnce(&CudaDevice, [Values<'_>; N]) -> Result<T>,
+) -> Result<T> {
+    let guards = tensors.map(Tensor::storage_and_layout);
+    let views = guards
+        .iter()
+        .map(|(storage, layout)| match &**storage {
+            Storage::Cuda(storage) => values(storage, layout, op),
+            _ => bail!("{op}: expected all tensors on one CUDA device"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (Ok(views), Some(first)) = (<[_; N]>::try_from(views), tensors.first()) else {
+        bail!("{op}: expected at least one tensor");
+    };
+    f(first.device().as_cuda_device()?, views)
+}
+
+/// A storage that owns `memory`.
+pub(super) fn storage(memory: CudaSlice<f32>, device: &CudaDevice) -> CudaStorage {
+    CudaStorage::wrap_cuda_slice(memory, device.clone())
+}
+
+/// A tensor that owns `memory`, outside autograd.
+pub(super) fn tensor(
+    memory: CudaSlice<f32>,
+    device: &CudaDevice,
+    shape: impl Into<Shape>,
+) -> Tensor {
+    let storage = Storage::Cuda(storage(memory, device));
+    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+}
+
+#[cfg(test)]
+mod tests {
+    /// NVRTC needs no GPU.
+    #[test]
+    fn nvrtc_takes_the_kernels() {
+        let ptx = super::ptx().unwrap();
+        for kernel in [
+            "statistics_parts",
+            "normalise_gradient",
+            "max_pool",
+            "adamw",
+        ] {
+            assert!(ptx.contains(&format!(".entry {kernel}(")), "{kernel}");
+        }
+    }
+}

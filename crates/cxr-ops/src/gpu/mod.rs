@@ -1,0 +1,89 @@
+//! The operations on NVIDIA GPUs.
+//!
+//! `kernels.cu` is compiled at run time by NVRTC. What calls its kernels (`calls`) is written against a
+//! [`Machine`](machine::Machine), of which there are two: a CUDA device, and in the tests an emulator that
+//! runs the very same text on the processor, thread for thread. Convolutions are cuDNN's, matrix products
+//! cuBLAS's by way of candle.
+
+mod calls;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+mod cudnn;
+#[cfg(test)]
+mod emulator;
+mod machine;
+#[cfg(feature = "cuda")]
+mod normalise;
+#[cfg(feature = "cuda")]
+mod operations;
+#[cfg(feature = "cuda")]
+mod optimiser;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "cuda")]
+pub use normalise::cuda_lerp;
+#[cfg(feature = "cuda")]
+pub(crate) use normalise::{batch_norm, batch_norm_train};
+#[cfg(feature = "cuda")]
+pub(crate) use operations::{
+    average_pool2d, average_pool2d_gradient, conv2d, conv2d_gradients, max_pool2d,
+    max_pool2d_gradient,
+};
+#[cfg(feature = "cuda")]
+pub use optimiser::{CudaUpdate, CudaValues, cuda_adamw, cuda_sgd, cuda_sums_of_squares};
+#[cfg(feature = "cuda")]
+pub use settings::{cuda_device, is_exact_f32, set_exact_f32};
+
+/// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
+/// `w ← kept·w − rate·m / (√v·second_correction + eps)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(unreachable_pub, reason = "without the feature only the tests see it")
+)]
+pub struct AdamWConstants {
+    /// β₁.
+    pub beta1: f32,
+    /// 1 − β₁.
+    pub new_in_first: f32,
+    /// β₂.
+    pub beta2: f32,
+    /// 1 − β₂.
+    pub new_in_second: f32,
+    /// 1/√(1 − β₂ᵗ) at step t.
+    pub second_correction: f32,
+    /// ε.
+    pub eps: f32,
+}
+
+#[cfg(feature = "cuda")]
+mod settings {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use candle_core::{Device, Result};
+
+    static IS_EXACT: AtomicBool = AtomicBool::new(false);
+
+    /// Whether products on CUDA devices are all of single precision. By default their factors are rounded to TF32:
+    /// ten bits of fraction instead of 23, summed in single precision, several times as fast.
+    pub fn is_exact_f32() -> bool {
+        IS_EXACT.load(Ordering::Relaxed)
+    }
+
+    /// Chooses for the whole process; see [`is_exact_f32`].
+    pub fn set_exact_f32(is_exact: bool) {
+        IS_EXACT.store(is_exact, Ordering::Relaxed);
+        candle_core::cuda::set_gemm_reduced_precision_f32(!is_exact);
+    }
+
+    /// The CUDA device `ordinal`, counted from 0, with a stream of its own, so that tensors may cross threads.
+    ///
+    /// # Errors
+    /// No such device, or libraries that cannot be loaded.
+    pub fn cuda_device(ordinal: usize) -> Result<Device> {
+        set_exact_f32(is_exact_f32());
+        Device::new_cuda_with_stream(ordinal)
+    }
+}

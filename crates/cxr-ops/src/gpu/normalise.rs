@@ -1,0 +1,272 @@
+//! Batch normalisation of tensors of a CUDA device. Statistics stay on the device: nothing waits for them.
+
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor, bail,
+};
+
+use super::calls::{self, Affine};
+use super::cuda::{self, Values};
+use crate::norm::{Activation, BatchStatistics, Extent};
+
+const OP: &str = "batch_norm";
+
+/// A batch's statistics, per channel, on the device.
+pub(crate) struct DeviceStatistics {
+    pub(crate) mean: Tensor,
+    /// With divisor n.
+    pub(crate) variance: Tensor,
+    count: usize,
+}
+
+impl DeviceStatistics {
+    /// Reads them back, which waits for the device.
+    pub(crate) fn read(&self) -> Result<BatchStatistics> {
+        let read = |tensor: &Tensor| -> Result<Vec<f64>> {
+            Ok(tensor
+                .to_vec1::<f32>()?
+                .into_iter()
+                .map(f64::from)
+                .collect())
+        };
+        let (count, biased_variance) = (self.count as f64, read(&self.variance)?);
+        let unbiased = biased_variance.iter().map(|v| v * count / (count - 1.));
+        Ok(BatchStatistics {
+            mean: read(&self.mean)?,
+            unbiased_variance: unbiased.collect(),
+            biased_variance,
+        })
+    }
+
+    /// Moves running averages towards them; the unbiased variance enters.
+    pub(crate) fn record(&self, mean: &Tensor, variance: &Tensor, momentum: f64) -> Result<()> {
+        let count = self.count as f64;
+        let record = |factor| Record { momentum, factor };
+        mean.inplace_op2(&self.mean, &record(1.))?;
+        variance.inplace_op2(&self.variance, &record(count / (count - 1.)))
+    }
+}
+
+/// Normalisation by the batch's own statistics, of which there must be two values per channel.
+pub(crate) fn batch_norm_train(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    extent: Extent,
+    eps: f64,
+    activation: Activation,
+) -> Result<(Tensor, DeviceStatistics)> {
+    let input = input.contiguous()?;
+    let channels = extent.channels;
+    let [mean, variance, inverse] = cuda::with_values([&input], OP, |device, [x]| {
+        let of = calls::statistics(device, x, extent, eps)?;
+        Ok([of.mean, of.variance, of.inverse].map(|memory| cuda::tensor(memory, device, channels)))
+    })?;
+    let op = Normalise {
+        extent,
+        mean: mean.clone(),
+        inverse,
+        of_batch: true,
+        activation,
+    };
+    let output = input.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
+    let count = extent.values_per_channel();
+    Ok((
+        output,
+        DeviceStatistics {
+            mean,
+            variance,
+            count,
+        },
+    ))
+}
+
+/// Normalisation by given statistics.
+#[expect(clippy::too_many_arguments, reason = "as `batch_norm` takes them")]
+pub(crate) fn batch_norm(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    mean: &Tensor,
+    variance: &Tensor,
+    extent: Extent,
+    eps: f64,
+    activation: Activation,
+) -> Result<Tensor> {
+    let variance = variance.contiguous()?;
+    let inverse = cuda::with_values([&variance], OP, |device, [variance]| {
+        let inverse = calls::inverse_deviation(device, variance, extent.channels, eps)?;
+        Ok(cuda::tensor(inverse, device, extent.channels))
+    })?;
+    let op = Normalise {
+        extent,
+        // A copy: running averages move on while this waits for its backward pass.
+        mean: mean.copy()?.contiguous()?,
+        inverse,
+        of_batch: false,
+        activation,
+    };
+    (input.contiguous()?).apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+}
+
+struct Normalise {
+    extent: Extent,
+    mean: Tensor,
+    /// 1/√(variance + ε).
+    inverse: Tensor,
+    /// The statistics are functions of the input.
+    of_batch: bool,
+    activation: Activation,
+}
+
+impl Normalise {
+    fn affine<'a>(
+        &self,
+        [mean, inverse, weight, bias]: [Values<'a>; 4],
+    ) -> Affine<'a, CudaSlice<f32>> {
+        Affine {
+            mean,
+            inverse,
+            weight,
+            bias,
+            activation: self.activation,
+        }
+    }
+}
+
+impl CustomOp3 for Normalise {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        bail!("{OP}: expected tensors of a CUDA device")
+    }
+
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let x = cuda::values(input, input_layout, OP)?;
+        let (weight_values, bias_values) = (
+            cuda::values(weight, weight_layout, OP)?,
+            cuda::values(bias, bias_layout, OP)?,
+        );
+        let sizes = [weight_layout, bias_layout].map(|layout| layout.shape().elem_count());
+        if sizes != [self.extent.channels; 2] {
+            let [weights, biases] = sizes;
+            let channels = self.extent.channels;
+            bail!(
+                "{OP}: expected weight and bias of {channels} values, got {weights} and {biases}"
+            );
+        }
+        let statistics = [&self.mean, &self.inverse];
+        let output = cuda::with_values(statistics, OP, |device, [mean, inverse]| {
+            let affine = self.affine([mean, inverse, weight_values, bias_values]);
+            calls::normalise(device, x, &affine, self.extent)
+        })?;
+        let output = cuda::storage(output, &input.device);
+        Ok((output, input_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let tensors = [
+            &self.mean,
+            &self.inverse,
+            weight,
+            bias,
+            &gradient,
+            output,
+            input,
+        ];
+        cuda::with_values(tensors, OP, |device, views| {
+            let [mean, inverse, weights, biases, g, y, x] = views;
+            let affine = self.affine([mean, inverse, weights, biases]);
+            let (extent, of_batch) = (self.extent, self.of_batch);
+            let is_wanted = input.track_op();
+            let of =
+                calls::normalise_gradients(device, g, y, x, &affine, extent, of_batch, is_wanted)?;
+            let tensor = |memory, like: &Tensor| cuda::tensor(memory, device, like.shape());
+            Ok((
+                of.of_input.map(|memory| tensor(memory, input)),
+                weight.track_op().then(|| tensor(of.of_weight, weight)),
+                bias.track_op().then(|| tensor(of.of_bias, bias)),
+            ))
+        })
+    }
+}
+
+/// `average ← average + share·(values − average)` in place, on a CUDA device.
+///
+/// # Errors
+/// Tensors of another size, or that are not contiguous `f32` of one CUDA device.
+pub fn cuda_lerp(average: &Tensor, values: &Tensor, share: f64) -> Result<()> {
+    if average.elem_count() != values.elem_count() {
+        let (expected, found) = (average.elem_count(), values.elem_count());
+        bail!("lerp: expected {expected} values, got {found}");
+    }
+    let record = Record {
+        momentum: share,
+        factor: 1.,
+    };
+    average.inplace_op2(values, &record)
+}
+
+/// A running average moves towards `factor` times a batch's value.
+struct Record {
+    momentum: f64,
+    factor: f64,
+}
+
+impl InplaceOp2 for Record {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
+        bail!("{OP}: expected running averages on the CUDA device of the input")
+    }
+
+    fn cuda_fwd(
+        &self,
+        running: &mut CudaStorage,
+        running_layout: &Layout,
+        batch: &CudaStorage,
+        batch_layout: &Layout,
+    ) -> Result<()> {
+        let batch = cuda::values(batch, batch_layout, OP)?;
+        let offset = cuda::values(running, running_layout, OP)?.offset;
+        let device = running.device.clone();
+        let channels = running_layout.shape().elem_count();
+        let running = (running.as_cuda_slice_mut::<f32>()?, offset);
+        calls::update_running(
+            &device,
+            running,
+            batch,
+            channels,
+            self.momentum,
+            self.factor,
+        )
+    }
+}

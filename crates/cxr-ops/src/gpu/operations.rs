@@ -1,0 +1,92 @@
+//! What convolution and pooling do with tensors of a CUDA device.
+
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
+
+use super::calls;
+use super::cuda::{self, Values};
+use super::cudnn;
+use crate::conv::Geometry;
+use crate::pool::Windows;
+
+/// A tensor as candle hands it to a custom operation.
+pub(super) type Input<'a> = (&'a CudaStorage, &'a Layout);
+
+fn values<'a>((storage, layout): Input<'a>, op: &'static str) -> Result<Values<'a>> {
+    cuda::values(storage, layout, op)
+}
+
+/// The output of a convolution.
+pub(crate) fn conv2d(
+    g: &Geometry,
+    images: Input<'_>,
+    weight: Input<'_>,
+) -> Result<(CudaStorage, Shape)> {
+    let device = &images.0.device;
+    let (images, weight) = (values(images, "conv2d")?, values(weight, "conv2d")?);
+    let output = cudnn::forward(device, g, images, weight)?;
+    let shape = (g.images, g.maps_out, g.height_out, g.width_out);
+    Ok((cuda::storage(output, device), shape.into()))
+}
+
+/// The gradients of a convolution's images and weight, where they take part in autograd.
+pub(crate) fn conv2d_gradients(
+    g: &Geometry,
+    images: &Tensor,
+    weight: &Tensor,
+    gradient: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    cuda::with_values([gradient, images, weight], "conv2d", |device, views| {
+        let [of_output, image_values, weights] = views;
+        let of_images = if images.track_op() {
+            let result = cudnn::images_gradient(device, g, of_output, weights)?;
+            Some(cuda::tensor(result, device, images.shape()))
+        } else {
+            None
+        };
+        let of_weight = if weight.track_op() {
+            let result = cudnn::weight_gradient(device, g, of_output, image_values)?;
+            Some(cuda::tensor(result, device, weight.shape()))
+        } else {
+            None
+        };
+        Ok((of_images, of_weight))
+    })
+}
+
+/// The output of a max pooling.
+pub(crate) fn max_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
+    let device = &input.0.device;
+    let output = calls::max_pool(device, values(input, "max_pool2d")?, w)?;
+    Ok((cuda::storage(output, device), w.shape_out()))
+}
+
+/// The gradient of its input.
+pub(crate) fn max_pool2d_gradient(
+    w: &Windows,
+    input: &Tensor,
+    gradient: &Tensor,
+) -> Result<Tensor> {
+    cuda::with_values([input, gradient], "max_pool2d", |device, [x, g]| {
+        let result = calls::max_pool_gradient(device, x, g, w)?;
+        Ok(cuda::tensor(result, device, input.shape()))
+    })
+}
+
+/// The output of an average pooling.
+pub(crate) fn average_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
+    let device = &input.0.device;
+    let output = calls::average_pool(device, values(input, "avg_pool2d")?, w)?;
+    Ok((cuda::storage(output, device), w.shape_out()))
+}
+
+/// The gradient of its input.
+pub(crate) fn average_pool2d_gradient(
+    w: &Windows,
+    input: &Tensor,
+    gradient: &Tensor,
+) -> Result<Tensor> {
+    cuda::with_values([gradient], "avg_pool2d", |device, [g]| {
+        let result = calls::average_pool_gradient(device, g, w)?;
+        Ok(cuda::tensor(result, device, input.shape()))
+    })
+}

@@ -1,0 +1,92 @@
+//! What to compute on.
+
+use std::str::FromStr;
+
+use candle_core::Device;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// What to compute on: cpu, cuda, or cuda:N for a GPU other than the first; docs/cuda.md
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
+
+    /// On a GPU multiply in all of single precision, not in TF32; slower
+    #[arg(long)]
+    exact_f32: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeviceName {
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = match text.split_once(':') {
+            None if text == "cpu" => Some(Self::Cpu),
+            None if text == "cuda" => Some(Self::Cuda(0)),
+            Some(("cuda", number)) => number.parse().ok().map(Self::Cuda),
+            _ => None,
+        };
+        name.ok_or_else(|| "expected `cpu`, `cuda` or `cuda:N`".to_owned())
+    }
+}
+
+impl DeviceArgs {
+    pub(crate) fn open(&self) -> anyhow::Result<Device> {
+        match self.device {
+            DeviceName::Cpu => Ok(Device::Cpu),
+            DeviceName::Cuda(number) => cuda(number, self.exact_f32),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize, is_exact: bool) -> anyhow::Result<Device> {
+    use anyhow::Context as _;
+
+    cxr_train::set_exact_f32(is_exact);
+    cxr_train::cuda_device(number).with_context(|| {
+        format!("cannot use GPU {number}\nhint: `nvidia-smi` lists those that the driver sees")
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize, _: bool) -> anyhow::Result<Device> {
+    anyhow::bail!(
+        "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
+    )
+}
+
+/// What `environment.json` says of it.
+pub(crate) fn name(device: &Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) if cxr_train::is_exact_f32() => "cuda, exact f32".to_owned(),
+        Device::Cuda(_) => "cuda, TF32".to_owned(),
+        Device::Metal(_) => "metal".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeviceName;
+
+    #[test]
+    fn a_gpu_is_named_by_its_number_or_is_the_first() {
+        for (text, expected) in [
+            ("cpu", Some(DeviceName::Cpu)),
+            ("cuda", Some(DeviceName::Cuda(0))),
+            ("cuda:3", Some(DeviceName::Cuda(3))),
+            ("cuda:", None),
+            ("cpu:0", None),
+            ("gpu", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+}
