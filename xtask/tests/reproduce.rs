@@ -114,7 +114,7 @@ fn every_variant_runs_with_absolute_paths_and_the_report_stands_at_the_end() {
     let train = |variant: &str| {
         format!(
             "train --experiment {place}/made.toml --variant {variant} --data {place}/images \
-             --allow-missing --runs {place}/runs"
+             --allow-missing --runs {place}/runs --device cpu"
         )
     };
     let calls = calls(folder.path());
@@ -123,8 +123,9 @@ fn every_variant_runs_with_absolute_paths_and_the_report_stands_at_the_end() {
         "{calls:?}"
     );
     // The pictures are of the finished run that the paper shows them of.
-    let explain =
-        format!("explain {place}/runs/made/fzlpr-0.2 --data {place}/images --allow-missing");
+    let explain = format!(
+        "explain {place}/runs/made/fzlpr-0.2 --device cpu --data {place}/images --allow-missing"
+    );
     assert_eq!(calls[1..], [train("bce"), train("fzlpr-0.2"), explain]);
     let report = std::fs::read_to_string(folder.path().join("runs/made/report.md")).unwrap();
     assert!(

@@ -110,6 +110,10 @@ impl Normalization {
     }
 
     /// For each channel the factor and summand that take grey from 0 to 255 to the channel.
+    pub fn factors_and_summands(&self) -> [[f32; 2]; 3] {
+        self.lines().map(|line| [line.factor, line.summand])
+    }
+
     pub(crate) fn lines(&self) -> [Line; 3] {
         let [first, second, third] = self.mean;
         let [first_std, second_std, third_std] = self.std;

@@ -59,6 +59,19 @@ impl Pipeline {
         &self.augmentation
     }
 
+    /// The one map that varies an image of this size in this epoch, where there are no further transforms, which may
+    /// change its grey. Resampled by it and normalised, the image is what [`Self::apply`] writes.
+    pub fn map(
+        &self,
+        seed: u64,
+        epoch: u64,
+        image_name: &str,
+        (width, height): (usize, usize),
+    ) -> Option<Affine> {
+        let draw = self.augmentation.draw(seed, epoch, image_name);
+        self.transforms.is_empty().then(|| draw.map(width, height))
+    }
+
     /// Writes the image as it is varied in this epoch, three normalised channels of
     /// `crop_size × crop_size`: a function of the arguments and nothing else.
     ///

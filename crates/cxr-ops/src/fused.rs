@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use candle_core::backend::BackendStorage as _;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
 };
@@ -44,16 +45,40 @@ pub trait Fused: Send + Sync + 'static {
 /// # Errors
 /// What the operation refuses; another type than `f32`, or a device other than the CPU.
 pub fn apply_fused<O: Fused>(op: O, inputs: &[Tensor]) -> Result<Tensor> {
+    apply_tensor_op(OnSlices(op), inputs)
+}
+
+/// As [`Fused`], on tensors of any device.
+pub(crate) trait TensorOp: Send + Sync + 'static {
+    type Tape: Send + Sync;
+
+    fn name(&self) -> &'static str;
+
+    fn forward(&self, inputs: &[Tensor]) -> Result<(Tensor, Self::Tape)>;
+
+    fn backward(
+        &self,
+        inputs: &[Tensor],
+        tape: &Self::Tape,
+        gradient: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// As [`apply_fused`]; the inputs are on one device.
+pub(crate) fn apply_tensor_op<O: TensorOp>(op: O, inputs: &[Tensor]) -> Result<Tensor> {
     let inputs: Vec<Tensor> = inputs
         .iter()
         .map(Tensor::contiguous)
         .collect::<Result<_>>()?;
+    let device = inputs
+        .first()
+        .map_or(Device::Cpu, |input| input.device().clone());
     let slots: Slots = Arc::new(Mutex::new(vec![None; inputs.len()]));
     let tracked = inputs.iter().enumerate().filter(|(_, t)| t.track_op());
     let leaves: Vec<(Option<usize>, Tensor)> = tracked
         .map(|(index, tensor)| (Some(index), tensor.clone()))
         .collect();
-    let anchor = join(leaves, &slots)?;
+    let anchor = join(leaves, &slots, &device)?;
     let root = Root {
         op,
         inputs,
@@ -71,9 +96,9 @@ fn lock(slots: &Slots) -> MutexGuard<'_, Vec<Option<Tensor>>> {
 }
 
 /// Joins tensors in pairs until one is left. An index is that of an input; a join has none.
-fn join(mut level: Vec<(Option<usize>, Tensor)>, slots: &Slots) -> Result<Tensor> {
+fn join(mut level: Vec<(Option<usize>, Tensor)>, slots: &Slots, device: &Device) -> Result<Tensor> {
     if level.is_empty() {
-        return nothing();
+        return nothing(device);
     }
     loop {
         let mut next = Vec::with_capacity(level.len().div_ceil(2));
@@ -95,7 +120,7 @@ fn join(mut level: Vec<(Option<usize>, Tensor)>, slots: &Slots) -> Result<Tensor
             return match index {
                 None => Ok(tensor.clone()),
                 Some(_) => tensor.apply_op2(
-                    &nothing()?,
+                    &nothing(device)?,
                     Join {
                         indices: [*index, None],
                         slots: slots.clone(),
@@ -107,8 +132,8 @@ fn join(mut level: Vec<(Option<usize>, Tensor)>, slots: &Slots) -> Result<Tensor
 }
 
 /// The value of a join, and its gradient.
-fn nothing() -> Result<Tensor> {
-    Tensor::zeros(1, DType::F32, &Device::Cpu)
+fn nothing(device: &Device) -> Result<Tensor> {
+    Tensor::zeros(1, DType::F32, device)
 }
 
 struct Join {
@@ -131,6 +156,19 @@ impl CustomOp2 for Join {
         Ok((CpuStorage::F32(vec![0.]), 1.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        first: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let zero = first.device.alloc_zeros::<f32>(1)?;
+        let storage = candle_core::CudaStorage::wrap_cuda_slice(zero, first.device.clone());
+        Ok((storage, 1.into()))
+    }
+
     fn bwd(
         &self,
         first: &Tensor,
@@ -139,7 +177,10 @@ impl CustomOp2 for Join {
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = |index: Option<usize>, tensor: &Tensor| match index {
-            None => Ok(tensor.track_op().then(nothing).transpose()?),
+            None => {
+                let nothing = tensor.track_op().then(|| nothing(tensor.device()));
+                Ok(nothing.transpose()?)
+            }
             Some(index) => match lock(&self.slots)[index].take() {
                 Some(gradient) => Ok(Some(gradient)),
                 None => bail!(
@@ -154,39 +195,104 @@ impl CustomOp2 for Join {
     }
 }
 
-struct Root<O: Fused> {
-    op: O,
-    inputs: Vec<Tensor>,
-    tape: OnceLock<O::Tape>,
-    slots: Slots,
-}
+/// An operation on slices, as one on tensors of the CPU.
+struct OnSlices<O>(O);
 
-impl<O: Fused> Root<O> {
+impl<O: Fused> OnSlices<O> {
     /// Calls `f` with the values of all inputs.
-    fn with_inputs<T>(&self, f: impl FnOnce(&[&[f32]]) -> Result<T>) -> Result<T> {
-        let guards: Vec<_> = self.inputs.iter().map(Tensor::storage_and_layout).collect();
+    fn with_slices<T>(
+        &self,
+        inputs: &[Tensor],
+        f: impl FnOnce(&[&[f32]]) -> Result<T>,
+    ) -> Result<T> {
+        let guards: Vec<_> = inputs.iter().map(Tensor::storage_and_layout).collect();
         let slices = guards
             .iter()
             .map(|(storage, layout)| match &**storage {
-                Storage::Cpu(storage) => values(storage, layout, self.op.name()),
-                _ => bail!("{}: expected CPU tensors", self.op.name()),
+                Storage::Cpu(storage) => values(storage, layout, self.0.name()),
+                _ => bail!("{}: expected CPU tensors", self.0.name()),
             })
             .collect::<Result<Vec<&[f32]>>>()?;
         f(&slices)
     }
 }
 
-impl<O: Fused> CustomOp1 for Root<O> {
+impl<O: Fused> TensorOp for OnSlices<O> {
+    type Tape = O::Tape;
+
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn forward(&self, inputs: &[Tensor]) -> Result<(Tensor, O::Tape)> {
+        let (output, shape, tape) = self.with_slices(inputs, |inputs| self.0.forward(inputs))?;
+        Ok((Tensor::from_vec(output, shape, &Device::Cpu)?, tape))
+    }
+
+    fn backward(
+        &self,
+        inputs: &[Tensor],
+        tape: &O::Tape,
+        gradient: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let gradients = crate::cpu::with_values(gradient, self.name(), |gradient| {
+            self.with_slices(inputs, |inputs| self.0.backward(inputs, tape, gradient))
+        })??;
+        let pairs = inputs.iter().zip(gradients);
+        pairs
+            .map(|(input, gradient)| {
+                let wanted = gradient.filter(|_| input.track_op());
+                wanted
+                    .map(|values| Tensor::from_vec(values, input.shape(), &Device::Cpu))
+                    .transpose()
+            })
+            .collect()
+    }
+}
+
+struct Root<O: TensorOp> {
+    op: O,
+    inputs: Vec<Tensor>,
+    tape: OnceLock<O::Tape>,
+    slots: Slots,
+}
+
+impl<O: TensorOp> Root<O> {
+    fn forward(&self) -> Result<Tensor> {
+        let (output, tape) = self.op.forward(&self.inputs)?;
+        if self.tape.set(tape).is_err() {
+            bail!("{}: applied twice", self.op.name());
+        }
+        Ok(output)
+    }
+}
+
+impl<O: TensorOp> CustomOp1 for Root<O> {
     fn name(&self) -> &'static str {
         self.op.name()
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (output, shape, tape) = self.with_inputs(|inputs| self.op.forward(inputs))?;
-        if self.tape.set(tape).is_err() {
-            bail!("{}: applied twice", self.op.name());
+        let output = self.forward()?;
+        let (storage, layout) = output.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+            _ => bail!("{}: the output left the CPU", self.op.name()),
         }
-        Ok((CpuStorage::F32(output), shape))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let output = self.forward()?;
+        let (storage, layout) = output.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+            _ => bail!("{}: the output left its CUDA device", self.op.name()),
+        }
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
@@ -194,18 +300,11 @@ impl<O: Fused> CustomOp1 for Root<O> {
             bail!("{}: backward before forward", self.op.name());
         };
         let gradient = gradient.contiguous()?;
-        let gradients = crate::cpu::with_values(&gradient, self.op.name(), |gradient| {
-            self.with_inputs(|inputs| self.op.backward(inputs, tape, gradient))
-        })??;
+        let gradients = self.op.backward(&self.inputs, tape, &gradient)?;
         let mut slots = lock(&self.slots);
         for ((slot, input), gradient) in slots.iter_mut().zip(&self.inputs).zip(gradients) {
-            *slot = match gradient {
-                Some(values) if input.track_op() => {
-                    Some(Tensor::from_vec(values, input.shape(), input.device())?)
-                }
-                _ => None,
-            };
+            *slot = gradient.filter(|_| input.track_op());
         }
-        Ok(Some(nothing()?))
+        Ok(Some(nothing(gradient.device())?))
     }
 }

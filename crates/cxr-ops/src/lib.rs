@@ -25,7 +25,10 @@
 //! are added in a fixed order: a result does not depend on how many threads computed it. That of [`grouped`]
 //! depends on the instruction set.
 //!
-//! **Never here:** models, losses, data, files. CUDA tensors are refused with an error.
+//! **On a GPU.** With the feature `cuda` every operation takes tensors of a CUDA device; a DenseNet goes through
+//! hand-written passes there too. Without the feature such tensors are refused with an error.
+//!
+//! **Never here:** models, losses, data, files.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -56,6 +59,10 @@ mod cpu;
 mod error;
 mod fused;
 #[cfg(any(feature = "cuda", test))]
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(unreachable_pub, reason = "without the feature only the tests see it")
+)]
 mod gpu;
 pub mod grouped;
 mod layers;
@@ -72,8 +79,9 @@ pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
-    AdamWConstants, CudaUpdate, CudaValues, cuda_adamw, cuda_device, cuda_lerp, cuda_sgd,
-    cuda_sums_of_squares, is_exact_f32, set_exact_f32,
+    AdamWConstants, CudaImages, CudaUpdate, CudaValues, DenseNetPlan, cuda_adamw,
+    cuda_densenet_evaluate, cuda_densenet_train, cuda_device, cuda_lerp, cuda_memory_peak,
+    cuda_sgd, cuda_sums_of_squares, is_exact_f32, set_exact_f32,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::linear;

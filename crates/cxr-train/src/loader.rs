@@ -4,6 +4,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use candle_core::{Device, Tensor};
+#[cfg(feature = "cuda")]
+use cxr_augment::Affine;
 use cxr_augment::{GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
 use rayon::prelude::*;
@@ -91,6 +93,30 @@ impl Pixels<'_> {
         }
     }
 
+    /// For each image the map that shows it, where that is all there is to do.
+    #[cfg(feature = "cuda")]
+    fn maps(&self, side: usize, names: &[ImageName]) -> Result<Option<Vec<[f64; 6]>>, TrainError> {
+        if matches!(self, Self::Augmented { pipeline, .. } if pipeline.augmentation().image_size() != side)
+        {
+            // The way over the CPU says what is wrong.
+            return Ok(None);
+        }
+        let map = |name: &ImageName| match *self {
+            Self::Augmented {
+                pipeline,
+                seed,
+                epoch,
+            } => Ok(pipeline.map(seed, epoch as u64, name.as_str(), (side, side))),
+            Self::View { view, size } => view.map(side, side, size).map(Some),
+        };
+        let maps = names
+            .iter()
+            .map(map)
+            .collect::<Result<Option<Vec<_>>, _>>()?;
+        let coefficients = |map: Affine| [map.xx, map.xy, map.x0, map.yx, map.yy, map.y0];
+        Ok(maps.map(|maps| maps.into_iter().map(coefficients).collect()))
+    }
+
     /// Reads, warps and normalises one image.
     fn write(
         &self,
@@ -124,6 +150,10 @@ pub(crate) fn images(
     device: &Device,
 ) -> Result<Tensor, TrainError> {
     let size = pixels.size();
+    #[cfg(feature = "cuda")]
+    if let (true, Some(maps)) = (device.is_cuda(), pixels.maps(data.store().side(), names)?) {
+        return warped(data, names, &maps, normalization, size, device);
+    }
     let mut values = vec![0f32; names.len() * 3 * size * size];
     values
         .par_chunks_mut(3 * size * size)
@@ -134,6 +164,34 @@ pub(crate) fn images(
         (names.len(), 3, size, size),
         device,
     )?)
+}
+
+/// As [`images`], resampled and normalised on a CUDA device.
+#[cfg(feature = "cuda")]
+fn warped(
+    data: &TrainingData,
+    names: &[ImageName],
+    maps: &[[f64; 6]],
+    normalization: &Normalization,
+    size: usize,
+    device: &Device,
+) -> Result<Tensor, TrainError> {
+    let side = data.store().side();
+    let mut pixels = vec![0u8; names.len() * side * side];
+    pixels
+        .par_chunks_mut(side * side)
+        .zip(names)
+        .try_for_each(|(pixels, name)| {
+            pixels.copy_from_slice(GrayImageRef::square(data.store().image(name)?, side)?.pixels());
+            Ok::<_, TrainError>(())
+        })?;
+    let batch = cxr_ops::CudaImages {
+        pixels: &pixels,
+        side,
+        maps,
+        lines: normalization.factors_and_summands(),
+    };
+    Ok(batch.warp(size, device)?)
 }
 
 /// Targets and mask of the images `names`.

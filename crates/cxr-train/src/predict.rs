@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::Device;
 use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
@@ -56,8 +55,8 @@ pub fn predict(
                 view: *view,
                 size: card.crop_size,
             };
-            let images = images(data, names_of_batch, pixels, &normalization, &Device::Cpu)?;
-            let images = images.to_device(classifier.parameters().device())?;
+            let device = classifier.parameters().device();
+            let images = images(data, names_of_batch, pixels, &normalization, device)?;
             let batch = classifier.forward_t(&images, Phase::Evaluate)?;
             logits.extend(batch.flatten_all()?.to_vec1::<f32>()?);
         }

@@ -5,6 +5,7 @@
 //! the median round counts. Where the peer is not installed its figures are `null`.
 
 mod data;
+mod gpu;
 mod metrics;
 mod network;
 mod peer;
@@ -33,12 +34,15 @@ pub(crate) struct Arguments {
     /// For `data`: a folder of PNGs to decode and resize, the first sixty by name
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// For the network: images at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
-    batch: usize,
+    /// For the network: images at once [default: 8; of `gpu` 64 and 256]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    batch: Option<usize>,
     /// Threads of ours and the peer: of the network all cores, of the rest one, if not given
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
+    /// For `gpu`: its program, built elsewhere, on a machine without a Rust toolchain
+    #[arg(long, value_name = "FILE")]
+    built: Option<PathBuf>,
     /// For `train`: the numbers that convolutions multiply
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
@@ -69,6 +73,8 @@ enum Work {
     Frozen,
     /// Prediction by DenseNet121 with the top network, against ONNX Runtime
     Infer,
+    /// All three on an NVIDIA GPU, f32 and bf16, against PyTorch, after every operation was held to the CPU's
+    Gpu,
 }
 
 impl Work {
@@ -76,7 +82,7 @@ impl Work {
     fn threads(self) -> usize {
         match self {
             Self::Metrics | Self::Data => 1,
-            Self::Train | Self::Frozen | Self::Infer => {
+            Self::Train | Self::Frozen | Self::Infer | Self::Gpu => {
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
             }
         }
@@ -119,14 +125,19 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if let Some(load) = system::other_load() {
         eprintln!("warning: the machine is busy (load {load:.1}): these figures will say little");
     }
+    if arguments.work == Work::Gpu {
+        let batches = arguments.batch.map_or(vec![64, 256], |batch| vec![batch]);
+        let program = arguments.built.as_deref();
+        return gpu::run(workspace, &interrupt, &batches, program, arguments.json);
+    }
     let threads = arguments.threads.unwrap_or(arguments.work.threads());
     let prepared = match arguments.work {
         Work::Metrics => metrics::programs(workspace, &interrupt)?,
         Work::Data => data::programs(workspace, &interrupt, arguments.images.as_deref())?,
-        work @ (Work::Train | Work::Frozen | Work::Infer) => {
+        work @ (Work::Train | Work::Frozen | Work::Infer | Work::Gpu) => {
             let settings = network::Settings {
                 work,
-                batch: arguments.batch,
+                batch: arguments.batch.unwrap_or(8),
                 threads,
                 dtype: arguments.dtype,
             };

@@ -1,6 +1,7 @@
 //! The Python that runs the peers.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -19,6 +20,22 @@ pub(super) fn find(
     modules: &[&str],
     arguments: Vec<OsString>,
 ) -> anyhow::Result<Option<Program>> {
+    let Some(python) = python(modules)? else {
+        return Ok(None);
+    };
+    let script = workspace.root().join("xtask").join("peers").join(script);
+    Ok(Some(Program {
+        command: Box::new(move || {
+            let mut command = Command::new(&python);
+            command.arg(&script).args(&arguments);
+            command
+        }),
+        read,
+    }))
+}
+
+/// The Python that has these modules, as [`find`] looks for it.
+pub(super) fn python(modules: &[&str]) -> anyhow::Result<Option<PathBuf>> {
     let named = std::env::var_os(VARIABLE);
     let python = named.clone().unwrap_or_else(|| "python3".into());
     let imported = Command::new(&python)
@@ -29,23 +46,14 @@ pub(super) fn find(
         .status();
     let has_modules = imported.is_ok_and(|status| status.success());
     match (has_modules, named) {
-        (true, _) => {}
-        (false, None) => return Ok(None),
+        (true, _) => Ok(Some(python.into())),
+        (false, None) => Ok(None),
         (false, Some(named)) => bail!(
             "{VARIABLE} is `{}`: expected a Python that can `import {}`",
             named.display(),
             modules.join(", ")
         ),
     }
-    let script = workspace.root().join("xtask").join("peers").join(script);
-    Ok(Some(Program {
-        command: Box::new(move || {
-            let mut command = Command::new(&python);
-            command.arg(&script).args(&arguments);
-            command
-        }),
-        read,
-    }))
 }
 
 /// A peer prints one JSON object: name and images per second.

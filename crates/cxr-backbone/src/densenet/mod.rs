@@ -107,6 +107,19 @@ impl DenseNetConfig {
     }
 }
 
+/// The sizes as the operations of CUDA devices take them, if they do.
+#[cfg(feature = "cuda")]
+fn cuda_plan(config: &DenseNetConfig) -> Option<cxr_ops::DenseNetPlan> {
+    let plan = cxr_ops::DenseNetPlan {
+        stem_maps: config.stem_maps,
+        growth: config.growth,
+        narrow: config.bottleneck * config.growth,
+        block_layers: config.block_layers.clone(),
+        eps: config.norm.eps,
+    };
+    plan.is_fitting().then_some(plan)
+}
+
 /// A DenseNet without its classifier: it ends in the ReLU after `norm5`.
 #[derive(Debug)]
 pub struct DenseNet {
@@ -118,6 +131,9 @@ pub struct DenseNet {
     feature_maps: usize,
     /// The fast path, where there is one.
     plan: Option<Arc<grouped::Plan>>,
+    /// That of CUDA devices.
+    #[cfg(feature = "cuda")]
+    cuda_plan: Option<Arc<cxr_ops::DenseNetPlan>>,
 }
 
 impl DenseNet {
@@ -176,6 +192,8 @@ impl DenseNet {
             norm5,
             feature_maps: maps,
             plan: grouped::Plan::new(config).map(Arc::new),
+            #[cfg(feature = "cuda")]
+            cuda_plan: cuda_plan(config).map(Arc::new),
         })
     }
 
@@ -183,7 +201,12 @@ impl DenseNet {
     /// It is what the fast path is checked against.
     #[must_use]
     pub fn layer_by_layer(self) -> Self {
-        Self { plan: None, ..self }
+        Self {
+            plan: None,
+            #[cfg(feature = "cuda")]
+            cuda_plan: None,
+            ..self
+        }
     }
 
     /// The plan of the fast path, if these images can take it. A gradient towards the images is the
@@ -200,6 +223,18 @@ impl DenseNet {
         let is_plain = images.dtype() == DType::F32 && images.device().is_cpu();
         let plan = self.plan.as_ref()?;
         (is_plain && !images.track_op() && plan.takes(extent)).then_some(plan)
+    }
+
+    /// Whether these images can take the plan of CUDA devices.
+    #[cfg(feature = "cuda")]
+    fn is_for_cuda_plan(&self, images: &Tensor) -> Result<bool> {
+        let is_plain = images.dtype() == DType::F32 && images.device().is_cuda();
+        if !is_plain || images.track_op() {
+            return Ok(false);
+        }
+        let (count, maps, height, width) = images.dims4()?;
+        let (_, height, width) = self.feature_shape(height, width);
+        Ok(maps == 3 && count * height * width > 1)
     }
 
     /// Every normalisation, from images to features.
@@ -262,6 +297,19 @@ impl DenseNet {
 
 impl Backbone for DenseNet {
     fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Some(plan), true) = (&self.cuda_plan, self.is_for_cuda_plan(images)?) {
+            let norms: Vec<BatchNorm> = self.norms().cloned().collect();
+            let parameters: Vec<Tensor> = self.trained().cloned().collect();
+            return match phase {
+                Phase::Train { .. } => {
+                    cxr_ops::cuda_densenet_train(plan, images, &parameters, norms)
+                }
+                Phase::Evaluate => {
+                    cxr_ops::cuda_densenet_evaluate(plan, images, &parameters, &norms)
+                }
+            };
+        }
         if let Some(plan) = self.plan_for(images) {
             return match phase {
                 Phase::Train { .. } => grouped::train(self, plan, images),

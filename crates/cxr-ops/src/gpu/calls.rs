@@ -8,7 +8,7 @@ use crate::norm::{Activation, Extent};
 use crate::pool::Windows;
 
 /// A count that a kernel takes as an `int`.
-fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
+pub(super) fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
     match i32::try_from(value) {
         Ok(value) => Ok(Argument::Int(value)),
         Err(_) => bail!(
@@ -18,7 +18,7 @@ fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
     }
 }
 
-fn long<'a, M, T>(value: usize) -> Argument<'a, M, T> {
+pub(super) fn long<'a, M, T>(value: usize) -> Argument<'a, M, T> {
     Argument::Long(value as i64)
 }
 
@@ -52,6 +52,7 @@ pub(super) fn statistics<M: Machine>(
     let (channels, count) = (extent.channels, extent.values_per_channel());
     let n_parts = parts(count);
     let mut sums = machine.alloc(4 * channels * n_parts as usize)?;
+    let mut shifts = machine.alloc(channels)?;
     let blocks = Blocks {
         x: channels as u32,
         y: n_parts,
@@ -61,12 +62,25 @@ pub(super) fn statistics<M: Machine>(
         blocks,
         &mut [
             x.into(),
+            (&mut shifts).into(),
             (&mut sums).into(),
             int(count)?,
             int(channels)?,
             int(extent.positions)?,
         ],
     )?;
+    finish_statistics(machine, (&shifts, &sums), n_parts, count, channels, eps)
+}
+
+/// From the parts of [`statistics`], or of the same over rows.
+pub(super) fn finish_statistics<M: Machine>(
+    machine: &M,
+    (shifts, sums): (&M::Memory, &M::Memory),
+    n_parts: u32,
+    count: usize,
+    channels: usize,
+    eps: f64,
+) -> Result<Statistics<M::Memory>> {
     let [mut mean, mut variance, mut inverse] = [
         machine.alloc(channels)?,
         machine.alloc(channels)?,
@@ -76,15 +90,14 @@ pub(super) fn statistics<M: Machine>(
         "statistics",
         Blocks::for_each(channels),
         &mut [
-            x.into(),
-            (&sums).into(),
+            shifts.into(),
+            sums.into(),
             (&mut mean).into(),
             (&mut variance).into(),
             (&mut inverse).into(),
             Argument::Int(n_parts as i32),
             int(count)?,
             int(channels)?,
-            int(extent.positions)?,
             Argument::Float(eps as f32),
         ],
     )?;
@@ -514,4 +527,54 @@ pub(super) fn sgd<M: Machine>(
             Argument::Int(i32::from(nesterov)),
         ],
     )
+}
+
+/// How square images of bytes are resampled and normalised; see the kernel `warp`.
+pub(super) struct Warp<'a> {
+    /// Width and height of the images.
+    pub(super) side: usize,
+    /// Width and height of what is made of them.
+    pub(super) size: usize,
+    /// `xx, xy, x0, yx, yy, y0` of each image.
+    pub(super) maps: &'a [[f64; 6]],
+    /// Factor and summand of each channel.
+    pub(super) lines: [[f32; 2]; 3],
+}
+
+/// `N×3×size×size` from images side by side, one byte for each pixel, four of which are in the room of a value.
+pub(super) fn warp<M: Machine>(
+    machine: &M,
+    images: View<'_, M::Memory>,
+    warp: &Warp<'_>,
+) -> Result<M::Memory> {
+    let (size, maps) = (warp.size, warp.maps);
+    let table: Vec<u64> = maps.iter().flatten().map(|value| value.to_bits()).collect();
+    let table = machine.upload(&table)?;
+    let n = maps.len() * size * size;
+    let mut out = machine.alloc(3 * n)?;
+    let [first, second, third] = warp.lines.map(|line| line.map(Argument::Float));
+    let [
+        [factor1, summand1],
+        [factor2, summand2],
+        [factor3, summand3],
+    ] = [first, second, third];
+    machine.launch(
+        "warp",
+        Blocks::for_values(n),
+        &mut [
+            images.into(),
+            Argument::Table(&table),
+            (&mut out).into(),
+            long(n),
+            int(warp.side)?,
+            int(size)?,
+            factor1,
+            summand1,
+            factor2,
+            summand2,
+            factor3,
+            summand3,
+        ],
+    )?;
+    Ok(out)
 }

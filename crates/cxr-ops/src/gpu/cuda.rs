@@ -10,16 +10,32 @@ use candle_core::cuda_backend::cudarc::nvrtc;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::machine::{Argument, Blocks, Machine, THREADS, View};
+use super::machine::{Argument, Blocks, Convolution, Machine, Pass, Product, THREADS, View};
+use crate::Precision;
 
 /// The values of a tensor on a CUDA device.
 pub(super) type Values<'a> = View<'a, CudaSlice<f32>>;
 
+/// A device with the precision of activations.
+#[derive(Debug, Clone)]
+pub(super) struct Gpu {
+    pub(super) device: CudaDevice,
+    pub(super) precision: Precision,
+}
+
 /// `kernels.cu` for every GPU that the installed NVRTC knows; the driver translates it for the one at hand.
-fn ptx() -> Result<&'static str> {
-    static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
-    let compiled = PTX.get_or_init(|| {
-        nvrtc::compile_ptx(include_str!("kernels.cu"))
+fn ptx(precision: Precision) -> Result<&'static str> {
+    static PTX: [OnceLock<std::result::Result<String, String>>; 2] = [const { OnceLock::new() }; 2];
+    let (compiled, options) = match precision {
+        Precision::Single => (&PTX[0], Vec::new()),
+        Precision::Bf16 => (&PTX[1], vec!["-DBF16".to_owned()]),
+    };
+    let compiled = compiled.get_or_init(|| {
+        let options = nvrtc::CompileOptions {
+            options,
+            ..Default::default()
+        };
+        nvrtc::compile_ptx_with_opts(include_str!("kernels.cu"), options)
             .map(|ptx| ptx.to_src())
             .map_err(|error| error.to_string())
     });
@@ -41,26 +57,53 @@ enum Held<'a> {
     Float(f32),
 }
 
-impl Machine for CudaDevice {
+impl Gpu {
+    /// With activations of single precision.
+    pub(super) fn single(device: &CudaDevice) -> Self {
+        Self {
+            device: device.clone(),
+            precision: Precision::Single,
+        }
+    }
+}
+
+impl Machine for Gpu {
     type Memory = CudaSlice<f32>;
     type Table = CudaSlice<u64>;
 
     fn alloc(&self, len: usize) -> Result<Self::Memory> {
         // SAFETY: every value is a valid `f32`, and each call writes all of what it allocates before anything reads it,
         // which the emulator, whose fresh memory is NaN, would show. The gain: no kernel that zeroes it.
-        unsafe { CudaDevice::alloc(self, len) }
+        unsafe { self.device.alloc(len) }
     }
 
     fn upload(&self, table: &[u64]) -> Result<Self::Table> {
-        self.clone_htod(table)
+        self.device.clone_htod(table)
     }
 
     fn address(&self, values: View<'_, Self::Memory>) -> u64 {
         let view = values.memory.slice(values.offset..);
         // Of work on this stream nothing has to be waited for, and a device has one.
-        let stream = self.cuda_stream();
+        let stream = self.device.cuda_stream();
         let (address, _sync) = view.device_ptr(&stream);
         address
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn multiply(&self, product: Product<'_, Self::Memory>) -> Result<()> {
+        super::cublas::multiply(self, product)
+    }
+
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        pass: Pass<'_, Self::Memory>,
+        out: &mut Self::Memory,
+    ) -> Result<()> {
+        super::cudnn::convolve(self, convolution, pass, out)
     }
 
     fn launch(
@@ -69,7 +112,12 @@ impl Machine for CudaDevice {
         blocks: Blocks,
         arguments: &mut [Argument<'_, Self::Memory, Self::Table>],
     ) -> Result<()> {
-        let function = self.get_or_load_custom_func(kernel, "cxr-ops", ptx()?)?;
+        let module = match self.precision {
+            Precision::Single => "cxr-ops-f32",
+            Precision::Bf16 => "cxr-ops-bf16",
+        };
+        let text = ptx(self.precision)?;
+        let function = self.device.get_or_load_custom_func(kernel, module, text)?;
         let mut held: Vec<Held<'_>> = arguments
             .iter_mut()
             .map(|argument| match argument {
@@ -126,7 +174,7 @@ pub(super) fn values<'a>(
 pub(super) fn with_values<const N: usize, T>(
     tensors: [&Tensor; N],
     op: &'static str,
-    f: impl FnOnce(&CudaDevice, [Values<'_>; N]) -> Result<T>,
+    f: impl FnOnce(&Gpu, [Values<'_>; N]) -> Result<T>,
 ) -> Result<T> {
     let guards = tensors.map(Tensor::storage_and_layout);
     let views = guards
@@ -139,21 +187,17 @@ pub(super) fn with_values<const N: usize, T>(
     let (Ok(views), Some(first)) = (<[_; N]>::try_from(views), tensors.first()) else {
         bail!("{op}: expected at least one tensor");
     };
-    f(first.device().as_cuda_device()?, views)
+    f(&Gpu::single(first.device().as_cuda_device()?), views)
 }
 
 /// A storage that owns `memory`.
-pub(super) fn storage(memory: CudaSlice<f32>, device: &CudaDevice) -> CudaStorage {
-    CudaStorage::wrap_cuda_slice(memory, device.clone())
+pub(super) fn storage(memory: CudaSlice<f32>, gpu: &Gpu) -> CudaStorage {
+    CudaStorage::wrap_cuda_slice(memory, gpu.device.clone())
 }
 
 /// A tensor that owns `memory`, outside autograd.
-pub(super) fn tensor(
-    memory: CudaSlice<f32>,
-    device: &CudaDevice,
-    shape: impl Into<Shape>,
-) -> Tensor {
-    let storage = Storage::Cuda(storage(memory, device));
+pub(super) fn tensor(memory: CudaSlice<f32>, gpu: &Gpu, shape: impl Into<Shape>) -> Tensor {
+    let storage = Storage::Cuda(storage(memory, gpu));
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
 

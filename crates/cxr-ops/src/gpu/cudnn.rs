@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN.
 //!
-//! The algorithms are cuDNN's deterministic ones. Products are TF32, with a tenth of the mantissa of single precision and
-//! single-precision sums, unless [`set_exact_f32`](super::set_exact_f32) asks for all of it.
+//! The algorithms are cuDNN's deterministic ones, sums are single precision. Products of single-precision numbers are
+//! TF32, with ten bits of fraction instead of 23, unless [`set_exact_f32`](super::set_exact_f32) asks for all.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,15 +14,17 @@ use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnTensorFormat_t as Format,
 };
 use candle_core::cuda_backend::cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, FilterDescriptor,
-    TensorDescriptor,
+    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
+    FilterDescriptor, TensorDescriptor,
 };
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
-use candle_core::{CudaDevice, Error, Result};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
+use candle_core::{CudaDevice, Error, Result, bail};
+use half::bf16;
 
-use super::cuda::Values;
+use super::cuda::{Gpu, Values};
 use super::is_exact_f32;
-use super::machine::Machine;
+use super::machine::{Convolution, Machine, Pass};
+use crate::Precision;
 use crate::conv::Geometry;
 
 thread_local! {
@@ -41,60 +43,196 @@ fn handle(device: &CudaDevice) -> Result<Arc<Cudnn>> {
     })
 }
 
+/// A type of convolved values.
+trait Element: CudnnDataType + Copy {
+    /// The result is written once, and nothing is added to it.
+    const ONCE: (Self, Self);
+}
+
+impl Element for f32 {
+    const ONCE: (Self, Self) = (1., 0.);
+}
+
+impl Element for bf16 {
+    const ONCE: (Self, Self) = (bf16::ONE, bf16::ZERO);
+}
+
+/// The sizes of a convolution, and how its values are laid out.
+struct Sizes {
+    format: Format,
+    images: usize,
+    maps_in: usize,
+    height: usize,
+    width: usize,
+    maps_out: usize,
+    kernel: [usize; 2],
+    height_out: usize,
+    width_out: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl From<&Geometry> for Sizes {
+    fn from(g: &Geometry) -> Self {
+        Self {
+            format: Format::CUDNN_TENSOR_NCHW,
+            images: g.images,
+            maps_in: g.maps_in,
+            height: g.height,
+            width: g.width,
+            maps_out: g.maps_out,
+            kernel: [g.kernel_height, g.kernel_width],
+            height_out: g.height_out,
+            width_out: g.width_out,
+            stride: g.stride,
+            padding: g.padding,
+        }
+    }
+}
+
+impl From<&Convolution> for Sizes {
+    fn from(c: &Convolution) -> Self {
+        Self {
+            format: Format::CUDNN_TENSOR_NHWC,
+            images: c.images,
+            maps_in: c.inputs,
+            height: c.height,
+            width: c.width,
+            maps_out: c.outputs,
+            kernel: [c.kernel; 2],
+            height_out: c.height_out(),
+            width_out: c.width_out(),
+            stride: c.stride,
+            padding: c.padding,
+        }
+    }
+}
+
 /// What cuDNN knows of one convolution.
-struct Descriptors {
-    images: TensorDescriptor<f32>,
-    weight: FilterDescriptor<f32>,
-    output: TensorDescriptor<f32>,
+struct Descriptors<T> {
+    images: TensorDescriptor<T>,
+    weight: FilterDescriptor<T>,
+    output: TensorDescriptor<T>,
     convolution: ConvDescriptor<f32>,
 }
 
-impl Descriptors {
-    fn new(device: &CudaDevice, g: &Geometry) -> Result<Self> {
+impl<T: Element> Descriptors<T> {
+    fn new(device: &CudaDevice, sizes: &Sizes) -> Result<Self> {
         let handle = handle(device)?;
         let ints = |sizes: [usize; 4]| -> Result<[i32; 4]> {
-            let ints = sizes.map(i32::try_from);
-            match ints {
+            match sizes.map(i32::try_from) {
                 [Ok(a), Ok(b), Ok(c), Ok(d)] => Ok([a, b, c, d]),
-                _ => candle_core::bail!("conv2d: sizes {sizes:?} are too large for cuDNN"),
+                _ => bail!("conv2d: sizes {sizes:?} are too large for cuDNN"),
             }
         };
-        let nchw = Format::CUDNN_TENSOR_NCHW;
-        let [padding, stride, one, _] = ints([g.padding, g.stride, 1, 1])?;
+        let s = sizes;
+        let [padding, stride, one, _] = ints([s.padding, s.stride, 1, 1])?;
+        let mode = Mode::CUDNN_CROSS_CORRELATION;
         let mut convolution = handle
-            .create_conv2d::<f32>(
-                [padding; 2],
-                [stride; 2],
-                [one; 2],
-                Mode::CUDNN_CROSS_CORRELATION,
-            )
+            .create_conv2d::<f32>([padding; 2], [stride; 2], [one; 2], mode)
             .map_err(Error::wrap)?;
-        let math = if is_exact_f32() {
-            Math::CUDNN_FMA_MATH
-        } else {
-            Math::CUDNN_TENSOR_OP_MATH
+        let math = match is_exact_f32() {
+            true => Math::CUDNN_FMA_MATH,
+            false => Math::CUDNN_TENSOR_OP_MATH,
         };
         convolution.set_math_type(math).map_err(Error::wrap)?;
         let tensor = |sizes| -> Result<_> {
             let sizes = ints(sizes)?;
             handle
-                .create_4d_tensor::<f32>(nchw, sizes)
+                .create_4d_tensor::<T>(s.format, sizes)
                 .map_err(Error::wrap)
         };
-        let filter = ints([g.maps_out, g.maps_in, g.kernel_height, g.kernel_width])?;
+        let filter = ints([s.maps_out, s.maps_in, s.kernel[0], s.kernel[1]])?;
         Ok(Self {
-            images: tensor([g.images, g.maps_in, g.height, g.width])?,
+            images: tensor([s.images, s.maps_in, s.height, s.width])?,
             weight: handle
-                .create_4d_filter::<f32>(nchw, filter)
+                .create_4d_filter::<T>(s.format, filter)
                 .map_err(Error::wrap)?,
-            output: tensor([g.images, g.maps_out, g.height_out, g.width_out])?,
+            output: tensor([s.images, s.maps_out, s.height_out, s.width_out])?,
             convolution,
         })
     }
-}
 
-fn view<'a>(values: Values<'a>) -> CudaView<'a, f32> {
-    values.memory.slice(values.offset..)
+    fn forward(
+        &self,
+        device: &CudaDevice,
+        images: &CudaView<'_, T>,
+        weight: &CudaView<'_, T>,
+        output: &mut CudaViewMut<'_, T>,
+    ) -> Result<()> {
+        let call = ConvForward {
+            conv: &self.convolution,
+            x: &self.images,
+            w: &self.weight,
+            y: &self.output,
+        };
+        let algorithm = Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
+        let mut room = workspace(device, bytes)?;
+        // SAFETY: the three are of the described sizes.
+        unsafe { call.launch(algorithm, Some(&mut room), T::ONCE, images, weight, output) }
+            .map_err(Error::wrap)
+    }
+
+    fn of_images(
+        &self,
+        device: &CudaDevice,
+        gradient: &CudaView<'_, T>,
+        weight: &CudaView<'_, T>,
+        result: &mut CudaViewMut<'_, T>,
+    ) -> Result<()> {
+        let call = ConvBackwardData {
+            conv: &self.convolution,
+            dx: &self.images,
+            w: &self.weight,
+            dy: &self.output,
+        };
+        let algorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
+        let mut room = workspace(device, bytes)?;
+        // SAFETY: as in `forward`.
+        unsafe {
+            call.launch(
+                algorithm,
+                Some(&mut room),
+                T::ONCE,
+                result,
+                weight,
+                gradient,
+            )
+        }
+        .map_err(Error::wrap)
+    }
+
+    fn of_weight(
+        &self,
+        device: &CudaDevice,
+        gradient: &CudaView<'_, T>,
+        images: &CudaView<'_, T>,
+        result: &mut CudaViewMut<'_, T>,
+    ) -> Result<()> {
+        let call = ConvBackwardFilter {
+            conv: &self.convolution,
+            x: &self.images,
+            dw: &self.weight,
+            dy: &self.output,
+        };
+        let algorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
+        let mut room = workspace(device, bytes)?;
+        // SAFETY: as in `forward`.
+        unsafe {
+            call.launch(
+                algorithm,
+                Some(&mut room),
+                T::ONCE,
+                images,
+                result,
+                gradient,
+            )
+        }
+        .map_err(Error::wrap)
+    }
 }
 
 fn workspace(device: &CudaDevice, bytes: usize) -> Result<CudaSlice<u8>> {
@@ -102,103 +240,105 @@ fn workspace(device: &CudaDevice, bytes: usize) -> Result<CudaSlice<u8>> {
     unsafe { device.alloc::<u8>(bytes) }
 }
 
-const ONCE: (f32, f32) = (1., 0.);
+fn view<'a>(values: Values<'a>) -> CudaView<'a, f32> {
+    values.memory.slice(values.offset..)
+}
 
 /// The output.
 pub(super) fn forward(
-    device: &CudaDevice,
+    gpu: &Gpu,
     g: &Geometry,
     images: Values<'_>,
     weight: Values<'_>,
 ) -> Result<CudaSlice<f32>> {
-    let of = Descriptors::new(device, g)?;
-    let call = ConvForward {
-        conv: &of.convolution,
-        x: &of.images,
-        w: &of.weight,
-        y: &of.output,
-    };
-    let algorithm = Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-    let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-    let mut room = workspace(device, bytes)?;
-    let mut output = Machine::alloc(device, g.images * g.maps_out * g.pixels_out())?;
-    // SAFETY: the three are contiguous and of the described sizes.
-    unsafe {
-        call.launch(
-            algorithm,
-            Some(&mut room),
-            ONCE,
-            &view(images),
-            &view(weight),
-            &mut output,
-        )
-    }
-    .map_err(Error::wrap)?;
+    let mut output = gpu.alloc(g.images * g.maps_out * g.pixels_out())?;
+    let of = Descriptors::new(&gpu.device, &g.into())?;
+    let out = &mut output.slice_mut(..);
+    of.forward(&gpu.device, &view(images), &view(weight), out)?;
     Ok(output)
 }
 
 /// The gradient of the images.
 pub(super) fn images_gradient(
-    device: &CudaDevice,
+    gpu: &Gpu,
     g: &Geometry,
     gradient: Values<'_>,
     weight: Values<'_>,
 ) -> Result<CudaSlice<f32>> {
-    let of = Descriptors::new(device, g)?;
-    let call = ConvBackwardData {
-        conv: &of.convolution,
-        dx: &of.images,
-        w: &of.weight,
-        dy: &of.output,
-    };
-    let algorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-    let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-    let mut room = workspace(device, bytes)?;
-    let mut result = Machine::alloc(device, g.images * g.image_values())?;
-    // SAFETY: as in `forward`.
-    unsafe {
-        call.launch(
-            algorithm,
-            Some(&mut room),
-            ONCE,
-            &mut result,
-            &view(weight),
-            &view(gradient),
-        )
-    }
-    .map_err(Error::wrap)?;
+    let mut result = gpu.alloc(g.images * g.image_values())?;
+    let of = Descriptors::new(&gpu.device, &g.into())?;
+    let out = &mut result.slice_mut(..);
+    of.of_images(&gpu.device, &view(gradient), &view(weight), out)?;
     Ok(result)
 }
 
 /// The gradient of the weight.
 pub(super) fn weight_gradient(
-    device: &CudaDevice,
+    gpu: &Gpu,
     g: &Geometry,
     gradient: Values<'_>,
     images: Values<'_>,
 ) -> Result<CudaSlice<f32>> {
-    let of = Descriptors::new(device, g)?;
-    let call = ConvBackwardFilter {
-        conv: &of.convolution,
-        x: &of.images,
-        dw: &of.weight,
-        dy: &of.output,
-    };
-    let algorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-    let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-    let mut room = workspace(device, bytes)?;
-    let mut result = Machine::alloc(device, g.maps_out * g.patch_rows())?;
-    // SAFETY: as in `forward`.
-    unsafe {
-        call.launch(
-            algorithm,
-            Some(&mut room),
-            ONCE,
-            &view(images),
-            &mut result,
-            &view(gradient),
-        )
-    }
-    .map_err(Error::wrap)?;
+    let mut result = gpu.alloc(g.maps_out * g.patch_rows())?;
+    let of = Descriptors::new(&gpu.device, &g.into())?;
+    let out = &mut result.slice_mut(..);
+    of.of_weight(&gpu.device, &view(gradient), &view(images), out)?;
     Ok(result)
+}
+
+/// A convolution of rows.
+pub(super) fn convolve(
+    gpu: &Gpu,
+    convolution: &Convolution,
+    pass: Pass<'_, CudaSlice<f32>>,
+    out: &mut CudaSlice<f32>,
+) -> Result<()> {
+    match gpu.precision {
+        Precision::Single => convolve_as::<f32>(gpu, convolution, pass, out),
+        Precision::Bf16 => convolve_as::<bf16>(gpu, convolution, pass, out),
+    }
+}
+
+/// The first `n` values of a memory of activations.
+fn read<T>(memory: &CudaSlice<f32>, n: usize) -> Option<CudaView<'_, T>> {
+    // SAFETY: any bits are a value of `f32` and of bf16, the only types this is called with.
+    unsafe { memory.transmute::<T>(n) }
+}
+
+fn convolve_as<T: Element>(
+    gpu: &Gpu,
+    c: &Convolution,
+    pass: Pass<'_, CudaSlice<f32>>,
+    out: &mut CudaSlice<f32>,
+) -> Result<()> {
+    let of = Descriptors::<T>::new(&gpu.device, &c.into())?;
+    let n_images = c.images * c.height * c.width * c.inputs;
+    let n_weight = c.outputs * c.kernel * c.kernel * c.inputs;
+    let n_output = c.images * c.height_out() * c.width_out() * c.outputs;
+    let too_small = || Error::msg("conv2d: a memory is smaller than its activations");
+    let n_out = match pass {
+        Pass::Forward { .. } => n_output,
+        Pass::OfInput { .. } => n_images,
+        Pass::OfWeight { .. } => n_weight,
+    };
+    // SAFETY: as in `read`.
+    let out = unsafe { out.transmute_mut::<T>(n_out) };
+    let out = &mut out.ok_or_else(too_small)?;
+    match pass {
+        Pass::Forward { input, weight } => {
+            let input = read(input, n_images).ok_or_else(too_small)?;
+            let weight = read(weight, n_weight).ok_or_else(too_small)?;
+            of.forward(&gpu.device, &input, &weight, out)
+        }
+        Pass::OfInput { gradient, weight } => {
+            let gradient = read(gradient, n_output).ok_or_else(too_small)?;
+            let weight = read(weight, n_weight).ok_or_else(too_small)?;
+            of.of_images(&gpu.device, &gradient, &weight, out)
+        }
+        Pass::OfWeight { gradient, input } => {
+            let gradient = read(gradient, n_output).ok_or_else(too_small)?;
+            let input = read(input, n_images).ok_or_else(too_small)?;
+            of.of_weight(&gpu.device, &gradient, &input, out)
+        }
+    }
 }

@@ -26,51 +26,8 @@ static int is_done[THREADS];
 static void (*call)(void);
 static void **arguments;
 
-#define F(i) (*(float **)arguments[i])
-#define T(i) (*(unsigned long long **)arguments[i])
-#define I(i) (*(int32_t *)arguments[i])
-#define L(i) (*(int64_t *)arguments[i])
-#define X(i) (*(float *)arguments[i])
-
-#define CALL(name, ...) \
-    static void call_##name(void) { name(__VA_ARGS__); }
-CALL(statistics_parts, F(0), F(1), I(2), I(3), I(4))
-CALL(statistics, F(0), F(1), F(2), F(3), F(4), I(5), I(6), I(7), I(8), X(9))
-CALL(inverse_deviation, F(0), F(1), I(2), X(3))
-CALL(update_running, F(0), F(1), I(2), X(3), X(4))
-CALL(normalise, F(0), F(1), F(2), F(3), F(4), F(5), L(6), I(7), I(8), I(9))
-CALL(gradient_parts, F(0), F(1), F(2), F(3), F(4), I(5), I(6), I(7), I(8))
-CALL(gradients, F(0), F(1), F(2), F(3), I(4), I(5))
-CALL(normalise_gradient, F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), L(9), I(10), I(11), I(12), I(13), I(14))
-CALL(max_pool, F(0), F(1), L(2), I(3), I(4), I(5), I(6), I(7), I(8), I(9))
-CALL(max_pool_gradient, F(0), F(1), F(2), L(3), I(4), I(5), I(6), I(7), I(8), I(9), I(10))
-CALL(average_pool, F(0), F(1), L(2), I(3), I(4), I(5), I(6), I(7))
-CALL(average_pool_gradient, F(0), F(1), L(2), I(3), I(4), I(5), I(6), I(7))
-CALL(squares_parts, T(0), F(1))
-CALL(adamw, T(0), F(1), F(2), X(3), X(4), X(5), X(6), X(7), X(8), X(9))
-CALL(sgd, T(0), F(1), X(2), X(3), I(4))
-
-#define ENTRY(name) {#name, call_##name}
-static const struct {
-    const char *name;
-    void (*call)(void);
-} kernels[] = {
-    ENTRY(statistics_parts),
-    ENTRY(statistics),
-    ENTRY(inverse_deviation),
-    ENTRY(update_running),
-    ENTRY(normalise),
-    ENTRY(gradient_parts),
-    ENTRY(gradients),
-    ENTRY(normalise_gradient),
-    ENTRY(max_pool),
-    ENTRY(max_pool_gradient),
-    ENTRY(average_pool),
-    ENTRY(average_pool_gradient),
-    ENTRY(squares_parts),
-    ENTRY(adamw),
-    ENTRY(sgd),
-};
+// calls.h, made from the definitions in kernels.cu, has call_NAME for each kernel and the table `kernels`.
+#include "calls.h"
 
 // To the scheduler, until it comes back to this fiber.
 static void yield(void) {

@@ -1,5 +1,6 @@
 //! A [`Machine`] on the processor: `kernels.cu`, compiled by the C compiler that Rust links with.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
@@ -7,15 +8,87 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, bail};
 
-use super::machine::{Argument, Blocks, Machine, View};
+use super::machine::{Argument, Blocks, Convolution, Machine, Matrix, Pass, Product, View};
+use crate::Precision;
+
+const KERNELS: &str = include_str!("kernels.cu");
 
 type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void) -> c_int;
 
 /// The library keeps its state in static variables: one test at a time uses it.
 static IN_USE: Mutex<()> = Mutex::new(());
 
+/// The type of a kernel's argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Values,
+    MutableValues,
+    Table,
+    Int,
+    Long,
+    Float,
+}
+
+impl Type {
+    fn of(parameter: &str) -> Self {
+        let is_const = parameter.starts_with("const ");
+        match parameter.trim_start_matches("const ") {
+            text if text.starts_with("unsigned long long *") => Self::Table,
+            text if text.contains('*') && is_const => Self::Values,
+            text if text.contains('*') => Self::MutableValues,
+            text if text.starts_with("long long ") => Self::Long,
+            text if text.starts_with("int ") => Self::Int,
+            text if text.starts_with("float ") => Self::Float,
+            _ => panic!("`{parameter}`: no type of an argument"),
+        }
+    }
+
+    /// Reads an argument out of where it stands.
+    fn c(self) -> &'static str {
+        match self {
+            Self::Values | Self::MutableValues | Self::Table => "*(void **)",
+            Self::Int => "*(int32_t *)",
+            Self::Long => "*(int64_t *)",
+            Self::Float => "*(float *)",
+        }
+    }
+}
+
+/// Every kernel with the types of its arguments, as kernels.cu defines them.
+fn definitions(text: &str) -> BTreeMap<&str, Vec<Type>> {
+    let definitions = text.split("\nKERNEL ").skip(1);
+    definitions
+        .filter_map(|text| {
+            let (name, rest) = text.split_once('(')?;
+            let (parameters, _) = rest.split_once(')')?;
+            let types = parameters.split(',').map(|text| Type::of(text.trim()));
+            Some((name, types.collect()))
+        })
+        .collect()
+}
+
+/// What emulator.c includes: a call of each kernel, and a table of them.
+fn calls(definitions: &BTreeMap<&str, Vec<Type>>) -> String {
+    let mut calls = String::new();
+    let mut table = String::new();
+    for (name, types) in definitions {
+        let arguments: Vec<String> = (types.iter().enumerate())
+            .map(|(at, of)| format!("{}arguments[{at}]", of.c()))
+            .collect();
+        let arguments = arguments.join(", ");
+        calls += &format!("static void call_{name}(void) {{ {name}({arguments}); }}\n");
+        table += &format!("    {{\"{name}\", call_{name}}},\n");
+    }
+    calls
+        + "static const struct { const char *name; void (*call)(void); } kernels[] = {\n"
+        + &table
+        + "};\n"
+}
+
 /// See the module.
 pub(super) struct Emulator {
+    precision: Precision,
+    definitions: BTreeMap<&'static str, Vec<Type>>,
     library: libloading::Library,
     _in_use: MutexGuard<'static, ()>,
     _folder: tempfile::TempDir,
@@ -24,17 +97,26 @@ pub(super) struct Emulator {
 impl Emulator {
     /// `None`, and a line that says so, where there is no C compiler.
     pub(super) fn new() -> Option<Self> {
+        Self::with(Precision::Single)
+    }
+
+    /// With activations of a precision.
+    pub(super) fn with(precision: Precision) -> Option<Self> {
         let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
+        let definitions = definitions(KERNELS);
         for (name, text) in [
-            ("kernels.cu", include_str!("kernels.cu")),
+            ("kernels.cu", KERNELS),
             ("emulator.c", include_str!("emulator.c")),
+            ("calls.h", &calls(&definitions)),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let compile = |source: &str, output: &Path| {
             Command::new("cc")
-                .args(["-O2", "-ffp-contract=off", "-shared", "-fPIC", "-o"])
+                .args(["-O2", "-ffp-contract=off", "-shared", "-fPIC"])
+                .args((precision == Precision::Bf16).then_some("-DBF16"))
+                .arg("-o")
                 .arg(output)
                 .arg(folder.path().join(source))
                 .arg("-lm")
@@ -56,10 +138,63 @@ impl Emulator {
         // SAFETY: the library was just built from the two files above, which run nothing when loaded.
         let library = unsafe { libloading::Library::new(&path) }.unwrap();
         Some(Self {
+            precision,
+            definitions,
             library,
             _in_use: in_use,
             _folder: folder,
         })
+    }
+}
+
+impl<M, T> Argument<'_, M, T> {
+    fn of(&self) -> Type {
+        match self {
+            Self::Read(_) => Type::Values,
+            Self::Write(..) => Type::MutableValues,
+            Self::Table(_) => Type::Table,
+            Self::Int(_) => Type::Int,
+            Self::Long(_) => Type::Long,
+            Self::Float(_) => Type::Float,
+        }
+    }
+}
+
+impl Emulator {
+    /// Activation `at` of a memory.
+    fn load(&self, memory: &[f32], at: usize) -> f32 {
+        match self.precision {
+            Precision::Single => memory[at],
+            Precision::Bf16 => {
+                let pair = memory[at / 2].to_bits();
+                f32::from_bits(if at.is_multiple_of(2) {
+                    pair << 16
+                } else {
+                    pair & 0xffff_0000
+                })
+            }
+        }
+    }
+
+    fn store(&self, memory: &mut [f32], at: usize, value: f64) {
+        let value = value as f32;
+        match self.precision {
+            Precision::Single => memory[at] = value,
+            Precision::Bf16 => {
+                let pair = memory[at / 2].to_bits();
+                let rounded = crate::bf16::pair(value, value);
+                memory[at / 2] = f32::from_bits(if at.is_multiple_of(2) {
+                    pair & 0xffff_0000 | rounded & 0xffff
+                } else {
+                    pair & 0xffff | rounded & 0xffff_0000
+                });
+            }
+        }
+    }
+
+    /// The first `n` activations of a memory.
+    pub(super) fn activations(&self, memory: &[f32], n: usize) -> Vec<f32> {
+        (0..n).map(|at| self.load(memory, at)).collect()
     }
 }
 
@@ -80,12 +215,110 @@ impl Machine for Emulator {
         values.memory[values.offset..].as_ptr() as u64
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn multiply(&self, product: Product<'_, Vec<f32>>) -> Result<()> {
+        let Product {
+            rows,
+            columns,
+            inner,
+            left,
+            right,
+            out,
+            out_pitch,
+            is_out_single,
+        } = product;
+        let at = |matrix: &Matrix<'_, Vec<f32>>, row: usize, column: usize| {
+            let (row, column) = if matrix.is_transposed {
+                (column, row)
+            } else {
+                (row, column)
+            };
+            f64::from(self.load(matrix.memory, row * matrix.pitch + column))
+        };
+        for row in 0..rows {
+            for column in 0..columns {
+                let products = (0..inner).map(|k| at(&left, row, k) * at(&right, k, column));
+                let (sum, place) = (products.sum::<f64>(), row * out_pitch + column);
+                if is_out_single {
+                    out[place] = sum as f32;
+                } else {
+                    self.store(out, place, sum);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn convolve(
+        &self,
+        c: &Convolution,
+        pass: Pass<'_, Vec<f32>>,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let (height, width) = (c.height_out(), c.width_out());
+        let values = match pass {
+            Pass::Forward { .. } => c.images * height * width * c.outputs,
+            Pass::OfInput { .. } => c.images * c.height * c.width * c.inputs,
+            Pass::OfWeight { .. } => c.outputs * c.kernel * c.kernel * c.inputs,
+        };
+        let mut sums = vec![0f64; values];
+        for at in 0..c.images * height * width * c.outputs * c.kernel * c.kernel {
+            let (at, tap_x) = (at / c.kernel, at % c.kernel);
+            let (at, tap_y) = (at / c.kernel, at % c.kernel);
+            let (at, output) = (at / c.outputs, at % c.outputs);
+            let (at, column) = (at / width, at % width);
+            let (image, row) = (at / height, at % height);
+            let place = |at: usize, tap: usize, size: usize| {
+                (at * c.stride + tap)
+                    .checked_sub(c.padding)
+                    .filter(|&at| at < size)
+            };
+            let (Some(y), Some(x)) = (place(row, tap_y, c.height), place(column, tap_x, c.width))
+            else {
+                continue;
+            };
+            let of_output = ((image * height + row) * width + column) * c.outputs + output;
+            let of_input = ((image * c.height + y) * c.width + x) * c.inputs;
+            let of_weight = ((output * c.kernel + tap_y) * c.kernel + tap_x) * c.inputs;
+            for input in 0..c.inputs {
+                let product = |a: &[f32], i: usize, b: &[f32], j: usize| {
+                    f64::from(self.load(a, i)) * f64::from(self.load(b, j))
+                };
+                match pass {
+                    Pass::Forward { input: x, weight } => {
+                        sums[of_output] += product(x, of_input + input, weight, of_weight + input);
+                    }
+                    Pass::OfInput { gradient, weight } => {
+                        sums[of_input + input] +=
+                            product(gradient, of_output, weight, of_weight + input);
+                    }
+                    Pass::OfWeight { gradient, input: x } => {
+                        sums[of_weight + input] +=
+                            product(gradient, of_output, x, of_input + input);
+                    }
+                }
+            }
+        }
+        for (at, sum) in sums.into_iter().enumerate() {
+            self.store(out, at, sum);
+        }
+        Ok(())
+    }
+
     fn launch(
         &self,
         kernel: &'static str,
         blocks: Blocks,
         arguments: &mut [Argument<'_, Vec<f32>, Vec<u64>>],
     ) -> Result<()> {
+        let Some(types) = self.definitions.get(kernel) else {
+            bail!("kernels.cu has no kernel `{kernel}`");
+        };
+        let given: Vec<Type> = arguments.iter().map(Argument::of).collect();
+        assert_eq!(&given, types, "arguments of `{kernel}`");
         let mut values: Vec<u64> = arguments
             .iter_mut()
             .map(|argument| match argument {
@@ -112,7 +345,7 @@ impl Machine for Emulator {
             launch(name.as_ptr(), blocks.x, blocks.y, pointers.as_mut_ptr())
         };
         if is_unknown != 0 {
-            bail!("emulator.c knows no kernel `{kernel}`");
+            bail!("the library has no kernel `{kernel}`");
         }
         Ok(())
     }

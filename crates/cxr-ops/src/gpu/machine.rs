@@ -2,6 +2,8 @@
 
 use candle_core::Result;
 
+use crate::Precision;
+
 /// Threads of every block, as `kernels.cu` has them.
 pub(super) const THREADS: usize = 256;
 
@@ -22,6 +24,28 @@ pub(super) trait Machine {
     /// Where values are, as a kernel that finds it in a table reads them.
     fn address(&self, values: View<'_, Self::Memory>) -> u64;
 
+    /// What activations are, which the kernels call `value`.
+    fn precision(&self) -> Precision;
+
+    /// Memory for `n` activations, whatever they are. Its first one stands at its beginning.
+    fn alloc_activations(&self, n: usize) -> Result<Self::Memory> {
+        self.alloc(match self.precision() {
+            Precision::Single => n,
+            Precision::Bf16 => n.div_ceil(2),
+        })
+    }
+
+    /// A product of matrices.
+    fn multiply(&self, product: Product<'_, Self::Memory>) -> Result<()>;
+
+    /// A convolution, or one of its gradients.
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        pass: Pass<'_, Self::Memory>,
+        out: &mut Self::Memory,
+    ) -> Result<()>;
+
     /// Starts a kernel. The arguments are those of its definition, in order; the kernel must stay inside them.
     fn launch(
         &self,
@@ -29,6 +53,66 @@ pub(super) trait Machine {
         blocks: Blocks,
         arguments: &mut [Argument<'_, Self::Memory, Self::Table>],
     ) -> Result<()>;
+}
+
+/// `out = left·right` of row-major matrices of activations, which begin at the beginning of their memory.
+pub(super) struct Product<'a, M> {
+    /// Rows of `out`.
+    pub(super) rows: usize,
+    /// Columns of `out`.
+    pub(super) columns: usize,
+    /// Columns of `left`, rows of `right`.
+    pub(super) inner: usize,
+    pub(super) left: Matrix<'a, M>,
+    pub(super) right: Matrix<'a, M>,
+    pub(super) out: &'a mut M,
+    /// From a row of `out` to the next.
+    pub(super) out_pitch: usize,
+    /// `out` is single precision, whatever activations are.
+    pub(super) is_out_single: bool,
+}
+
+/// A factor of a [`Product`].
+pub(super) struct Matrix<'a, M> {
+    pub(super) memory: &'a M,
+    /// From a row to the next, as it lies in memory.
+    pub(super) pitch: usize,
+    /// The factor is the transpose of what lies in memory.
+    pub(super) is_transposed: bool,
+}
+
+/// A convolution of activations N×H×W×C with a weight O×K×K×C.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Convolution {
+    pub(super) images: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+impl Convolution {
+    pub(super) fn height_out(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    pub(super) fn width_out(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
+
+/// Which of a convolution's products, and of what; all are activations.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pass<'a, M> {
+    /// The output.
+    Forward { input: &'a M, weight: &'a M },
+    /// The gradient of the input.
+    OfInput { gradient: &'a M, weight: &'a M },
+    /// The gradient of the weight.
+    OfWeight { gradient: &'a M, input: &'a M },
 }
 
 /// The blocks of a launch.

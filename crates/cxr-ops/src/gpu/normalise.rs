@@ -2,11 +2,11 @@
 
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp3, InplaceOp1, Layout, Result, Shape, Tensor, bail,
 };
 
 use super::calls::{self, Affine};
-use super::cuda::{self, Values};
+use super::cuda::{self, Gpu, Values};
 use crate::norm::{Activation, BatchStatistics, Extent};
 
 const OP: &str = "batch_norm";
@@ -40,11 +40,27 @@ impl DeviceStatistics {
 
     /// Moves running averages towards them; the unbiased variance enters.
     pub(crate) fn record(&self, mean: &Tensor, variance: &Tensor, momentum: f64) -> Result<()> {
-        let count = self.count as f64;
-        let record = |factor| Record { momentum, factor };
-        mean.inplace_op2(&self.mean, &record(1.))?;
-        variance.inplace_op2(&self.variance, &record(count / (count - 1.)))
+        cuda::with_values([&self.mean, &self.variance], OP, |_, statistics| {
+            record([mean, variance], statistics, self.count, momentum)
+        })
     }
+}
+
+/// Moves running mean and variance towards those of a batch of `count` values; the unbiased variance enters.
+pub(super) fn record(
+    [mean, variance]: [&Tensor; 2],
+    [of_mean, of_variance]: [Values<'_>; 2],
+    count: usize,
+    momentum: f64,
+) -> Result<()> {
+    let count = count as f64;
+    let record = |batch, factor| Record {
+        batch,
+        momentum,
+        factor,
+    };
+    mean.inplace_op1(&record(of_mean, 1.))?;
+    variance.inplace_op1(&record(of_variance, count / (count - 1.)))
 }
 
 /// Normalisation by the batch's own statistics, of which there must be two values per channel.
@@ -58,9 +74,9 @@ pub(crate) fn batch_norm_train(
 ) -> Result<(Tensor, DeviceStatistics)> {
     let input = input.contiguous()?;
     let channels = extent.channels;
-    let [mean, variance, inverse] = cuda::with_values([&input], OP, |device, [x]| {
-        let of = calls::statistics(device, x, extent, eps)?;
-        Ok([of.mean, of.variance, of.inverse].map(|memory| cuda::tensor(memory, device, channels)))
+    let [mean, variance, inverse] = cuda::with_values([&input], OP, |gpu, [x]| {
+        let of = calls::statistics(gpu, x, extent, eps)?;
+        Ok([of.mean, of.variance, of.inverse].map(|memory| cuda::tensor(memory, gpu, channels)))
     })?;
     let op = Normalise {
         extent,
@@ -94,9 +110,9 @@ pub(crate) fn batch_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     let variance = variance.contiguous()?;
-    let inverse = cuda::with_values([&variance], OP, |device, [variance]| {
-        let inverse = calls::inverse_deviation(device, variance, extent.channels, eps)?;
-        Ok(cuda::tensor(inverse, device, extent.channels))
+    let inverse = cuda::with_values([&variance], OP, |gpu, [variance]| {
+        let inverse = calls::inverse_deviation(gpu, variance, extent.channels, eps)?;
+        Ok(cuda::tensor(inverse, gpu, extent.channels))
     })?;
     let op = Normalise {
         extent,
@@ -174,11 +190,11 @@ impl CustomOp3 for Normalise {
             );
         }
         let statistics = [&self.mean, &self.inverse];
-        let output = cuda::with_values(statistics, OP, |device, [mean, inverse]| {
+        let output = cuda::with_values(statistics, OP, |gpu, [mean, inverse]| {
             let affine = self.affine([mean, inverse, weight_values, bias_values]);
-            calls::normalise(device, x, &affine, self.extent)
+            calls::normalise(gpu, x, &affine, self.extent)
         })?;
-        let output = cuda::storage(output, &input.device);
+        let output = cuda::storage(output, &Gpu::single(&input.device));
         Ok((output, input_layout.shape().clone()))
     }
 
@@ -200,14 +216,14 @@ impl CustomOp3 for Normalise {
             output,
             input,
         ];
-        cuda::with_values(tensors, OP, |device, views| {
+        cuda::with_values(tensors, OP, |gpu, views| {
             let [mean, inverse, weights, biases, g, y, x] = views;
             let affine = self.affine([mean, inverse, weights, biases]);
             let (extent, of_batch) = (self.extent, self.of_batch);
             let is_wanted = input.track_op();
             let of =
-                calls::normalise_gradients(device, g, y, x, &affine, extent, of_batch, is_wanted)?;
-            let tensor = |memory, like: &Tensor| cuda::tensor(memory, device, like.shape());
+                calls::normalise_gradients(gpu, g, y, x, &affine, extent, of_batch, is_wanted)?;
+            let tensor = |memory, like: &Tensor| cuda::tensor(memory, gpu, like.shape());
             Ok((
                 of.of_input.map(|memory| tensor(memory, input)),
                 weight.track_op().then(|| tensor(of.of_weight, weight)),
@@ -226,44 +242,40 @@ pub fn cuda_lerp(average: &Tensor, values: &Tensor, share: f64) -> Result<()> {
         let (expected, found) = (average.elem_count(), values.elem_count());
         bail!("lerp: expected {expected} values, got {found}");
     }
-    let record = Record {
-        momentum: share,
-        factor: 1.,
-    };
-    average.inplace_op2(values, &record)
+    cuda::with_values([values], "lerp", |_, [batch]| {
+        average.inplace_op1(&Record {
+            batch,
+            momentum: share,
+            factor: 1.,
+        })
+    })
 }
 
 /// A running average moves towards `factor` times a batch's value.
-struct Record {
+struct Record<'a> {
+    batch: Values<'a>,
     momentum: f64,
     factor: f64,
 }
 
-impl InplaceOp2 for Record {
+impl InplaceOp1 for Record<'_> {
     fn name(&self) -> &'static str {
         OP
     }
 
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
         bail!("{OP}: expected running averages on the CUDA device of the input")
     }
 
-    fn cuda_fwd(
-        &self,
-        running: &mut CudaStorage,
-        running_layout: &Layout,
-        batch: &CudaStorage,
-        batch_layout: &Layout,
-    ) -> Result<()> {
-        let batch = cuda::values(batch, batch_layout, OP)?;
-        let offset = cuda::values(running, running_layout, OP)?.offset;
-        let device = running.device.clone();
-        let channels = running_layout.shape().elem_count();
+    fn cuda_fwd(&self, running: &mut CudaStorage, layout: &Layout) -> Result<()> {
+        let offset = cuda::values(running, layout, OP)?.offset;
+        let gpu = Gpu::single(&running.device);
+        let channels = layout.shape().elem_count();
         let running = (running.as_cuda_slice_mut::<f32>()?, offset);
         calls::update_running(
-            &device,
+            &gpu,
             running,
-            batch,
+            self.batch,
             channels,
             self.momentum,
             self.factor,

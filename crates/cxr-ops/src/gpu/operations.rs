@@ -3,7 +3,7 @@
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 
 use super::calls;
-use super::cuda::{self, Values};
+use super::cuda::{self, Gpu, Values};
 use super::cudnn;
 use crate::conv::Geometry;
 use crate::pool::Windows;
@@ -21,11 +21,11 @@ pub(crate) fn conv2d(
     images: Input<'_>,
     weight: Input<'_>,
 ) -> Result<(CudaStorage, Shape)> {
-    let device = &images.0.device;
+    let gpu = &Gpu::single(&images.0.device);
     let (images, weight) = (values(images, "conv2d")?, values(weight, "conv2d")?);
-    let output = cudnn::forward(device, g, images, weight)?;
+    let output = cudnn::forward(gpu, g, images, weight)?;
     let shape = (g.images, g.maps_out, g.height_out, g.width_out);
-    Ok((cuda::storage(output, device), shape.into()))
+    Ok((cuda::storage(output, gpu), shape.into()))
 }
 
 /// The gradients of a convolution's images and weight, where they take part in autograd.
@@ -35,17 +35,17 @@ pub(crate) fn conv2d_gradients(
     weight: &Tensor,
     gradient: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    cuda::with_values([gradient, images, weight], "conv2d", |device, views| {
+    cuda::with_values([gradient, images, weight], "conv2d", |gpu, views| {
         let [of_output, image_values, weights] = views;
         let of_images = if images.track_op() {
-            let result = cudnn::images_gradient(device, g, of_output, weights)?;
-            Some(cuda::tensor(result, device, images.shape()))
+            let result = cudnn::images_gradient(gpu, g, of_output, weights)?;
+            Some(cuda::tensor(result, gpu, images.shape()))
         } else {
             None
         };
         let of_weight = if weight.track_op() {
-            let result = cudnn::weight_gradient(device, g, of_output, image_values)?;
-            Some(cuda::tensor(result, device, weight.shape()))
+            let result = cudnn::weight_gradient(gpu, g, of_output, image_values)?;
+            Some(cuda::tensor(result, gpu, weight.shape()))
         } else {
             None
         };
@@ -55,9 +55,9 @@ pub(crate) fn conv2d_gradients(
 
 /// The output of a max pooling.
 pub(crate) fn max_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
-    let device = &input.0.device;
-    let output = calls::max_pool(device, values(input, "max_pool2d")?, w)?;
-    Ok((cuda::storage(output, device), w.shape_out()))
+    let gpu = &Gpu::single(&input.0.device);
+    let output = calls::max_pool(gpu, values(input, "max_pool2d")?, w)?;
+    Ok((cuda::storage(output, gpu), w.shape_out()))
 }
 
 /// The gradient of its input.
@@ -66,17 +66,17 @@ pub(crate) fn max_pool2d_gradient(
     input: &Tensor,
     gradient: &Tensor,
 ) -> Result<Tensor> {
-    cuda::with_values([input, gradient], "max_pool2d", |device, [x, g]| {
-        let result = calls::max_pool_gradient(device, x, g, w)?;
-        Ok(cuda::tensor(result, device, input.shape()))
+    cuda::with_values([input, gradient], "max_pool2d", |gpu, [x, g]| {
+        let result = calls::max_pool_gradient(gpu, x, g, w)?;
+        Ok(cuda::tensor(result, gpu, input.shape()))
     })
 }
 
 /// The output of an average pooling.
 pub(crate) fn average_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
-    let device = &input.0.device;
-    let output = calls::average_pool(device, values(input, "avg_pool2d")?, w)?;
-    Ok((cuda::storage(output, device), w.shape_out()))
+    let gpu = &Gpu::single(&input.0.device);
+    let output = calls::average_pool(gpu, values(input, "avg_pool2d")?, w)?;
+    Ok((cuda::storage(output, gpu), w.shape_out()))
 }
 
 /// The gradient of its input.
@@ -85,8 +85,8 @@ pub(crate) fn average_pool2d_gradient(
     input: &Tensor,
     gradient: &Tensor,
 ) -> Result<Tensor> {
-    cuda::with_values([gradient], "avg_pool2d", |device, [g]| {
-        let result = calls::average_pool_gradient(device, g, w)?;
-        Ok(cuda::tensor(result, device, input.shape()))
+    cuda::with_values([gradient], "avg_pool2d", |gpu, [g]| {
+        let result = calls::average_pool_gradient(gpu, g, w)?;
+        Ok(cuda::tensor(result, gpu, input.shape()))
     })
 }

@@ -1,11 +1,11 @@
 //! Steps of optimisers on a CUDA device: one launch for all tensors.
 
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
-use candle_core::{CudaDevice, Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 
 use super::AdamWConstants;
 use super::calls::{self, Updated};
-use super::cuda;
+use super::cuda::{self, Gpu};
 use super::machine::{Machine as _, View};
 
 const OP: &str = "optimiser step";
@@ -14,7 +14,7 @@ const OP: &str = "optimiser step";
 #[derive(Debug)]
 pub struct CudaValues {
     memory: CudaSlice<f32>,
-    device: CudaDevice,
+    gpu: Gpu,
 }
 
 impl CudaValues {
@@ -23,9 +23,9 @@ impl CudaValues {
     /// # Errors
     /// A device that is no CUDA device, or has too little memory left.
     pub fn new(values: &[f32], device: &Device) -> Result<Self> {
-        let device = device.as_cuda_device()?.clone();
-        let memory = device.clone_htod(values)?;
-        Ok(Self { memory, device })
+        let gpu = Gpu::single(device.as_cuda_device()?);
+        let memory = gpu.device.clone_htod(values)?;
+        Ok(Self { memory, gpu })
     }
 
     /// Copies them back, which waits for the device.
@@ -33,7 +33,7 @@ impl CudaValues {
     /// # Errors
     /// What the device reports of the work before.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        self.device.clone_dtoh(&self.memory)
+        self.gpu.device.clone_dtoh(&self.memory)
     }
 }
 
@@ -54,7 +54,7 @@ pub struct CudaUpdate<'a> {
 
 /// Calls `f` with the tensors of a step, and checks that they and their state fit.
 fn with_updates<T>(
-    device: &CudaDevice,
+    gpu: &Gpu,
     updates: &[CudaUpdate<'_>],
     n_state: Option<usize>,
     f: impl FnOnce(&[Updated<'_, CudaSlice<f32>>]) -> Result<T>,
@@ -74,7 +74,7 @@ fn with_updates<T>(
         }
         all.push(Updated {
             // As an operation in place: the weights' tensor is what is meant to change.
-            weights: device.address(view(&weights.0, weights.1)?),
+            weights: gpu.address(view(&weights.0, weights.1)?),
             gradient: view(&gradient.0, gradient.1)?,
             state: update.state,
             values,
@@ -104,10 +104,10 @@ pub fn cuda_adamw(
     constants: &AdamWConstants,
 ) -> Result<()> {
     let n_state = first.memory.len().min(second.memory.len());
-    let device = first.device.clone();
-    with_updates(&device, updates, Some(n_state), |updates| {
+    let gpu = first.gpu.clone();
+    with_updates(&gpu, updates, Some(n_state), |updates| {
         let moments = [&mut first.memory, &mut second.memory];
-        calls::adamw(&device, updates, moments, scale, constants)
+        calls::adamw(&gpu, updates, moments, scale, constants)
     })
 }
 
@@ -123,16 +123,9 @@ pub fn cuda_sgd(
     nesterov: bool,
 ) -> Result<()> {
     let n_state = (momentum != 0.).then_some(buffer.memory.len());
-    let device = buffer.device.clone();
-    with_updates(&device, updates, n_state, |updates| {
-        calls::sgd(
-            &device,
-            updates,
-            &mut buffer.memory,
-            scale,
-            momentum,
-            nesterov,
-        )
+    let gpu = buffer.gpu.clone();
+    with_updates(&gpu, updates, n_state, |updates| {
+        calls::sgd(&gpu, updates, &mut buffer.memory, scale, momentum, nesterov)
     })
 }
 
@@ -144,7 +137,7 @@ pub fn cuda_sums_of_squares(tensors: &[Tensor]) -> Result<Vec<f64>> {
     let Some(first) = tensors.first() else {
         return Ok(Vec::new());
     };
-    let device = first.device().as_cuda_device()?.clone();
+    let gpu = Gpu::single(first.device().as_cuda_device()?);
     let contiguous = (tensors.iter())
         .map(Tensor::contiguous)
         .collect::<Result<Vec<_>>>()?;
@@ -152,8 +145,8 @@ pub fn cuda_sums_of_squares(tensors: &[Tensor]) -> Result<Vec<f64>> {
     let views = (guards.iter())
         .map(|(storage, layout)| Ok((view(storage, layout)?, layout.shape().elem_count())))
         .collect::<Result<Vec<_>>>()?;
-    let squares = calls::sums_of_squares(&device, &views)?;
-    let parts = device.clone_dtoh(&squares.parts)?;
+    let squares = calls::sums_of_squares(&gpu, &views)?;
+    let parts = gpu.device.clone_dtoh(&squares.parts)?;
     let of_tensors = parts.chunks_exact(squares.stride);
     Ok(of_tensors
         .map(|parts| parts.iter().map(|&part| f64::from(part)).sum())

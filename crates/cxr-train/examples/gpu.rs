@@ -1,0 +1,553 @@
+//! Operations and training on a CUDA device: their results beside the CPU's, and their speed.
+//!
+//! `cargo run --release -p cxr-train --features cuda --example gpu -- COMMAND`, of which `cargo xtask bench gpu` calls
+//! all:
+//!
+//! * `check [SEED]`: every operation on fresh random inputs, against the CPU; ends with 1 when one is too far off.
+//!   `check SEED cpu` compares the CPU with itself, which tries this program where there is no GPU.
+//! * `rates`: what the device multiplies and copies, as a JSON object.
+//! * `time train|frozen|infer BATCH STEPS f32|bf16`: images per second and peak memory, as a JSON object.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use candle_core::{DType, Device, Tensor, Var};
+use cxr_augment::{Affine, Augmentation, GrayImageRef, Normalization, Pipeline};
+use cxr_backbone::{DenseNet, DenseNetConfig};
+use cxr_losses::{LOSSES, by_name};
+use cxr_ops::{
+    Activation, Conv2dConfig, CudaImages, Parameters, Phase, Precision, Role, avg_pool2d,
+    batch_norm, batch_norm_train, concat_maps, conv2d, cuda_device, cuda_memory_peak, dropout,
+    linear, max_pool2d, set_exact_f32,
+};
+use cxr_top::{Head, TopNetwork, TopNetworkConfig};
+use cxr_train::{
+    Backbone, Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, SgdConfig, Trained,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde::Serialize;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str = "gpu check [SEED] | rates | time train|frozen|infer BATCH STEPS f32|bf16";
+const SIDE: usize = 224;
+/// Floating-point operations of DenseNet121 forward, per image of 224×224.
+const OPERATIONS: f64 = 5.7e9;
+/// Values that its convolutions put out, per image: what a training step must at least keep.
+const OUTPUTS: f64 = 6.5e6;
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["check"] => check(
+            SystemTime::UNIX_EPOCH.elapsed()?.as_secs(),
+            &cuda_device(0)?,
+        ),
+        ["check", seed] => check(seed.parse()?, &cuda_device(0)?),
+        ["check", seed, "cpu"] => check(seed.parse()?, &Device::Cpu),
+        ["rates"] => print(&rates(&cuda_device(0)?)?),
+        ["time", work, batch, steps, dtype] => {
+            let precision = Precision::ALL
+                .into_iter()
+                .find(|precision| precision.name() == dtype);
+            let precision = precision.ok_or(USAGE)?;
+            print(&time(work, batch.parse()?, steps.parse()?, precision)?)
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn print(result: &impl Serialize) -> Result<ExitCode> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Standard normal numbers, the same for a seed on every device.
+struct Noise(ChaCha8Rng);
+
+impl Noise {
+    fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn tensor(&mut self, shape: &[usize], device: &Device) -> Result<Tensor> {
+        let mut unit = || (f64::from(self.0.next_u32()) + 0.5) / 2f64.powi(32);
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| ((-2. * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32)
+            .collect();
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+
+    fn var(&mut self, shape: &[usize], device: &Device) -> Result<Var> {
+        Ok(Var::from_tensor(&self.tensor(shape, device)?)?)
+    }
+}
+
+/// Named results of one operation.
+type Results = Vec<(String, Tensor)>;
+
+/// The output, and the gradients that a random gradient of it gives.
+fn with_gradients(noise: &mut Noise, output: &Tensor, inputs: &[(&str, &Var)]) -> Result<Results> {
+    let gradient = noise.tensor(output.dims(), output.device())?;
+    let gradients = (output * gradient)?.sum_all()?.backward()?;
+    let mut results = vec![("output".to_owned(), output.clone())];
+    for (name, input) in inputs {
+        let gradient = gradients.get(input).ok_or("an input without a gradient")?;
+        results.push((format!("gradient of {name}"), gradient.clone()));
+    }
+    Ok(results)
+}
+
+/// Runs an operation on both devices; how many of its results are further apart than `bound`.
+fn compare(
+    name: &str,
+    bound: f64,
+    seed: u64,
+    cuda: &Device,
+    run: impl Fn(&mut Noise, &Device) -> Result<Results>,
+) -> Result<usize> {
+    let expected = run(&mut Noise::new(seed), &Device::Cpu)?;
+    let found = run(&mut Noise::new(seed), cuda)?;
+    let size_of_all = |results: &Results| -> Result<f64> {
+        let squares = results.iter().map(|(_, tensor)| Ok(norm(tensor)?.powi(2)));
+        Ok(squares.sum::<Result<f64>>()?.sqrt())
+    };
+    let all = size_of_all(&expected)?;
+    let mut failures = 0;
+    for ((what, expected), (_, found)) in expected.iter().zip(&found) {
+        let difference = norm(&(found.to_device(&Device::Cpu)? - expected)?)?;
+        // What is 0 but for rounding, such as the gradient of a bias before a normalisation, has no size of its own.
+        let size = norm(expected)?.max(1e-3 * all);
+        let error = difference / size;
+        // A NaN is not below anything.
+        let is_good = error <= bound;
+        failures += usize::from(!is_good);
+        let verdict = if is_good { "ok" } else { "TOO FAR" };
+        println!("{name:<44} {what:<24} {error:>9.1e} of {bound:.0e}  {verdict}");
+    }
+    Ok(failures)
+}
+
+fn norm(tensor: &Tensor) -> Result<f64> {
+    let sum = tensor
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F64)?
+        .sqr()?
+        .sum_all()?;
+    Ok(sum.to_scalar::<f64>()?.sqrt())
+}
+
+/// Every operation, in single precision, in TF32, and where there is a choice in bf16.
+fn check(seed: u64, cuda: &Device) -> Result<ExitCode> {
+    println!("seed {seed}");
+    let mut failures = 0;
+    for (mode, bound) in [("f32", 1e-5), ("TF32", 1e-3)] {
+        set_exact_f32(mode == "f32");
+        let compare = |name: &str, run: &dyn Fn(&mut Noise, &Device) -> Result<Results>| {
+            compare(&format!("{mode} {name}"), bound, seed, cuda, run)
+        };
+        failures += check_operations(&compare)?;
+        failures += check_networks(&compare)?;
+    }
+    set_exact_f32(true);
+    failures += check_steps(seed, cuda)?;
+    failures += compare(
+        "bf16 densenet in training",
+        1e-2,
+        seed,
+        cuda,
+        |noise, device| {
+            let precision = match device {
+                Device::Cpu => Precision::Single,
+                _ => Precision::Bf16,
+            };
+            let results = precision.scope(|| densenet(noise, device))?;
+            // Masks flip in bf16, and gradients behind them; the maps and the last layers' gradients are compared.
+            Ok(results.into_iter().take(1).collect())
+        },
+    )?;
+    if failures > 0 {
+        println!("{failures} results are too far off");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("all results are as the CPU's");
+    Ok(ExitCode::SUCCESS)
+}
+
+type Compare<'a> =
+    dyn Fn(&str, &dyn Fn(&mut Noise, &Device) -> Result<Results>) -> Result<usize> + 'a;
+
+fn check_operations(compare: &Compare<'_>) -> Result<usize> {
+    let mut failures = 0;
+    for (maps_in, maps_out, kernel, stride, padding, height, width) in [
+        (3, 16, 7, 2, 3, 65, 47),
+        (24, 32, 3, 1, 1, 13, 17),
+        (40, 12, 1, 1, 0, 9, 11),
+        (16, 8, 3, 1, 0, 7, 7),
+    ] {
+        let name = format!("conv2d {maps_in}→{maps_out} {kernel}×{kernel}/{stride}+{padding}");
+        failures += compare(&name, &|noise, device| {
+            let images = noise.var(&[5, maps_in, height, width], device)?;
+            let weight = noise.var(&[maps_out, maps_in, kernel, kernel], device)?;
+            let bias = noise.var(&[maps_out], device)?;
+            let config = Conv2dConfig { stride, padding };
+            let output = conv2d(&images, &weight, Some(&bias), config)?;
+            let inputs = [("images", &images), ("weight", &weight), ("bias", &bias)];
+            with_gradients(noise, &output, &inputs)
+        })?;
+    }
+    for shape in [&[6, 20, 9, 11][..], &[12, 7][..]] {
+        failures += compare(&format!("batch_norm_train {shape:?}"), &|noise, device| {
+            let x = noise.var(shape, device)?;
+            let (weight, bias) = (
+                noise.var(&shape[1..2], device)?,
+                noise.var(&shape[1..2], device)?,
+            );
+            let (output, _) = batch_norm_train(&x, &weight, &bias, 1e-5, Activation::Relu)?;
+            with_gradients(
+                noise,
+                &output,
+                &[("input", &x), ("weight", &weight), ("bias", &bias)],
+            )
+        })?;
+        failures += compare(&format!("batch_norm {shape:?}"), &|noise, device| {
+            let x = noise.var(shape, device)?;
+            let mut of_channels = || noise.tensor(&shape[1..2], device);
+            let [weight, bias, mean] = [of_channels()?, of_channels()?, of_channels()?];
+            let variance = of_channels()?.sqr()?;
+            let output = batch_norm(
+                &x,
+                &weight,
+                &bias,
+                &mean,
+                &variance,
+                1e-3,
+                Activation::Identity,
+            )?;
+            with_gradients(noise, &output, &[("input", &x)])
+        })?;
+    }
+    failures += compare("max_pool2d 3/2+1", &|noise, device| {
+        let x = noise.var(&[2, 5, 15, 12], device)?;
+        let output = max_pool2d(&x, 3, 2, 1)?;
+        with_gradients(noise, &output, &[("input", &x)])
+    })?;
+    failures += compare("avg_pool2d 2", &|noise, device| {
+        let x = noise.var(&[2, 5, 15, 12], device)?;
+        let output = avg_pool2d(&x, 2)?;
+        with_gradients(noise, &output, &[("input", &x)])
+    })?;
+    failures += compare("linear", &|noise, device| {
+        let (x, weight) = (noise.var(&[9, 33], device)?, noise.var(&[14, 33], device)?);
+        let bias = noise.var(&[14], device)?;
+        let output = linear(&x, &weight, Some(&bias))?;
+        with_gradients(
+            noise,
+            &output,
+            &[("inputs", &x), ("weight", &weight), ("bias", &bias)],
+        )
+    })?;
+    failures += compare("concat_maps", &|noise, device| {
+        let (a, b) = (
+            noise.var(&[2, 3, 4, 5], device)?,
+            noise.var(&[2, 7, 4, 5], device)?,
+        );
+        let output = concat_maps(&a, &b)?;
+        with_gradients(noise, &output, &[("first", &a), ("second", &b)])
+    })?;
+    failures += compare("dropout", &|noise, device| {
+        let x = noise.var(&[4, 50], device)?;
+        let phase = Phase::Train {
+            image_keys: &[1, 2, 3, 4],
+        };
+        let output = dropout(&x, 0.3, "check", phase)?;
+        with_gradients(noise, &output, &[("input", &x)])
+    })?;
+    failures += compare("warp", &|noise, device| {
+        const SIDE: usize = 64;
+        let pixels: Vec<u8> = (0..3 * SIDE * SIDE)
+            .map(|_| noise.0.next_u32() as u8)
+            .collect();
+        let pipeline = Pipeline::new(Augmentation::new(0.5, 0.4, SIDE, 48)?);
+        let names = ["a.png", "b.png", "c.png"];
+        let normalization = Normalization::IMAGENET;
+        let maps = names.map(|name| pipeline.map(1, 2, name, (SIDE, SIDE)));
+        let maps: Vec<Affine> = maps.into_iter().flatten().collect();
+        let batch = match device {
+            Device::Cpu => {
+                let mut values = vec![0f32; 3 * 3 * 48 * 48];
+                let outputs = values.chunks_exact_mut(3 * 48 * 48);
+                for ((name, pixels), output) in names
+                    .iter()
+                    .zip(pixels.chunks_exact(SIDE * SIDE))
+                    .zip(outputs)
+                {
+                    let image = GrayImageRef::square(pixels, SIDE)?;
+                    pipeline.apply(1, 2, name, image, &normalization, output)?;
+                }
+                Tensor::from_vec(values, (3, 3, 48, 48), device)?
+            }
+            _ => {
+                let maps: Vec<[f64; 6]> = (maps.iter())
+                    .map(|map| [map.xx, map.xy, map.x0, map.yx, map.yy, map.y0])
+                    .collect();
+                let images = CudaImages {
+                    pixels: &pixels,
+                    side: SIDE,
+                    maps: &maps,
+                    lines: normalization.factors_and_summands(),
+                };
+                images.warp(48, device)?
+            }
+        };
+        Ok(vec![("output".to_owned(), batch)])
+    })?;
+    for entry in LOSSES {
+        failures += compare(&format!("loss {}", entry.name), &|noise, device| {
+            let logits = noise.var(&[16, 14], device)?;
+            let targets = noise
+                .tensor(&[16, 14], device)?
+                .gt(0.8)?
+                .to_dtype(DType::F32)?;
+            let output = by_name(entry.name, &BTreeMap::new())?.forward(&logits, &targets, None)?;
+            with_gradients(noise, &output, &[("logits", &logits)])
+        })?;
+    }
+    Ok(failures)
+}
+
+/// Puts noise into all parameters, variances positive.
+fn randomise(noise: &mut Noise, parameters: &Parameters) -> Result<()> {
+    for (name, var) in parameters.select(Role::Trainable, "") {
+        let fan_in: usize = var.dims().iter().skip(1).product();
+        let values = noise.tensor(var.dims(), var.device())?;
+        let is_scale = var.rank() == 1 && name.ends_with("weight");
+        let values = match is_scale {
+            true => values.affine(0.2, 1.)?,
+            false => (values * (2. / fan_in.max(1) as f64).sqrt())?,
+        };
+        var.set(&values)?;
+    }
+    Ok(())
+}
+
+fn densenet(noise: &mut Noise, device: &Device) -> Result<Results> {
+    let config = DenseNetConfig {
+        stem_maps: 16,
+        growth: 8,
+        block_layers: vec![2, 3],
+        ..DenseNetConfig::densenet121()
+    };
+    let parameters = Parameters::new(0, device);
+    let network = DenseNet::new(&config, &parameters.root())?;
+    randomise(noise, &parameters)?;
+    let images = noise.tensor(&[4, 3, 75, 62], device)?;
+    let phase = Phase::Train {
+        image_keys: &[1, 2, 3, 4],
+    };
+    let output = network.forward_t(&images, phase)?;
+    let trained = parameters.select(Role::Trainable, "");
+    let inputs: Vec<(&str, &Var)> = trained
+        .iter()
+        .map(|(name, var)| (name.as_str(), var))
+        .collect();
+    let mut results = with_gradients(noise, &output, &inputs)?;
+    // The running averages have moved, and evaluation reads them.
+    let output = network.forward_t(&images, Phase::Evaluate)?;
+    results.push(("output in evaluation".to_owned(), output));
+    Ok(results)
+}
+
+fn check_networks(compare: &Compare<'_>) -> Result<usize> {
+    let mut failures = compare("densenet", &densenet)?;
+    failures += compare("top network", &|noise, device| {
+        let parameters = Parameters::new(0, device);
+        let config = TopNetworkConfig {
+            conv_maps: [24, 12],
+            ..TopNetworkConfig::default()
+        };
+        let root = parameters.root().pp("top");
+        let network = TopNetwork::new((40, 7, 7), 14, &config, &root)?;
+        randomise(noise, &parameters)?;
+        let features = noise.var(&[8, 40, 7, 7], device)?;
+        let keys: Vec<u64> = (0..8).collect();
+        let output = network.forward_t(&features, Phase::Train { image_keys: &keys })?;
+        with_gradients(noise, &output, &[("features", &features)])
+    })?;
+    Ok(failures)
+}
+
+/// Three steps of each optimiser.
+fn check_steps(seed: u64, cuda: &Device) -> Result<usize> {
+    let mut failures = 0;
+    let nesterov = SgdConfig {
+        nesterov: true,
+        ..SgdConfig::default()
+    };
+    for (name, config) in [
+        ("adamw", OptimiserConfig::default()),
+        ("sgd", OptimiserConfig::Sgd(nesterov)),
+    ] {
+        failures += compare(&format!("f32 {name}"), 1e-5, seed, cuda, |noise, device| {
+            let sizes = [&[3, 5][..], &[70, 90], &[1]];
+            let vars: Vec<(String, Var)> = (sizes.iter().enumerate())
+                .map(|(at, size)| Ok((at.to_string(), noise.var(size, device)?)))
+                .collect::<Result<_>>()?;
+            let trained = Trained::all(vars.clone());
+            let mut optimiser = Optimiser::new(config);
+            for _ in 0..3 {
+                let terms = vars.iter().map(|(_, var)| {
+                    let factor = noise.tensor(var.dims(), device)?;
+                    Ok((var.as_tensor() * factor)?.sum_all()?)
+                });
+                let terms = terms.collect::<Result<Vec<_>>>()?;
+                let loss = Tensor::stack(&terms, 0)?.sum_all()?;
+                let mut gradients = Gradients::new(&trained, &loss.backward()?)?;
+                let norm = gradients.norm()?;
+                gradients.clip(norm, 10.);
+                optimiser.step(1e-2, &trained, &gradients)?;
+            }
+            Ok(vars
+                .into_iter()
+                .map(|(name, var)| (name, var.as_tensor().clone()))
+                .collect())
+        })?;
+    }
+    Ok(failures)
+}
+
+#[derive(Serialize)]
+struct Rates {
+    f32_flops: f64,
+    tf32_flops: f64,
+    bf16_flops: f64,
+    bytes_a_second: f64,
+}
+
+/// What a large product and a large copy reach.
+fn rates(device: &Device) -> Result<Rates> {
+    let best = |work: &dyn Fn() -> Result<()>| -> Result<f64> {
+        work()?;
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            device.synchronize()?;
+            let begin = Instant::now();
+            work()?;
+            device.synchronize()?;
+            best = best.min(begin.elapsed());
+        }
+        Ok(best.as_secs_f64())
+    };
+    const SIZE: usize = 8192;
+    let matrix = Tensor::randn(0f32, 1., (SIZE, SIZE), device)?;
+    let product = |is_exact: bool, dtype: DType| -> Result<f64> {
+        set_exact_f32(is_exact);
+        let matrix = matrix.to_dtype(dtype)?;
+        let seconds = best(&|| {
+            matrix.matmul(&matrix)?;
+            Ok(())
+        })?;
+        Ok(2. * (SIZE as f64).powi(3) / seconds)
+    };
+    let large = Tensor::zeros(1 << 28, DType::F32, device)?;
+    let copy = best(&|| {
+        large.copy()?;
+        Ok(())
+    })?;
+    Ok(Rates {
+        f32_flops: product(true, DType::F32)?,
+        tf32_flops: product(false, DType::F32)?,
+        bf16_flops: product(false, DType::BF16)?,
+        bytes_a_second: 2. * 4. * (1u64 << 28) as f64 / copy,
+    })
+}
+
+#[derive(Serialize)]
+struct Timed {
+    img_s: f64,
+    peak_mib: Option<f64>,
+    /// What the work needs at least, per image.
+    operations: f64,
+    bytes: f64,
+}
+
+const EXPERIMENT: &str = r#"
+name = "gpu"
+[[training.stages]]
+name = "all layers"
+epochs = 1
+schedule = { constant = { rate = 1e-5 } }
+[[variants]]
+name = "bce"
+loss = "bce"
+"#;
+
+/// The median of `steps` steps, in groups that the host waits for.
+fn time(work: &str, batch: usize, steps: usize, precision: Precision) -> Result<Timed> {
+    /// Steps that are begun without waiting, as training begins them.
+    const GROUP: usize = 5;
+    let device = cuda_device(0)?;
+    let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
+    let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
+    let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &device)?;
+    let loss = variant.chosen().loss()?;
+    let images = Tensor::randn(0f32, 1., (batch, 3, SIDE, SIDE), &device)?;
+    let targets = Tensor::rand(0f32, 1., (batch, 14), &device)?
+        .ge(0.9)?
+        .to_dtype(DType::F32)?;
+    let keys: Vec<u64> = (0..batch as u64).collect();
+    let phase = Phase::Train { image_keys: &keys };
+    let (prefix, features_phase) = match work {
+        "train" => ("", phase),
+        "frozen" => ("top.", Phase::Evaluate),
+        "infer" => ("", Phase::Evaluate),
+        _ => return Err(USAGE.into()),
+    };
+    let trained = Trained::all(classifier.parameters().select(Role::Trainable, prefix));
+    let mut optimiser = Optimiser::new(OptimiserConfig::default());
+    let mut call = || -> Result<Tensor> {
+        let features = precision.scope(|| classifier.features(&images, features_phase))?;
+        if work == "infer" {
+            return Ok(classifier.logits(&features, Phase::Evaluate)?);
+        }
+        let features = if work == "frozen" {
+            features.detach()
+        } else {
+            features
+        };
+        let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
+        let gradients = Gradients::new(&trained, &loss.backward()?)?;
+        optimiser.step(1e-5, &trained, &gradients)?;
+        Ok(loss)
+    };
+    for _ in 0..GROUP {
+        call()?;
+    }
+    device.synchronize()?;
+    let mut seconds = Vec::new();
+    for _ in 0..steps.div_ceil(GROUP).max(1) {
+        let begin = Instant::now();
+        for _ in 0..GROUP {
+            call()?;
+        }
+        device.synchronize()?;
+        seconds.push(begin.elapsed().as_secs_f64() / GROUP as f64);
+    }
+    seconds.sort_by(f64::total_cmp);
+    let bytes_a_value = match precision {
+        Precision::Single => 4.,
+        Precision::Bf16 => 2.,
+    };
+    // Each output of a convolution is written and read; in training it is read again, and its gradient written and
+    // read.
+    let (forwards, passes) = if work == "train" { (3., 5.) } else { (1., 2.) };
+    Ok(Timed {
+        img_s: batch as f64 / seconds[seconds.len() / 2],
+        peak_mib: cuda_memory_peak(&device)?.map(|bytes| bytes as f64 / f64::from(1 << 20)),
+        operations: forwards * OPERATIONS,
+        bytes: passes * OUTPUTS * bytes_a_value,
+    })
+}

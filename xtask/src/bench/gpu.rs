@@ -1,0 +1,244 @@
+//! `cargo xtask bench gpu`: the operations held to the CPU's, then DenseNet121 with the top network beside PyTorch on
+//! the same GPU.
+//!
+//! The program that is measured is an example of `cxr-train`. `--built` names one that was built elsewhere, for a machine
+//! that has the GPU and no Rust toolchain.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use super::metrics::built;
+use super::peer;
+use crate::process::{Ending, Interrupt};
+use crate::workspace::Workspace;
+
+/// Steps of a measurement.
+const STEPS: &str = "50";
+
+/// What one program says of one kind of work.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Timed {
+    img_s: f64,
+    peak_mib: Option<f64>,
+    /// Of ours: what an image needs at least.
+    #[serde(default)]
+    operations: f64,
+    #[serde(default)]
+    bytes: f64,
+}
+
+/// What the GPU multiplies and copies.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+struct Rates {
+    f32_flops: f64,
+    tf32_flops: f64,
+    bf16_flops: f64,
+    bytes_a_second: f64,
+}
+
+impl Rates {
+    /// Seconds that an image's work takes at least: the larger of its operations and its bytes.
+    fn floor(&self, timed: &Timed, dtype: &str) -> f64 {
+        let flops = if dtype == "bf16" {
+            self.bf16_flops
+        } else {
+            self.tf32_flops
+        };
+        (timed.operations / flops).max(timed.bytes / self.bytes_a_second)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    work: String,
+    dtype: String,
+    batch: usize,
+    ours_img_s: f64,
+    eager_img_s: Option<f64>,
+    eager_ratio: Option<f64>,
+    compiled_img_s: Option<f64>,
+    compiled_ratio: Option<f64>,
+    ours_peak_mib: Option<f64>,
+    peer_peak_mib: Option<f64>,
+    /// Of the time, how much the floor is.
+    floor_share: f64,
+}
+
+pub(super) fn run(
+    workspace: &Workspace,
+    interrupt: &Interrupt,
+    batches: &[usize],
+    program: Option<&Path>,
+    is_json: bool,
+) -> anyhow::Result<Ending> {
+    crate::cuda::find_driver()?;
+    let program = match program {
+        Some(program) => program.to_owned(),
+        None => {
+            let build = [
+                "build",
+                "--release",
+                "--package",
+                "cxr-train",
+                "--features",
+                "cuda",
+                "--example",
+                "gpu",
+            ];
+            let Some(program) = built(workspace, interrupt, &build, "gpu")? else {
+                return Ok(Ending::Interrupted);
+            };
+            program
+        }
+    };
+    let mut check = Command::new(&program);
+    check.arg("check");
+    if is_json {
+        check.stdout(Stdio::null());
+    }
+    match interrupt.run(&mut check)?.ending {
+        Ending::Done => {}
+        Ending::Failed => bail!("the GPU's results are not the CPU's: nothing is timed"),
+        Ending::Interrupted => return Ok(Ending::Interrupted),
+    }
+    let mut command = Command::new(&program);
+    command.arg("rates");
+    let Some(rates) = read::<Rates>(interrupt, command)? else {
+        return Ok(Ending::Interrupted);
+    };
+    let python = peer::python(&["torch", "torchvision"])?;
+    if python.is_none() {
+        eprintln!("the peer is not installed (see CXR_PYTHON): only ours is measured");
+    }
+    let mut rows = Vec::new();
+    for &batch in batches {
+        for work in ["train", "frozen", "infer"] {
+            for dtype in ["f32", "bf16"] {
+                let shape = [work, &batch.to_string(), STEPS, dtype];
+                let mut command = Command::new(&program);
+                command.arg("time").args(shape);
+                let Some(ours) = read::<Timed>(interrupt, command)? else {
+                    return Ok(Ending::Interrupted);
+                };
+                let mut peers = [None; 2];
+                if let Some(python) = &python {
+                    for (peer, mode) in peers.iter_mut().zip(["eager", "compiled"]) {
+                        let command = peer_command(workspace, python, shape, mode);
+                        let Some(timed) = read::<Timed>(interrupt, command)? else {
+                            return Ok(Ending::Interrupted);
+                        };
+                        *peer = Some(timed);
+                    }
+                }
+                let [eager, compiled] = peers;
+                let ratio = |peer: Option<Timed>| peer.map(|peer| ours.img_s / peer.img_s);
+                rows.push(Row {
+                    work: work.to_owned(),
+                    dtype: dtype.to_owned(),
+                    batch,
+                    ours_img_s: ours.img_s,
+                    eager_img_s: eager.map(|peer| peer.img_s),
+                    eager_ratio: ratio(eager),
+                    compiled_img_s: compiled.map(|peer| peer.img_s),
+                    compiled_ratio: ratio(compiled),
+                    ours_peak_mib: ours.peak_mib,
+                    peer_peak_mib: eager.and_then(|peer| peer.peak_mib),
+                    floor_share: rates.floor(&ours, dtype) * ours.img_s,
+                });
+            }
+        }
+    }
+    if is_json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print(&rows, &rates);
+    }
+    Ok(Ending::Done)
+}
+
+fn peer_command(workspace: &Workspace, python: &Path, shape: [&str; 4], mode: &str) -> Command {
+    let script: PathBuf = [workspace.root(), Path::new("xtask/peers/gpu.py")]
+        .iter()
+        .collect();
+    let mut command = Command::new(python);
+    command.arg(script).args(shape).arg(mode);
+    command
+}
+
+/// The JSON object that a program prints last; `None` when interrupted.
+fn read<T: for<'de> Deserialize<'de>>(
+    interrupt: &Interrupt,
+    mut command: Command,
+) -> anyhow::Result<Option<T>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (ended, output) = interrupt.output(&mut command)?;
+    match ended.ending {
+        Ending::Done => {}
+        Ending::Failed => bail!("`{name}` failed: {}", ended.status),
+        Ending::Interrupted => return Ok(None),
+    }
+    let last = output.trim().lines().last().unwrap_or_default();
+    let read = serde_json::from_str(last);
+    Ok(Some(
+        read.with_context(|| format!("`{name}` printed `{last}`"))?,
+    ))
+}
+
+fn print(rows: &[Row], rates: &Rates) {
+    let or_dash = |value: Option<f64>, decimals: usize| {
+        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+    };
+    println!(
+        "\nTFLOP/s: f32 {:.0}, TF32 {:.0}, bf16 {:.0}; GB/s: {:.0}",
+        rates.f32_flops / 1e12,
+        rates.tf32_flops / 1e12,
+        rates.bf16_flops / 1e12,
+        rates.bytes_a_second / 1e9
+    );
+    println!(
+        "{:<20} {:>10} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>6}",
+        "", "ours img/s", "eager", "ratio", "compiled", "ratio", "ours MiB", "peer MiB", "floor"
+    );
+    for row in rows {
+        println!(
+            "{:<20} {:>10.0} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>5.0}%",
+            format!("{} {} × {}", row.work, row.dtype, row.batch),
+            row.ours_img_s,
+            or_dash(row.eager_img_s, 0),
+            or_dash(row.eager_ratio, 2),
+            or_dash(row.compiled_img_s, 0),
+            or_dash(row.compiled_ratio, 2),
+            or_dash(row.ours_peak_mib, 0),
+            or_dash(row.peer_peak_mib, 0),
+            100. * row.floor_share,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_the_larger_of_operations_and_bytes() {
+        let rates = Rates {
+            f32_flops: 1.,
+            tf32_flops: 10.,
+            bf16_flops: 20.,
+            bytes_a_second: 4.,
+        };
+        let timed = |operations, bytes| Timed {
+            img_s: 1.,
+            peak_mib: None,
+            operations,
+            bytes,
+        };
+        assert_eq!(rates.floor(&timed(100., 8.), "f32"), 10.);
+        assert_eq!(rates.floor(&timed(100., 8.), "bf16"), 5.);
+        assert_eq!(rates.floor(&timed(10., 8.), "bf16"), 2.);
+    }
+}
