@@ -11,9 +11,10 @@ use crate::simd::Vectors;
 
 /// The numbers that the products of a training step are made of.
 ///
-/// It says nothing about parameters, statistics, sums and losses, which are always single, nor about evaluation.
-/// Only the dense layers of [`grouped`](crate::grouped) look at it, for those of their convolutions in which
-/// it pays; every other operation is single.
+/// It says nothing about parameters, statistics, sums and losses, which are always single. On the CPU only the dense
+/// layers of [`grouped`](crate::grouped) look at it, in training, for those of their convolutions in which
+/// it pays; every other operation is single. On a CUDA device it is what a DenseNet's activations are, in
+/// evaluation too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// `f32`.

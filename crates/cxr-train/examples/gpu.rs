@@ -144,31 +144,34 @@ fn norm(tensor: &Tensor) -> Result<f64> {
 fn check(seed: u64, cuda: &Device) -> Result<ExitCode> {
     println!("seed {seed}");
     let mut failures = 0;
-    for (mode, bound) in [("f32", 1e-5), ("TF32", 1e-3)] {
+    for (mode, of_operation, of_network) in [("f32", 1e-5, 1e-4), ("TF32", 1e-3, 3e-3)] {
         set_exact_f32(mode == "f32");
-        let compare = |name: &str, run: &dyn Fn(&mut Noise, &Device) -> Result<Results>| {
-            compare(&format!("{mode} {name}"), bound, seed, cuda, run)
+        let within = |bound: f64| {
+            move |name: &str, run: &dyn Fn(&mut Noise, &Device) -> Result<Results>| {
+                compare(&format!("{mode} {name}"), bound, seed, cuda, run)
+            }
         };
-        failures += check_operations(&compare)?;
-        failures += check_networks(&compare)?;
+        failures += check_operations(&within(of_operation))?;
+        failures += check_networks(&within(of_network))?;
+    }
+    // A ReLU's mask flips where rounding carries a value across 0, and all gradients behind it with it: of whole
+    // networks gradients are compared in single precision alone, and not to its last bits.
+    set_exact_f32(true);
+    for (name, run) in [
+        ("densenet", densenet as Network),
+        ("top network", top_network),
+    ] {
+        failures += compare(&format!("f32 {name}, gradients"), 3e-2, seed, cuda, run)?;
     }
     set_exact_f32(true);
     failures += check_steps(seed, cuda)?;
-    failures += compare(
-        "bf16 densenet in training",
-        1e-2,
-        seed,
-        cuda,
-        |noise, device| {
-            let precision = match device {
-                Device::Cpu => Precision::Single,
-                _ => Precision::Bf16,
-            };
-            let results = precision.scope(|| densenet(noise, device))?;
-            // Masks flip in bf16, and gradients behind them; the maps and the last layers' gradients are compared.
-            Ok(results.into_iter().take(1).collect())
-        },
-    )?;
+    failures += compare("bf16 densenet", 3e-2, seed, cuda, |noise, device| {
+        let precision = match device {
+            Device::Cpu => Precision::Single,
+            _ => Precision::Bf16,
+        };
+        precision.scope(|| outputs(densenet(noise, device)?))
+    })?;
     if failures > 0 {
         println!("{failures} results are too far off");
         return Ok(ExitCode::FAILURE);
@@ -361,23 +364,40 @@ fn densenet(noise: &mut Noise, device: &Device) -> Result<Results> {
     Ok(results)
 }
 
+type Network = fn(&mut Noise, &Device) -> Result<Results>;
+
+/// What is no gradient.
+fn outputs(results: Results) -> Result<Results> {
+    let outputs = results.into_iter();
+    Ok(outputs
+        .filter(|(name, _)| !name.starts_with("gradient"))
+        .collect())
+}
+
 fn check_networks(compare: &Compare<'_>) -> Result<usize> {
-    let mut failures = compare("densenet", &densenet)?;
-    failures += compare("top network", &|noise, device| {
-        let parameters = Parameters::new(0, device);
-        let config = TopNetworkConfig {
-            conv_maps: [24, 12],
-            ..TopNetworkConfig::default()
-        };
-        let root = parameters.root().pp("top");
-        let network = TopNetwork::new((40, 7, 7), 14, &config, &root)?;
-        randomise(noise, &parameters)?;
-        let features = noise.var(&[8, 40, 7, 7], device)?;
-        let keys: Vec<u64> = (0..8).collect();
-        let output = network.forward_t(&features, Phase::Train { image_keys: &keys })?;
-        with_gradients(noise, &output, &[("features", &features)])
-    })?;
+    let mut failures = 0;
+    for (name, network) in [
+        ("densenet", densenet as Network),
+        ("top network", top_network),
+    ] {
+        failures += compare(name, &|noise, device| outputs(network(noise, device)?))?;
+    }
     Ok(failures)
+}
+
+fn top_network(noise: &mut Noise, device: &Device) -> Result<Results> {
+    let parameters = Parameters::new(0, device);
+    let config = TopNetworkConfig {
+        conv_maps: [24, 12],
+        ..TopNetworkConfig::default()
+    };
+    let root = parameters.root().pp("top");
+    let network = TopNetwork::new((40, 7, 7), 14, &config, &root)?;
+    randomise(noise, &parameters)?;
+    let features = noise.var(&[8, 40, 7, 7], device)?;
+    let keys: Vec<u64> = (0..8).collect();
+    let output = network.forward_t(&features, Phase::Train { image_keys: &keys })?;
+    with_gradients(noise, &output, &[("features", &features)])
 }
 
 /// Three steps of each optimiser.
@@ -487,7 +507,7 @@ loss = "bce"
 
 /// The median of `steps` steps, in groups that the host waits for.
 fn time(work: &str, batch: usize, steps: usize, precision: Precision) -> Result<Timed> {
-    /// Steps that are begun without waiting, as training begins them.
+    /// Steps between two looks at the clock.
     const GROUP: usize = 5;
     let device = cuda_device(0)?;
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;

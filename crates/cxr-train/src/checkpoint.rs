@@ -203,6 +203,11 @@ pub(crate) fn load(
             "the average is not of this network's weights".to_owned()
         ));
     }
+    let device = classifier.parameters().device();
+    let averaged = averaged
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_device(device)?)))
+        .collect::<candle_core::Result<_>>()?;
     let average = training
         .ema_decay
         .map(|decay| WeightAverage::restore(decay, updates, averaged));

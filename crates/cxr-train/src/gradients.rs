@@ -126,8 +126,16 @@ impl MeanGradients {
 /// Of each tensor. All at once: hundreds of small tensors one by one would each wait for other threads.
 pub(crate) fn sums_of_squares(tensors: &[Tensor]) -> candle_core::Result<Vec<f64>> {
     #[cfg(feature = "cuda")]
-    if tensors.iter().all(|tensor| tensor.device().is_cuda()) {
-        return cxr_ops::cuda_sums_of_squares(tensors);
+    if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
+        // A loss's own variables are on the CPU.
+        let is_there = |tensor: &&Tensor| tensor.device().is_cuda();
+        let there: Vec<Tensor> = tensors.iter().filter(is_there).cloned().collect();
+        let mut there = cxr_ops::cuda_sums_of_squares(&there)?.into_iter();
+        let of = |tensor: &Tensor| match is_there(&tensor) {
+            true => there.next().map_or_else(|| sum_of_squares(tensor), Ok),
+            false => sum_of_squares(tensor),
+        };
+        return tensors.iter().map(of).collect();
     }
     tensors.par_iter().map(sum_of_squares).collect()
 }

@@ -68,13 +68,15 @@ pub fn rehearse(
             .iter()
             .any(|trained| trained.name.starts_with(BACKBONE));
         let loss = variant.chosen().loss()?;
-        let rate = images_a_second(batch, budget, &mut || {
+        let rate = images_a_second(batch, budget, device, &mut || {
             let phase = Phase::Train { image_keys: &keys };
+            let precision = experiment.training.precision;
             let features = if is_whole {
-                let precision = experiment.training.precision;
                 precision.scope(|| classifier.features(&images, phase))?
             } else {
-                classifier.features(&images, Phase::Evaluate)?.detach()
+                precision
+                    .scope(|| classifier.features(&images, Phase::Evaluate))?
+                    .detach()
             };
             let logits = classifier.logits(&features, phase)?;
             let gradients = loss.loss(&logits, &targets, None)?.backward()?;
@@ -86,7 +88,7 @@ pub fn rehearse(
         let values = trained.iter().map(|trained| trained.var.elem_count());
         rehearsal.trained.push(values.sum());
     }
-    rehearsal.predicting = images_a_second(batch, budget, &mut || {
+    rehearsal.predicting = images_a_second(batch, budget, device, &mut || {
         classifier.forward_t(&images, Phase::Evaluate)?;
         Ok(())
     })?;
@@ -97,13 +99,16 @@ pub fn rehearse(
 fn images_a_second(
     batch: usize,
     budget: Duration,
+    device: &Device,
     step: &mut dyn FnMut() -> Result<(), TrainError>,
 ) -> Result<f64, TrainError> {
     step()?;
+    device.synchronize()?;
     let begin = Instant::now();
     let mut steps = 0;
     while steps == 0 || begin.elapsed() < budget {
         step()?;
+        device.synchronize()?;
         steps += 1;
     }
     Ok((steps * batch) as f64 / begin.elapsed().as_secs_f64())

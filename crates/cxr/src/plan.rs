@@ -306,7 +306,7 @@ fn measure(
     loop {
         let begin = Instant::now();
         let quick = rehearse(variant, n_labels, batch, Duration::ZERO, device)?;
-        marks.extend(high_water().map(|bytes| (batch, bytes)));
+        marks.extend(high_water(device)?.map(|bytes| (batch, bytes)));
         let n_steps = 2 * (quick.training.len() + 1);
         let is_long = begin.elapsed() > BUDGET_OF_A_STEP * n_steps as u32;
         if batch == wanted || is_long && marks.len() != 1 {
@@ -327,8 +327,17 @@ fn measure(
     Ok((rehearsal, memory))
 }
 
-/// The largest resident memory so far, in bytes; Linux tells.
-fn high_water() -> Option<f64> {
+/// The largest memory in use so far, in bytes: a GPU's own, or the process's, which Linux tells.
+fn high_water(device: &Device) -> anyhow::Result<Option<f64>> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return Ok(cxr_train::cuda_memory_peak(device)?.map(|bytes| bytes as f64));
+    }
+    debug_assert!(!device.is_cuda());
+    Ok(resident_high_water())
+}
+
+fn resident_high_water() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -114,10 +114,17 @@ pub(super) fn run(
     if python.is_none() {
         eprintln!("the peer is not installed (see CXR_PYTHON): only ours is measured");
     }
+    if !is_json {
+        print_head(&rates);
+    }
     let mut rows = Vec::new();
     for &batch in batches {
         for work in ["train", "frozen", "infer"] {
             for dtype in ["f32", "bf16"] {
+                // Prediction is single precision.
+                if (work, dtype) == ("infer", "bf16") {
+                    continue;
+                }
                 let shape = [work, &batch.to_string(), STEPS, dtype];
                 let mut command = Command::new(&program);
                 command.arg("time").args(shape);
@@ -128,15 +135,20 @@ pub(super) fn run(
                 if let Some(python) = &python {
                     for (peer, mode) in peers.iter_mut().zip(["eager", "compiled"]) {
                         let command = peer_command(workspace, python, shape, mode);
-                        let Some(timed) = read::<Timed>(interrupt, command)? else {
-                            return Ok(Ending::Interrupted);
+                        *peer = match read::<Timed>(interrupt, command) {
+                            Ok(Some(timed)) => Some(timed),
+                            Ok(None) => return Ok(Ending::Interrupted),
+                            // A compiler that is missing, say, must not cost the rows before.
+                            Err(error) => {
+                                eprintln!("{error:#}; going on without");
+                                None
+                            }
                         };
-                        *peer = Some(timed);
                     }
                 }
                 let [eager, compiled] = peers;
                 let ratio = |peer: Option<Timed>| peer.map(|peer| ours.img_s / peer.img_s);
-                rows.push(Row {
+                let row = Row {
                     work: work.to_owned(),
                     dtype: dtype.to_owned(),
                     batch,
@@ -148,14 +160,16 @@ pub(super) fn run(
                     ours_peak_mib: ours.peak_mib,
                     peer_peak_mib: eager.and_then(|peer| peer.peak_mib),
                     floor_share: rates.floor(&ours, dtype) * ours.img_s,
-                });
+                };
+                if !is_json {
+                    row.print();
+                }
+                rows.push(row);
             }
         }
     }
     if is_json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        print(&rows, &rates);
     }
     Ok(Ending::Done)
 }
@@ -188,10 +202,7 @@ fn read<T: for<'de> Deserialize<'de>>(
     ))
 }
 
-fn print(rows: &[Row], rates: &Rates) {
-    let or_dash = |value: Option<f64>, decimals: usize| {
-        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
-    };
+fn print_head(rates: &Rates) {
     println!(
         "\nTFLOP/s: f32 {:.0}, TF32 {:.0}, bf16 {:.0}; GB/s: {:.0}",
         rates.f32_flops / 1e12,
@@ -203,18 +214,24 @@ fn print(rows: &[Row], rates: &Rates) {
         "{:<20} {:>10} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>6}",
         "", "ours img/s", "eager", "ratio", "compiled", "ratio", "ours MiB", "peer MiB", "floor"
     );
-    for row in rows {
+}
+
+impl Row {
+    fn print(&self) {
+        let or_dash = |value: Option<f64>, decimals: usize| {
+            value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+        };
         println!(
             "{:<20} {:>10.0} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>5.0}%",
-            format!("{} {} × {}", row.work, row.dtype, row.batch),
-            row.ours_img_s,
-            or_dash(row.eager_img_s, 0),
-            or_dash(row.eager_ratio, 2),
-            or_dash(row.compiled_img_s, 0),
-            or_dash(row.compiled_ratio, 2),
-            or_dash(row.ours_peak_mib, 0),
-            or_dash(row.peer_peak_mib, 0),
-            100. * row.floor_share,
+            format!("{} {} × {}", self.work, self.dtype, self.batch),
+            self.ours_img_s,
+            or_dash(self.eager_img_s, 0),
+            or_dash(self.eager_ratio, 2),
+            or_dash(self.compiled_img_s, 0),
+            or_dash(self.compiled_ratio, 2),
+            or_dash(self.ours_peak_mib, 0),
+            or_dash(self.peer_peak_mib, 0),
+            100. * self.floor_share,
         );
     }
 }

@@ -27,6 +27,30 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
         "the bf16 instruction, which no library has a safe entry for; the gain stands beside it",
     ),
     (
+        "crates/cxr-ops/src/gpu/cublas.rs",
+        "cuBLAS, which takes addresses",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/cuda.rs",
+        "starting kernels, which no binding makes safe",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/cudnn.rs",
+        "cuDNN, which takes addresses",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/emulator.rs",
+        "calling the kernels that a test has compiled",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/images.rs",
+        "bytes in a memory of floats on the device",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/mod.rs",
+        "settings of the driver's memory",
+    ),
+    (
         "crates/cxr-ops/src/cpu.rs",
         "the matrix kernel takes pointers and strides, and has no safe entry",
     ),

@@ -11,11 +11,12 @@ use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
     cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as Algorithm,
-    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnTensorFormat_t as Format,
+    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnStatus_t as Status,
+    cudnnTensorFormat_t as Format,
 };
 use candle_core::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
-    FilterDescriptor, TensorDescriptor,
+    CudnnError, FilterDescriptor, TensorDescriptor,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
 use candle_core::{CudaDevice, Error, Result, bail};
@@ -47,14 +48,18 @@ fn handle(device: &CudaDevice) -> Result<Arc<Cudnn>> {
 trait Element: CudnnDataType + Copy {
     /// The result is written once, and nothing is added to it.
     const ONCE: (Self, Self);
+    /// Whether it can be multiplied in more than one precision.
+    const HAS_TF32: bool;
 }
 
 impl Element for f32 {
     const ONCE: (Self, Self) = (1., 0.);
+    const HAS_TF32: bool = true;
 }
 
 impl Element for bf16 {
     const ONCE: (Self, Self) = (bf16::ONE, bf16::ZERO);
+    const HAS_TF32: bool = false;
 }
 
 /// The sizes of a convolution, and how its values are laid out.
@@ -131,9 +136,10 @@ impl<T: Element> Descriptors<T> {
         let mut convolution = handle
             .create_conv2d::<f32>([padding; 2], [stride; 2], [one; 2], mode)
             .map_err(Error::wrap)?;
-        let math = match is_exact_f32() {
+        // By default cuDNN multiplies on tensor cores: single precision as TF32, bf16 as it is.
+        let math = match T::HAS_TF32 && is_exact_f32() {
             true => Math::CUDNN_FMA_MATH,
-            false => Math::CUDNN_TENSOR_OP_MATH,
+            false => Math::CUDNN_DEFAULT_MATH,
         };
         convolution.set_math_type(math).map_err(Error::wrap)?;
         let tensor = |sizes| -> Result<_> {
@@ -166,12 +172,16 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             y: &self.output,
         };
-        let algorithm = Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-        let mut room = workspace(device, bytes)?;
-        // SAFETY: the three are of the described sizes.
-        unsafe { call.launch(algorithm, Some(&mut room), T::ONCE, images, weight, output) }
-            .map_err(Error::wrap)
+        let algorithms = [
+            Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+            Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+        ];
+        first_supported("the output", &algorithms, |algorithm| {
+            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
+            // SAFETY: the three are of the described sizes.
+            unsafe { call.launch(algorithm, Some(&mut room), T::ONCE, images, weight, output)? };
+            Ok(())
+        })
     }
 
     fn of_images(
@@ -187,21 +197,25 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             dy: &self.output,
         };
-        let algorithm = DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-        let mut room = workspace(device, bytes)?;
-        // SAFETY: as in `forward`.
-        unsafe {
-            call.launch(
-                algorithm,
-                Some(&mut room),
-                T::ONCE,
-                result,
-                weight,
-                gradient,
-            )
-        }
-        .map_err(Error::wrap)
+        let algorithms = [
+            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED,
+        ];
+        first_supported("the images' gradient", &algorithms, |algorithm| {
+            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
+            // SAFETY: as in `forward`.
+            unsafe {
+                call.launch(
+                    algorithm,
+                    Some(&mut room),
+                    T::ONCE,
+                    result,
+                    weight,
+                    gradient,
+                )?;
+            };
+            Ok(())
+        })
     }
 
     fn of_weight(
@@ -217,27 +231,52 @@ impl<T: Element> Descriptors<T> {
             dw: &self.weight,
             dy: &self.output,
         };
-        let algorithm = FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-        let bytes = call.get_workspace_size(algorithm).map_err(Error::wrap)?;
-        let mut room = workspace(device, bytes)?;
-        // SAFETY: as in `forward`.
-        unsafe {
-            call.launch(
-                algorithm,
-                Some(&mut room),
-                T::ONCE,
-                images,
-                result,
-                gradient,
-            )
-        }
-        .map_err(Error::wrap)
+        let algorithms = [
+            FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
+            FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED,
+        ];
+        first_supported("the weight's gradient", &algorithms, |algorithm| {
+            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
+            // SAFETY: as in `forward`.
+            unsafe {
+                call.launch(
+                    algorithm,
+                    Some(&mut room),
+                    T::ONCE,
+                    images,
+                    result,
+                    gradient,
+                )?;
+            };
+            Ok(())
+        })
     }
 }
 
-fn workspace(device: &CudaDevice, bytes: usize) -> Result<CudaSlice<u8>> {
-    // SAFETY: cuDNN takes it as it comes.
-    unsafe { device.alloc::<u8>(bytes) }
+/// Calls `run` with the first of some deterministic algorithms that cuDNN has for the convolution at hand.
+fn first_supported<A: Copy>(
+    what: &str,
+    algorithms: &[A],
+    mut run: impl FnMut(A) -> std::result::Result<(), CudnnError>,
+) -> Result<()> {
+    let mut refusals = Vec::new();
+    for &algorithm in algorithms {
+        match run(algorithm) {
+            Ok(()) => return Ok(()),
+            Err(error) => refusals.push(error.to_string()),
+        }
+    }
+    bail!(
+        "conv2d: cuDNN has no deterministic algorithm for {what}: {}",
+        refusals.join("; ")
+    )
+}
+
+/// Where there is too little memory, an algorithm that needs less may do.
+fn workspace(device: &CudaDevice, bytes: usize) -> std::result::Result<CudaSlice<u8>, CudnnError> {
+    // SAFETY: cuDNN takes it as it comes. Some devices cannot give none.
+    let room = unsafe { device.alloc::<u8>(bytes.max(1)) };
+    room.map_err(|_| CudnnError(Status::CUDNN_STATUS_ALLOC_FAILED))
 }
 
 fn view<'a>(values: Values<'a>) -> CudaView<'a, f32> {

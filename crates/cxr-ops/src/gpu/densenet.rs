@@ -396,14 +396,20 @@ pub(super) fn forward<N: Machine>(
             let new = Rows::packed(&new, plan.growth);
             pass.take(new, rows, &mut statistics, inputs)?;
             rows::append(machine, new, rows, (&mut maps, pitch), inputs)?;
-            layers.push(LayerTape {
-                narrow: plan.narrow,
-                scales1,
-                bottleneck,
-                statistics2,
-                scales2,
-                weights: [weight1, weight2],
-            });
+            // In evaluation nobody comes back.
+            if pass.is_of_batch() {
+                layers.push(LayerTape {
+                    narrow: plan.narrow,
+                    scales1,
+                    bottleneck,
+                    statistics2,
+                    scales2,
+                    weights: [weight1, weight2],
+                });
+            }
+        }
+        if !pass.is_of_batch() {
+            tapes.clear();
         }
         tapes.push(BlockTape {
             block,

@@ -29,6 +29,11 @@ pub fn cuda_densenet_train(
     norms: Vec<BatchNorm>,
 ) -> Result<Tensor> {
     check(plan, images, parameters)?;
+    if plan.feature_grid(grid(images)?).rows() < 2 {
+        bail!(
+            "{OP}: training needs at least two values per channel; a training batch of one image is too small"
+        );
+    }
     let op = Training {
         plan: plan.clone(),
         norms,

@@ -148,9 +148,9 @@ impl Optimiser {
                 (rule, update)
             })
             .collect();
-        here.step(&updates, scale as f32)?;
+        let made = here.step(&updates, scale as f32);
         self.on_device = Some(here);
-        Ok(())
+        Ok(made?)
     }
 
     /// The state as tensors, such as `first.…` and `second.…` of each parameter.

@@ -106,12 +106,11 @@ impl Trainer<'_> {
             .iter()
             .any(|parameter| parameter.name.starts_with(BACKBONE));
         let span = self.profile.span("forward");
+        let precision = self.variant.experiment().training.precision;
         let features = if backbone_is_frozen {
-            self.classifier
-                .features(&batch.images, Phase::Evaluate)?
-                .detach()
+            let frozen = || self.classifier.features(&batch.images, Phase::Evaluate);
+            precision.scope(frozen)?.detach()
         } else {
-            let precision = self.variant.experiment().training.precision;
             precision.scope(|| self.classifier.features(&batch.images, phase))?
         };
         let logits = self.classifier.logits(&features, phase)?;
