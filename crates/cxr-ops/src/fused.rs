@@ -13,7 +13,6 @@ use candle_core::{
 };
 
 use crate::cpu::values;
-use crate::{InstructionSet, Precision};
 
 /// An operation on contiguous `f32` tensors of the CPU, with a backward pass of its own.
 pub trait Fused: Send + Sync + 'static {
@@ -196,13 +195,6 @@ impl CustomOp2 for Join {
     }
 }
 
-/// Calls `f` on a thread of rayon's pool, with the instruction set and the precision of this one: between the
-/// hundreds of parallel loops of an operation no thread outside the pool has to be woken.
-fn within_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    let (set, precision) = (InstructionSet::current(), Precision::current());
-    rayon::join(|| set.scope(|| precision.scope(f)), || ()).0
-}
-
 /// An operation on slices, as one on tensors of the CPU.
 struct OnSlices<O>(O);
 
@@ -233,8 +225,7 @@ impl<O: Fused> TensorOp for OnSlices<O> {
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<(Tensor, O::Tape)> {
-        let (output, shape, tape) =
-            self.with_slices(inputs, |inputs| within_pool(|| self.0.forward(inputs)))?;
+        let (output, shape, tape) = self.with_slices(inputs, |inputs| self.0.forward(inputs))?;
         Ok((Tensor::from_vec(output, shape, &Device::Cpu)?, tape))
     }
 
@@ -245,9 +236,7 @@ impl<O: Fused> TensorOp for OnSlices<O> {
         gradient: &Tensor,
     ) -> Result<Vec<Option<Tensor>>> {
         let gradients = crate::cpu::with_values(gradient, self.name(), |gradient| {
-            self.with_slices(inputs, |inputs| {
-                within_pool(|| self.0.backward(inputs, tape, gradient))
-            })
+            self.with_slices(inputs, |inputs| self.0.backward(inputs, tape, gradient))
         })??;
         let pairs = inputs.iter().zip(gradients);
         pairs
