@@ -485,6 +485,17 @@ fn an_unknown_key_of_an_experiment_file_is_named() {
 }
 
 #[test]
+#[cfg(not(feature = "cuda"))]
+fn a_gpu_is_refused_by_a_build_without_cuda_before_anything_is_made() {
+    let bench = Bench::new();
+    bench.fails(
+        &["--device", "cuda"],
+        &["built without CUDA", "--features cuda", "docs/cuda.md"],
+    );
+    assert!(!bench.path("models").exists());
+}
+
+#[test]
 fn weights_of_another_network_are_refused_tensor_by_tensor() {
     use candle_core::{DType, Device, Tensor};
     use std::collections::HashMap;
