@@ -208,6 +208,29 @@ fn only_runs_what_it_names_and_the_report_says_what_was_not_run() {
 }
 
 #[test]
+fn a_part_without_runs_is_nothing_to_do() {
+    let folder = made(&["bce", "zlpr"]);
+    // The third of three parts of two runs.
+    let (code, errors) = end(reproduce(folder.path(), &["--shard", "3/3"]));
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(!folder.path().join("calls").exists());
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn more_jobs_than_runs_leave_each_run_all_the_threads_that_are_there() {
+    let folder = made(&["bce"]);
+    let (code, errors) = end(reproduce(folder.path(), &["--jobs", "8"]));
+    assert_eq!(code, Some(0), "{errors}");
+    let calls = calls(folder.path());
+    let train = calls
+        .iter()
+        .find(|call| call.starts_with("train "))
+        .unwrap();
+    assert!(!train.contains("--threads"), "{train}");
+}
+
+#[test]
 fn a_variant_that_fails_does_not_stop_the_others_and_is_told() {
     let folder = made(&["fails", "bce"]);
     let (code, errors) = end(reproduce(folder.path(), &[]));

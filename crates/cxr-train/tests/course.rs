@@ -527,3 +527,18 @@ fn the_settings_of_the_readme_are_an_experiment() {
     let experiment = Experiment::parse(&text).unwrap();
     assert_eq!(experiment.training.stages[0].groups.len(), 3);
 }
+
+#[test]
+fn a_run_that_is_looked_at_for_a_moment_opens_and_one_in_use_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let in_use = RunFolder::open(&path).unwrap();
+    let error = RunFolder::open(&path).unwrap_err();
+    assert!(matches!(error, TrainError::InUse { .. }), "{error}");
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        drop(in_use);
+    });
+    RunFolder::open(&path).unwrap();
+    release.join().unwrap();
+}
