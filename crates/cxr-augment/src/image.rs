@@ -114,6 +114,7 @@ impl Normalization {
         self.lines().map(|line| [line.factor, line.summand])
     }
 
+    /// The same, as the warp takes it.
     pub(crate) fn lines(&self) -> [Line; 3] {
         let [first, second, third] = self.mean;
         let [first_std, second_std, third_std] = self.std;

@@ -37,7 +37,7 @@ impl Default for Conv2dConfig {
 ///
 /// # Errors
 /// Shapes that do not fit, a kernel larger than the padded image, stride 0, another type than
-/// `f32`, or a device other than the CPU.
+/// `f32`, or a device that is neither the CPU nor, with the feature `cuda`, a CUDA device.
 pub fn conv2d(
     images: &Tensor,
     weight: &Tensor,

@@ -177,7 +177,8 @@ pub struct BatchStatistics {
 /// Gradients flow to `input`, `weight` and `bias`; the statistics are constants.
 ///
 /// # Errors
-/// Shapes that do not fit, another type than `f32`, or a device other than the CPU.
+/// Shapes that do not fit, another type than `f32`, or a device that is neither the CPU nor, with
+/// the feature `cuda`, a CUDA device.
 pub fn batch_norm(
     input: &Tensor,
     weight: &Tensor,

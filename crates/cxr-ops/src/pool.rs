@@ -13,8 +13,8 @@ use crate::cpu::{values, with_values};
 ///
 /// # Errors
 /// A kernel or stride of 0, padding above half the kernel (a window of padding alone has no
-/// maximum), a kernel larger than the padded image, another type than `f32`, or a device other
-/// than the CPU.
+/// maximum), a kernel larger than the padded image, another type than `f32`, or a device that
+/// is neither the CPU nor, with the feature `cuda`, a CUDA device.
 pub fn max_pool2d(images: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
     if 2 * padding > kernel {
         bail!("max_pool2d: expected padding of at most half the kernel {kernel}, got {padding}");
@@ -27,7 +27,8 @@ pub fn max_pool2d(images: &Tensor, kernel: usize, stride: usize, padding: usize)
 /// Rows and columns that fill no window are left out, as in PyTorch.
 ///
 /// # Errors
-/// A kernel of 0 or larger than the image, another type than `f32`, or a device other than the CPU.
+/// A kernel of 0 or larger than the image, another type than `f32`, or a device that is
+/// neither the CPU nor, with the feature `cuda`, a CUDA device.
 pub fn avg_pool2d(images: &Tensor, kernel: usize) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d", images.dims4()?, kernel, kernel, 0)?;
     images.contiguous()?.apply_op1(AveragePool2d(windows))

@@ -31,7 +31,7 @@ impl WeightAverage {
     /// Takes in the network as it is now.
     ///
     /// # Errors
-    /// Another network than before, or tensors that are not `f32` on the CPU.
+    /// Another network than before, or tensors that are not `f32`.
     pub fn update(&mut self, parameters: &Parameters) -> Result<(), TrainError> {
         let now = parameters.tensors("");
         if self.updates == 0 {

@@ -265,7 +265,8 @@ pub struct TrainingConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
     /// What the products in a DenseNet's dense layers are made of in training: `f32`, or `bf16`, which is faster
-    /// on processors that have an instruction for it. Weights, statistics, losses and predictions are `f32` in either case.
+    /// on processors that have an instruction for it; on a CUDA device it is what a DenseNet's activations are.
+    /// Weights, statistics, losses and predictions are `f32` in either case.
     #[serde(
         default,
         with = "precision_by_name",

@@ -286,15 +286,28 @@ pub(super) fn normalise_gradients<M: Machine>(
     })
 }
 
-/// The sizes of a pooling as the kernels take them.
-fn sizes<'a, M, T>(w: &Windows) -> Result<[Argument<'a, M, T>; 5]> {
-    Ok([
-        int(w.height)?,
-        int(w.width)?,
-        int(w.height_out)?,
-        int(w.width_out)?,
-        int(w.kernel)?,
-    ])
+/// Starts a kernel of pooling that writes `n` values. Those whose windows may overlap take stride and padding too.
+fn pool<M: Machine>(
+    machine: &M,
+    kernel: &'static str,
+    inputs: &[View<'_, M::Memory>],
+    n: usize,
+    w: &Windows,
+    may_overlap: bool,
+) -> Result<M::Memory> {
+    let mut out = machine.alloc(n)?;
+    let mut arguments: Vec<Argument<'_, _, _>> = inputs.iter().map(|&input| input.into()).collect();
+    arguments.push((&mut out).into());
+    arguments.push(long(n));
+    for size in [w.height, w.width, w.height_out, w.width_out, w.kernel] {
+        arguments.push(int(size)?);
+    }
+    if may_overlap {
+        arguments.push(int(w.stride)?);
+        arguments.push(int(w.padding)?);
+    }
+    machine.launch(kernel, Blocks::for_values(n), &mut arguments)?;
+    Ok(out)
 }
 
 /// The maxima of the windows.
@@ -304,25 +317,7 @@ pub(super) fn max_pool<M: Machine>(
     w: &Windows,
 ) -> Result<M::Memory> {
     let n = w.images * w.channels * w.pixels_out();
-    let mut out = machine.alloc(n)?;
-    let [height, width, height_out, width_out, kernel] = sizes(w)?;
-    machine.launch(
-        "max_pool",
-        Blocks::for_values(n),
-        &mut [
-            input.into(),
-            (&mut out).into(),
-            long(n),
-            height,
-            width,
-            height_out,
-            width_out,
-            kernel,
-            int(w.stride)?,
-            int(w.padding)?,
-        ],
-    )?;
-    Ok(out)
+    pool(machine, "max_pool", &[input], n, w, true)
 }
 
 /// The gradient of [`max_pool`]'s input.
@@ -333,26 +328,7 @@ pub(super) fn max_pool_gradient<M: Machine>(
     w: &Windows,
 ) -> Result<M::Memory> {
     let n = w.images * w.channels * w.pixels();
-    let mut out = machine.alloc(n)?;
-    let [height, width, height_out, width_out, kernel] = sizes(w)?;
-    machine.launch(
-        "max_pool_gradient",
-        Blocks::for_values(n),
-        &mut [
-            input.into(),
-            gradient.into(),
-            (&mut out).into(),
-            long(n),
-            height,
-            width,
-            height_out,
-            width_out,
-            kernel,
-            int(w.stride)?,
-            int(w.padding)?,
-        ],
-    )?;
-    Ok(out)
+    pool(machine, "max_pool_gradient", &[input, gradient], n, w, true)
 }
 
 /// The means of neighbouring windows.
@@ -362,23 +338,7 @@ pub(super) fn average_pool<M: Machine>(
     w: &Windows,
 ) -> Result<M::Memory> {
     let n = w.images * w.channels * w.pixels_out();
-    let mut out = machine.alloc(n)?;
-    let [height, width, height_out, width_out, kernel] = sizes(w)?;
-    machine.launch(
-        "average_pool",
-        Blocks::for_values(n),
-        &mut [
-            input.into(),
-            (&mut out).into(),
-            long(n),
-            height,
-            width,
-            height_out,
-            width_out,
-            kernel,
-        ],
-    )?;
-    Ok(out)
+    pool(machine, "average_pool", &[input], n, w, false)
 }
 
 /// The gradient of [`average_pool`]'s input.
@@ -388,23 +348,7 @@ pub(super) fn average_pool_gradient<M: Machine>(
     w: &Windows,
 ) -> Result<M::Memory> {
     let n = w.images * w.channels * w.pixels();
-    let mut out = machine.alloc(n)?;
-    let [height, width, height_out, width_out, kernel] = sizes(w)?;
-    machine.launch(
-        "average_pool_gradient",
-        Blocks::for_values(n),
-        &mut [
-            gradient.into(),
-            (&mut out).into(),
-            long(n),
-            height,
-            width,
-            height_out,
-            width_out,
-            kernel,
-        ],
-    )?;
-    Ok(out)
+    pool(machine, "average_pool_gradient", &[gradient], n, w, false)
 }
 
 /// Blocks for each tensor of a table: enough for the largest weights of a network.

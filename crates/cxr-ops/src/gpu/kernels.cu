@@ -36,6 +36,16 @@ INLINE double block_sum(double value, double *shared) {
     return sum;
 }
 
+// Both sums of a channel over all its parts.
+INLINE void sum_parts(const float *parts, int channel, int n_parts, double *first, double *second) {
+    *first = 0., *second = 0.;
+    for (int part = 0; part < n_parts; part++) {
+        const float *of = parts + 4 * ((long long)channel * n_parts + part);
+        *first += joined(of);
+        *second += joined(of + 2);
+    }
+}
+
 // Where value `index` of one channel stands, counted image after image.
 INLINE long long place(int index, int channel, int channels, int positions) {
     int image = index / positions;
@@ -70,12 +80,8 @@ KERNEL statistics(const float *shifts, const float *parts, float *mean, float *v
                   int n_parts, int count, int channels, float eps) {
     int channel = blockIdx.x * THREADS + threadIdx.x;
     if (channel >= channels) return;
-    double sum = 0., squares = 0.;
-    for (int part = 0; part < n_parts; part++) {
-        const float *of = parts + 4 * ((long long)channel * n_parts + part);
-        sum += joined(of);
-        squares += joined(of + 2);
-    }
+    double sum, squares;
+    sum_parts(parts, channel, n_parts, &sum, &squares);
     double shifted = sum / count;
     double spread = squares / count - shifted * shifted;
     if (spread < 0.) spread = 0.;
@@ -133,12 +139,8 @@ KERNEL gradients(const float *parts, const float *inverse, float *of_weight, flo
                  int channels) {
     int channel = blockIdx.x * THREADS + threadIdx.x;
     if (channel >= channels) return;
-    double sum = 0., products = 0.;
-    for (int part = 0; part < n_parts; part++) {
-        const float *of = parts + 4 * ((long long)channel * n_parts + part);
-        sum += joined(of);
-        products += joined(of + 2);
-    }
+    double sum, products;
+    sum_parts(parts, channel, n_parts, &sum, &products);
     of_weight[channel] = (float)(products * (double)inverse[channel]);
     of_bias[channel] = (float)sum;
 }
@@ -494,12 +496,8 @@ KERNEL norm_gradients(const float *parts, const float *mean, const float *invers
                       int count, int is_added) {
     int channel = blockIdx.x * THREADS + threadIdx.x;
     if (channel >= channels) return;
-    double sum = 0., products = 0.;
-    for (int part = 0; part < n_parts; part++) {
-        const float *of = parts + 4 * ((long long)channel * n_parts + part);
-        sum += joined(of);
-        products += joined(of + 2);
-    }
+    double sum, products;
+    sum_parts(parts, channel, n_parts, &sum, &products);
     double root = inverse[channel], factor = scale[channel];
     of_weight[channel] = (float)(products * root);
     of_bias[channel] = (float)sum;

@@ -14,6 +14,13 @@ pub(super) struct Grid {
 }
 
 impl Grid {
+    /// One pixel, where only channels matter.
+    pub(super) const PIXEL: Self = Self {
+        images: 1,
+        height: 1,
+        width: 1,
+    };
+
     pub(super) fn rows(self) -> usize {
         self.images * self.height * self.width
     }
@@ -106,21 +113,31 @@ pub(super) struct Parts<M> {
 }
 
 impl<M> Parts<M> {
-    fn alloc<N: Machine<Memory = M>>(machine: &N, rows: usize, channels: usize) -> Result<Self> {
+    /// Starts a kernel that sums over rows. Its arguments are `first`, the parts, the numbers of rows and channels, and
+    /// `sizes`.
+    fn sum<N: Machine<Memory = M>>(
+        machine: &N,
+        kernel: &'static str,
+        (rows, channels): (usize, usize),
+        first: Vec<Argument<'_, M, N::Table>>,
+        sizes: &[usize],
+    ) -> Result<Self> {
         const ROWS_A_PART: usize = 256;
-        let number = rows.div_ceil(ROWS_A_PART).clamp(1, 256) as u32;
-        Ok(Self {
-            memory: machine.alloc(4 * channels * number as usize)?,
-            number,
-        })
-    }
-
-    fn blocks(&self, channels: usize) -> Blocks {
         const LANES: usize = 32;
-        Blocks {
+        let number = rows.div_ceil(ROWS_A_PART).clamp(1, 256) as u32;
+        let mut memory = machine.alloc(4 * channels * number as usize)?;
+        let blocks = Blocks {
             x: channels.div_ceil(LANES) as u32,
-            y: self.number,
+            y: number,
+        };
+        let mut arguments = first;
+        arguments.push((&mut memory).into());
+        for &size in [rows, channels].iter().chain(sizes) {
+            arguments.push(int(size)?);
         }
+        machine.launch(kernel, blocks, &mut arguments)?;
+        drop(arguments);
+        Ok(Self { memory, number })
     }
 }
 
@@ -138,19 +155,13 @@ pub(super) fn statistics<M: Machine>(
     first: usize,
 ) -> Result<()> {
     let channels = x.channels;
-    let mut parts = Parts::alloc(machine, rows, channels)?;
     let (mut shifts, mut inverse) = (machine.alloc(channels)?, machine.alloc(channels)?);
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "row_statistics_parts",
-        parts.blocks(channels),
-        &mut [
-            x.memory.into(),
-            (&mut shifts).into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(channels)?,
-            int(x.pitch)?,
-        ],
+        (rows, channels),
+        vec![x.memory.into(), (&mut shifts).into()],
+        &[x.pitch],
     )?;
     machine.launch(
         "statistics",
@@ -318,20 +329,18 @@ pub(super) fn mask<M: Machine>(
     scales: &Scales<M::Memory>,
     mean: View<'_, M::Memory>,
 ) -> Result<Parts<M::Memory>> {
-    let mut parts = Parts::alloc(machine, rows, x.channels)?;
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "mask_parts",
-        parts.blocks(x.channels),
-        &mut [
+        (rows, x.channels),
+        vec![
             gradient.into(),
             x.memory.into(),
             (&scales.scale).into(),
             (&scales.shift).into(),
             mean.into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(x.channels)?,
         ],
+        &[],
     )?;
     Ok(parts)
 }
@@ -346,22 +355,19 @@ pub(super) fn add_masked<M: Machine>(
     mean: View<'_, M::Memory>,
     sum: &mut M::Memory,
 ) -> Result<Parts<M::Memory>> {
-    let mut parts = Parts::alloc(machine, rows, x.channels)?;
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "add_masked_parts",
-        parts.blocks(x.channels),
-        &mut [
+        (rows, x.channels),
+        vec![
             gradient.into(),
             x.memory.into(),
             sum.into(),
             (&scales.scale).into(),
             (&scales.shift).into(),
             mean.into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(x.channels)?,
-            int(x.pitch)?,
         ],
+        &[x.pitch],
     )?;
     Ok(parts)
 }
@@ -436,25 +442,20 @@ pub(super) fn unpool<M: Machine>(
     mean: View<'_, M::Memory>,
 ) -> Result<(M::Memory, Parts<M::Memory>)> {
     let rows = grid.rows();
-    let mut parts = Parts::alloc(machine, rows, x.channels)?;
     let mut out = machine.alloc_activations(rows * x.pitch)?;
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "unpool_parts",
-        parts.blocks(x.channels),
-        &mut [
+        (rows, x.channels),
+        vec![
             gradient.into(),
             x.memory.into(),
             (&mut out).into(),
             (&scales.scale).into(),
             (&scales.shift).into(),
             mean.into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(x.channels)?,
-            int(x.pitch)?,
-            int(grid.height)?,
-            int(grid.width)?,
         ],
+        &[x.pitch, grid.height, grid.width],
     )?;
     Ok((out, parts))
 }
@@ -516,24 +517,20 @@ pub(super) fn stem_unpool<M: Machine>(
     mean: View<'_, M::Memory>,
 ) -> Result<(M::Memory, Parts<M::Memory>)> {
     let rows = grid.rows();
-    let mut parts = Parts::alloc(machine, rows, x.channels)?;
     let mut out = machine.alloc_activations(rows * x.channels)?;
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "stem_unpool_parts",
-        parts.blocks(x.channels),
-        &mut [
+        (rows, x.channels),
+        vec![
             gradient.into(),
             x.memory.into(),
             (&mut out).into(),
             (&scales.scale).into(),
             (&scales.shift).into(),
             mean.into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(x.channels)?,
-            int(grid.height)?,
-            int(grid.width)?,
         ],
+        &[grid.height, grid.width],
     )?;
     Ok((out, parts))
 }
@@ -574,24 +571,20 @@ pub(super) fn feature_gradient<M: Machine>(
     mean: View<'_, M::Memory>,
 ) -> Result<(M::Memory, Parts<M::Memory>)> {
     let rows = grid.rows();
-    let mut parts = Parts::alloc(machine, rows, x.channels)?;
     let mut out = machine.alloc_activations(rows * x.pitch)?;
-    machine.launch(
+    let parts = Parts::sum(
+        machine,
         "feature_gradient_parts",
-        parts.blocks(x.channels),
-        &mut [
+        (rows, x.channels),
+        vec![
             gradient.into(),
             x.memory.into(),
             (&mut out).into(),
             (&scales.scale).into(),
             (&scales.shift).into(),
             mean.into(),
-            (&mut parts.memory).into(),
-            int(rows)?,
-            int(x.channels)?,
-            int(x.pitch)?,
-            int(grid.height * grid.width)?,
         ],
+        &[x.pitch, grid.height * grid.width],
     )?;
     Ok((out, parts))
 }

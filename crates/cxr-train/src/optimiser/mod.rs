@@ -19,7 +19,7 @@ pub use config::OptimiserConfig;
 pub use sgd::SgdConfig;
 
 /// An optimiser whose state can be saved and restored. Weights are updated in place, all tensors in
-/// one parallel pass without intermediate tensors.
+/// one parallel pass, or one launch on a CUDA device, without intermediate tensors.
 #[derive(Debug)]
 pub struct Optimiser {
     config: OptimiserConfig,
@@ -55,7 +55,7 @@ impl Optimiser {
     /// see to.
     ///
     /// # Errors
-    /// Gradients of other parameters, or tensors that are not `f32` on the CPU.
+    /// Gradients of other parameters, or tensors that are not `f32`.
     pub fn step(
         &mut self,
         rate: f64,

@@ -1,0 +1,133 @@
+//! Steps of optimisers, and sums of squares.
+
+use candle_core::Result;
+
+use super::{assert_close, noise};
+use crate::gpu::AdamWConstants;
+use crate::gpu::calls::{self, Updated};
+use crate::gpu::emulator::Emulator;
+use crate::gpu::machine::View;
+
+/// Sizes of tensors: fewer and more values than a block has threads, and more than all blocks of a tensor.
+const SIZES: [usize; 4] = [1, 200, 3_000, 20_001];
+
+#[test]
+fn squares_of_all_tensors_at_once() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let tensors: Vec<Vec<f32>> = (1..).zip(SIZES).map(|(seed, n)| noise(n, seed)).collect();
+    let views: Vec<_> = tensors.iter().map(|t| (View::from(t), t.len())).collect();
+    let squares = calls::sums_of_squares(&machine, &views)?;
+    for (tensor, parts) in tensors
+        .iter()
+        .zip(squares.parts.chunks_exact(squares.stride))
+    {
+        let found: f64 = parts.iter().map(|&part| f64::from(part)).sum();
+        let expected: f64 = tensor.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        assert!(
+            (found / expected - 1.).abs() < 1e-12,
+            "{found} instead of {expected}"
+        );
+    }
+    Ok(())
+}
+
+/// Weights, gradients, and one or two states of all tensors in a row.
+fn step_inputs() -> ([Vec<Vec<f32>>; 2], [Vec<f32>; 2]) {
+    let tensors = |seed: usize| {
+        (seed..)
+            .zip(SIZES)
+            .map(|(seed, n)| noise(n, seed))
+            .collect()
+    };
+    let n = SIZES.iter().sum();
+    let second = noise(n, 9).iter().map(|v| v.abs()).collect();
+    ([tensors(0), tensors(4)], [noise(n, 8), second])
+}
+
+/// The tensors of a step, each with a rate and a decay of its own.
+fn updates<'a>(weights: &mut [Vec<f32>], gradients: &'a [Vec<f32>]) -> Vec<Updated<'a, Vec<f32>>> {
+    let mut state = 0;
+    let each = weights.iter_mut().zip(gradients).enumerate();
+    each.map(|(index, (weights, gradient))| {
+        state += weights.len();
+        Updated {
+            weights: weights.as_mut_ptr() as u64,
+            gradient: gradient.into(),
+            state: state - weights.len(),
+            values: weights.len(),
+            rate: 1e-2 * (index + 1) as f32,
+            decay: 0.9 + 0.01 * index as f32,
+        }
+    })
+    .collect()
+}
+
+#[test]
+fn a_step_of_adamw_on_all_tensors() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let constants = AdamWConstants {
+        beta1: 0.8,
+        new_in_first: 0.2,
+        beta2: 0.95,
+        new_in_second: 0.05,
+        second_correction: 1.5,
+        eps: 1e-3,
+    };
+    let ([mut weights, gradients], [mut first, mut second]) = step_inputs();
+    let (before, moments) = (weights.clone(), [first.clone(), second.clone()]);
+    let updates = updates(&mut weights, &gradients);
+    calls::adamw(
+        &machine,
+        &updates,
+        [&mut first, &mut second],
+        0.5,
+        &constants,
+    )?;
+    let mut at = 0;
+    for (index, update) in updates.iter().enumerate() {
+        let mut expected = Vec::new();
+        for (w, g) in before[index].iter().zip(&gradients[index]) {
+            let [w, g, m, v] = [*w, 0.5 * g, moments[0][at], moments[1][at]].map(f64::from);
+            let (m, v) = (0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g);
+            let [rate, kept] = [update.rate, update.decay].map(f64::from);
+            expected.push((kept * w - rate * m / (v.sqrt() * 1.5 + 1e-3)) as f32);
+            assert!(
+                (f64::from(first[at]) - m).abs() < 1e-6 && (f64::from(second[at]) - v).abs() < 1e-6
+            );
+            at += 1;
+        }
+        assert_close("weights", &weights[index], &expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_step_of_gradient_descent_on_all_tensors() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    for (momentum, nesterov) in [(0., false), (0.75, false), (0.75, true)] {
+        let ([mut weights, gradients], [mut buffer, _]) = step_inputs();
+        let (before, buffer_before) = (weights.clone(), buffer.clone());
+        let updates = updates(&mut weights, &gradients);
+        calls::sgd(&machine, &updates, &mut buffer, 0.5, momentum, nesterov)?;
+        let mut at = 0;
+        for (index, update) in updates.iter().enumerate() {
+            let mut expected = Vec::new();
+            for (w, g) in before[index].iter().zip(&gradients[index]) {
+                let g = 0.5 * g + update.decay * w;
+                let b = momentum * buffer_before[at] + g;
+                let direction = if nesterov { g + momentum * b } else { b };
+                expected.push(w - update.rate * if momentum == 0. { g } else { direction });
+                at += 1;
+            }
+            assert_close("weights", &weights[index], &expected);
+        }
+        assert_eq!(momentum == 0., buffer == buffer_before);
+    }
+    Ok(())
+}
