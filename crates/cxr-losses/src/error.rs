@@ -67,8 +67,8 @@ pub enum LossError {
         /// The shape that was given.
         got: Vec<usize>,
     },
-    /// Targets and mask must lie on the logits' device.
-    #[error("{what} must lie on the logits' device {expected}, but lies on {got}")]
+    /// Targets and mask must lie on the logits' device or on the CPU.
+    #[error("{what} must lie on the logits' device {expected} or on the CPU, but lies on {got}")]
     DeviceMismatch {
         /// `targets` or `mask`.
         what: &'static str,

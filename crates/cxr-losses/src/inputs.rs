@@ -27,7 +27,7 @@ impl Targets {
     }
 }
 
-/// Logits, targets and mask after the checks: detached, contiguous, of one shape, device and working dtype.
+/// Logits, targets and mask after the checks: detached, contiguous, of one shape, working dtype and the logits' device.
 pub(crate) struct Inputs {
     pub(crate) logits: Tensor,
     pub(crate) targets: Tensor,
@@ -66,16 +66,24 @@ impl Inputs {
             n_labels,
         };
         inputs.check_values(accepted)?;
-        Ok(inputs)
+        inputs.on_one_device()
+    }
+
+    /// Targets and mask where the logits are.
+    fn on_one_device(&self) -> Result<Self> {
+        let device = self.logits.device();
+        let mask = self.mask.as_ref();
+        Ok(Self {
+            logits: self.logits.clone(),
+            targets: self.targets.to_device(device)?,
+            mask: mask.map(|mask| mask.to_device(device)).transpose()?,
+            ..*self
+        })
     }
 
     /// Whether the CPU kernels apply.
     pub(crate) fn on_cpu(&self) -> bool {
-        #[cfg(test)]
-        if crate::tensor_path::FORCED.get() {
-            return false;
-        }
-        matches!(self.logits.device(), Device::Cpu)
+        is_on_host(&self.logits)
     }
 
     /// Lends the values of CPU tensors of dtype `T` to `kernel`.
@@ -122,20 +130,21 @@ impl Inputs {
     }
 
     fn check_values(&self, accepted: Targets) -> Result<()> {
-        if !self.on_cpu() && self.values_fit(accepted)? {
+        let is_on_host = is_on_host(&self.targets) && self.mask.as_ref().is_none_or(is_on_host);
+        if !is_on_host && self.on_one_device()?.values_fit(accepted)? {
             return Ok(());
         }
-        // On the CPU the search is the check; elsewhere a copy is made only to say which value is wrong.
+        // On the host the search is the check; elsewhere a copy is made only to say which value is wrong.
+        let targets = self.targets.to_device(&Device::Cpu)?;
+        let mask = self.mask.as_ref();
         let on_host = Self {
-            logits: self.logits.to_device(&Device::Cpu)?,
-            targets: self.targets.to_device(&Device::Cpu)?,
-            mask: match &self.mask {
-                Some(mask) => Some(mask.to_device(&Device::Cpu)?),
-                None => None,
-            },
+            // Not looked at: to copy logits from a device would wait for it.
+            logits: targets.clone(),
+            targets,
+            mask: mask.map(|mask| mask.to_device(&Device::Cpu)).transpose()?,
             ..*self
         };
-        let outcome = match on_host.logits.dtype() {
+        let outcome = match on_host.targets.dtype() {
             DType::F64 => on_host.with_rows(|rows: Rows<'_, f64>| rows.check(accepted))?,
             _ => on_host.with_rows(|rows: Rows<'_, f32>| rows.check(accepted))?,
         };
@@ -230,7 +239,7 @@ fn agree(
             got: other.dims().to_vec(),
         });
     }
-    if !logits.device().same_device(other.device()) {
+    if !other.device().is_cpu() && !logits.device().same_device(other.device()) {
         return Err(LossError::DeviceMismatch {
             what,
             expected: format!("{:?}", logits.device().location()),
@@ -238,6 +247,15 @@ fn agree(
         });
     }
     Ok(())
+}
+
+/// Whether the host can read a tensor without waiting.
+fn is_on_host(tensor: &Tensor) -> bool {
+    #[cfg(test)]
+    if crate::tensor_path::FORCED.get() {
+        return false;
+    }
+    tensor.device().is_cpu()
 }
 
 /// The values of a contiguous CPU tensor.

@@ -39,11 +39,14 @@ impl<L: MultiLabelLoss> MultiLabelLoss for LabelWeighted<L> {
                 got: self.weights.len(),
             })?;
         }
-        let weights = Tensor::new(self.weights.as_slice(), logits.device())?;
+        let weights_on = |device| Tensor::new(self.weights.as_slice(), device);
         if self.granularity() == Granularity::Label {
             let values = self.loss.forward(logits, targets, mask)?;
+            let weights = weights_on(values.device())?;
             return values.mul(&weights.to_dtype(values.dtype())?);
         }
+        // They are a mask, and are checked as one: on the host where the targets are there.
+        let weights = weights_on(mask.unwrap_or(targets).device())?;
         let weighted_mask = match mask {
             Some(mask) => mask.to_dtype(weights.dtype())?.broadcast_mul(&weights)?,
             None => weights.broadcast_as(logits.shape())?,

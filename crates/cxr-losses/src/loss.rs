@@ -15,6 +15,8 @@ use crate::Reduction;
 /// * **mask** — N×L, any dtype: 1 where the target is known, 0 where it is not. An unknown label adds nothing to the loss,
 ///   its gradient is zero, and its logit and target are not looked at (either may be NaN). A value between the two, or
 ///   above one, is a weight of that label in that image.
+/// * **devices** — any; targets and mask are on the logits' device or on the CPU. On the CPU they are checked without
+///   waiting for the device, which a training step should prefer: they are small.
 /// * **result** — `f64` for `f64` logits, `f32` otherwise. On the CPU every intermediate is `f64`; elsewhere it has the
 ///   result's dtype. The gradient reaches the logits in their own dtype. Targets and mask receive no gradient, and the
 ///   loss has no second derivative.

@@ -27,7 +27,7 @@ impl Reduction {
     /// Returns a scalar tensor, or `values` itself for [`Reduction::None`].
     ///
     /// # Errors
-    /// When `mask` is not a matrix, or lies on another device than `values`.
+    /// When `mask` is not a matrix.
     pub fn apply(
         self,
         values: &Tensor,
@@ -47,6 +47,7 @@ impl Reduction {
             return total.affine(1.0 / count as f64, 0.0);
         };
         let mask = mask.detach().to_dtype(values.dtype())?;
+        let mask = mask.to_device(values.device())?;
         let count = match (self, granularity) {
             (Self::Mean, Granularity::Element) => mask.sum_all()?,
             (_, Granularity::Label) => known_lines(&mask, D::Minus2)?,

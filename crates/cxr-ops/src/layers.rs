@@ -155,14 +155,15 @@ pub fn dropout(input: &Tensor, rate: f64, layer: &str, phase: Phase<'_>) -> Resu
     let kept = (1. / (1. - rate)) as f32;
     // A 32-bit draw below the threshold drops the value.
     let threshold = (rate * 2f64.powi(32)) as u32;
+    let keys = image_keys.iter().map(|&key| dropout_key(key, layer));
+    #[cfg(feature = "cuda")]
+    if input.device().is_cuda() {
+        return crate::gpu::dropout(input, keys.map(words).collect(), threshold, kept);
+    }
     let values_an_image = input.elem_count() / images;
     let mut mask = Vec::with_capacity(input.elem_count());
-    for key in image_keys {
-        let mut hash = Sha256::new();
-        hash.update(b"dropout\0");
-        hash.update(key.to_le_bytes());
-        hash.update(layer.as_bytes());
-        let mut draws = ChaCha8Rng::from_seed(hash.finalize().into());
+    for key in keys {
+        let mut draws = ChaCha8Rng::from_seed(key);
         mask.extend((0..values_an_image).map(|_| {
             if draws.next_u32() < threshold {
                 0.
@@ -172,4 +173,23 @@ pub fn dropout(input: &Tensor, rate: f64, layer: &str, phase: Phase<'_>) -> Resu
         }));
     }
     input * Tensor::from_vec(mask, input.shape(), input.device())?
+}
+
+/// From which an image's draws in one layer come.
+pub(crate) fn dropout_key(image_key: u64, layer: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"dropout\0");
+    hash.update(image_key.to_le_bytes());
+    hash.update(layer.as_bytes());
+    hash.finalize().into()
+}
+
+/// Such a key as a device takes it.
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) fn words(key: [u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(key.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
 }

@@ -1,6 +1,8 @@
 //! Index, split and store as one.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,6 +20,9 @@ pub struct TrainingData {
     index: Index,
     split: Split,
     store: Store,
+    /// The pixels again, where a CUDA device has come to have them.
+    #[cfg(feature = "cuda")]
+    on_device: std::sync::Mutex<Option<(candle_core::Device, Arc<cxr_ops::CudaImages>)>>,
 }
 
 impl TrainingData {
@@ -58,6 +63,8 @@ impl TrainingData {
             index,
             split,
             store,
+            #[cfg(feature = "cuda")]
+            on_device: std::sync::Mutex::default(),
         })
     }
 
@@ -114,6 +121,23 @@ impl TrainingData {
     /// The pixels.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The pixels on a CUDA device, for as long as no other device asks.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(
+        &self,
+        device: &candle_core::Device,
+    ) -> candle_core::Result<Arc<cxr_ops::CudaImages>> {
+        let mut here = (self.on_device.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((of, images)) = &*here
+            && of.same_device(device)
+        {
+            return Ok(Arc::clone(images));
+        }
+        let images = Arc::new(cxr_ops::CudaImages::new(self.store.side(), device)?);
+        *here = Some((device.clone(), Arc::clone(&images)));
+        Ok(images)
     }
 
     /// The labels' names, in the order of the logits.

@@ -12,6 +12,9 @@ pub struct Gradients {
     tensors: Vec<Tensor>,
     /// What the optimiser multiplies them by.
     scale: f64,
+    /// What it multiplies them by instead, where a CUDA device has bounded their norm.
+    #[cfg(feature = "cuda")]
+    on_device: Option<std::sync::Arc<cxr_ops::CudaValues>>,
 }
 
 impl Gradients {
@@ -29,6 +32,8 @@ impl Gradients {
         Ok(Self {
             tensors: tensors.collect::<Result<_, _>>()?,
             scale: 1.,
+            #[cfg(feature = "cuda")]
+            on_device: None,
         })
     }
 
@@ -36,10 +41,10 @@ impl Gradients {
     /// are double precision and in a fixed order.
     ///
     /// # Errors
-    /// None on a CPU.
+    /// What a device reports of the work before.
     pub fn norm(&self) -> Result<f64, TrainError> {
-        let squares = sums_of_squares(&self.tensors)?;
-        Ok(self.scale * squares.iter().sum::<f64>().sqrt())
+        let (norm, _) = self.size()?.read()?;
+        Ok(self.scale * norm)
     }
 
     /// Bounds the norm, which is `norm`: gradients are multiplied by `largest / (norm + 10⁻⁶)` where
@@ -51,16 +56,36 @@ impl Gradients {
     /// Index of the first parameter whose gradient is not finite, or so large that its square is not.
     ///
     /// # Errors
-    /// None on a CPU.
+    /// As [`Self::norm`].
     pub fn first_not_finite(&self) -> Result<Option<usize>, TrainError> {
-        let squares = sums_of_squares(&self.tensors)?;
-        // The second moment is single precision.
-        let is_finite = |square: &f64| (*square as f32).is_finite();
-        Ok(squares.iter().position(|square| !is_finite(square)))
+        let (_, first) = self.size()?.read()?;
+        Ok(first)
+    }
+
+    /// How large they are before they are scaled.
+    pub(crate) fn size(&self) -> candle_core::Result<Size> {
+        Size::of(&self.tensors)
+    }
+
+    /// As [`Self::clip`] with their [`Self::size`], without waiting for a device.
+    pub(crate) fn clip_to(&mut self, size: &Size, largest: f64) -> candle_core::Result<()> {
+        match size {
+            Size::Known { norm, .. } => self.clip(self.scale * norm, largest),
+            #[cfg(feature = "cuda")]
+            Size::OnDevice(size) => {
+                self.on_device = Some(size.bound(self.scale, largest)?.into());
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn scale(&self) -> f64 {
         self.scale
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn scale_on_device(&self) -> Option<&cxr_ops::CudaValues> {
+        self.on_device.as_deref()
     }
 
     /// Each parameter with its gradient.
@@ -123,21 +148,67 @@ impl MeanGradients {
     }
 }
 
-/// Of each tensor. All at once: hundreds of small tensors one by one would each wait for other threads.
-pub(crate) fn sums_of_squares(tensors: &[Tensor]) -> candle_core::Result<Vec<f64>> {
+/// How large some tensors are together. Of tensors on a CUDA device the device knows it, and the host once it asks.
+#[derive(Debug)]
+pub(crate) enum Size {
+    /// The Euclidean norm over all values, and the first tensor that has a value which is not finite, or so large that
+    /// its square is not.
+    Known {
+        norm: f64,
+        first_not_finite: Option<usize>,
+    },
     #[cfg(feature = "cuda")]
-    if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
-        // A loss's own variables are on the CPU.
-        let is_there = |tensor: &&Tensor| tensor.device().is_cuda();
-        let there: Vec<Tensor> = tensors.iter().filter(is_there).cloned().collect();
-        let mut there = cxr_ops::cuda_sums_of_squares(&there)?.into_iter();
-        let of = |tensor: &Tensor| match is_there(&tensor) {
-            true => there.next().map_or_else(|| sum_of_squares(tensor), Ok),
-            false => sum_of_squares(tensor),
-        };
-        return tensors.iter().map(of).collect();
+    OnDevice(cxr_ops::CudaSize),
+}
+
+impl Size {
+    /// Waits for no device, but where tensors are on several: a loss's own variables are on the CPU.
+    pub(crate) fn of(tensors: &[Tensor]) -> candle_core::Result<Self> {
+        #[cfg(feature = "cuda")]
+        if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
+            return Self::on_device(tensors);
+        }
+        // All at once: hundreds of small tensors one by one would each wait for other threads.
+        let squares = tensors.par_iter().map(sum_of_squares);
+        let squares = squares.collect::<candle_core::Result<Vec<f64>>>()?;
+        // The second moment is single precision.
+        let is_finite = |square: &f64| (*square as f32).is_finite();
+        Ok(Self::Known {
+            norm: squares.iter().sum::<f64>().sqrt(),
+            first_not_finite: squares.iter().position(|square| !is_finite(square)),
+        })
     }
-    tensors.par_iter().map(sum_of_squares).collect()
+
+    #[cfg(feature = "cuda")]
+    fn on_device(tensors: &[Tensor]) -> candle_core::Result<Self> {
+        let (there, here): (Vec<usize>, Vec<usize>) =
+            (0..tensors.len()).partition(|&at| tensors[at].device().is_cuda());
+        let these = |places: &[usize]| places.iter().map(|&at| tensors[at].clone()).collect();
+        let these: (Vec<Tensor>, Vec<Tensor>) = (these(&there), these(&here));
+        let on_device = cxr_ops::CudaSize::of(&these.0)?;
+        if here.is_empty() {
+            return Ok(Self::OnDevice(on_device));
+        }
+        let (norm, first) = on_device.read()?;
+        let (of_rest, first_of_rest) = Self::of(&these.1)?.read()?;
+        let firsts = first.map(|at| there[at]).into_iter();
+        Ok(Self::Known {
+            norm: norm.hypot(of_rest),
+            first_not_finite: firsts.chain(first_of_rest.map(|at| here[at])).min(),
+        })
+    }
+
+    /// Norm and first tensor that is not finite, for which a device is waited for.
+    pub(crate) fn read(&self) -> candle_core::Result<(f64, Option<usize>)> {
+        match self {
+            Self::Known {
+                norm,
+                first_not_finite,
+            } => Ok((*norm, *first_not_finite)),
+            #[cfg(feature = "cuda")]
+            Self::OnDevice(size) => size.read(),
+        }
+    }
 }
 
 /// Double precision, in parts of a fixed size that are added in order.

@@ -47,9 +47,9 @@ impl LastBatch {
 pub struct Batch {
     /// `N×3×H×W`, normalised.
     pub images: Tensor,
-    /// `N×L`: 1 for a finding, 0 for none or unknown.
+    /// `N×L`: 1 for a finding, 0 for none or unknown. On the CPU, where losses check it.
     pub targets: Tensor,
-    /// `N×L`: 1 where the label is known; `None` where all are.
+    /// `N×L`, on the CPU: 1 where the label is known; `None` where all are.
     pub mask: Option<Tensor>,
     /// The images' names, in order.
     pub names: Vec<ImageName>,
@@ -151,8 +151,8 @@ pub(crate) fn images(
 ) -> Result<Tensor, TrainError> {
     let size = pixels.size();
     #[cfg(feature = "cuda")]
-    if let (true, Some(maps)) = (device.is_cuda(), pixels.maps(data.store().side(), names)?) {
-        return warped(data, names, &maps, normalization, size, device);
+    if let Some(images) = warped(data, names, pixels, normalization, device)? {
+        return Ok(images);
     }
     let mut values = vec![0f32; names.len() * 3 * size * size];
     values
@@ -166,39 +166,44 @@ pub(crate) fn images(
     )?)
 }
 
-/// As [`images`], resampled and normalised on a CUDA device.
+/// As [`images`], resampled and normalised on a CUDA device; `None` where the images are the CPU's work.
 #[cfg(feature = "cuda")]
 fn warped(
     data: &TrainingData,
     names: &[ImageName],
-    maps: &[[f64; 6]],
+    pixels: Pixels<'_>,
     normalization: &Normalization,
-    size: usize,
     device: &Device,
-) -> Result<Tensor, TrainError> {
-    let side = data.store().side();
-    let mut pixels = vec![0u8; names.len() * side * side];
-    pixels
-        .par_chunks_mut(side * side)
-        .zip(names)
-        .try_for_each(|(pixels, name)| {
-            pixels.copy_from_slice(GrayImageRef::square(data.store().image(name)?, side)?.pixels());
-            Ok::<_, TrainError>(())
-        })?;
-    let batch = cxr_ops::CudaImages {
-        pixels: &pixels,
-        side,
-        maps,
-        lines: normalization.factors_and_summands(),
+) -> Result<Option<Tensor>, TrainError> {
+    let (store, side) = (data.store(), data.store().side());
+    if !device.is_cuda() {
+        return Ok(None);
+    }
+    let Some(maps) = pixels.maps(side, names)? else {
+        return Ok(None);
     };
-    Ok(batch.warp(size, device)?)
+    let images = names.iter().zip(maps).map(|(name, map)| {
+        let pixels = store.image(name)?;
+        // It was found, so it has a number.
+        let number = store.number(name).unwrap_or_default();
+        Ok(cxr_ops::StoredImage {
+            number,
+            pixels,
+            map,
+        })
+    });
+    let images = images.collect::<Result<Vec<_>, TrainError>>()?;
+    let lines = normalization.factors_and_summands();
+    let batch = data
+        .on_device(device)?
+        .warp(&images, lines, pixels.size())?;
+    Ok(Some(batch))
 }
 
-/// Targets and mask of the images `names`.
+/// Targets and mask of the images `names`, on the CPU.
 fn targets(
     data: &TrainingData,
     names: &[ImageName],
-    device: &Device,
 ) -> Result<(Tensor, Option<Tensor>), TrainError> {
     let states = || names.iter().flat_map(|name| data.label_states(name));
     let shape = (names.len(), data.labels().len());
@@ -208,9 +213,9 @@ fn targets(
         .collect();
     let all_known = known.iter().all(|&known| known == 1.);
     let mask = (!all_known)
-        .then(|| Tensor::from_vec(known, shape, device))
+        .then(|| Tensor::from_vec(known, shape, &Device::Cpu))
         .transpose()?;
-    Ok((Tensor::from_vec(targets, shape, device)?, mask))
+    Ok((Tensor::from_vec(targets, shape, &Device::Cpu)?, mask))
 }
 
 /// Makes the batches of training epochs, ahead of whoever uses them.
@@ -343,19 +348,29 @@ impl<'a> Loader<'a> {
             seed: self.seed,
             epoch,
         };
-        let size = pixels.size();
-        let mut values = vec![0f32; names.len() * 3 * size * size];
-        for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
-            pixels.write(self.data, name, &Normalization::IMAGENET, output)?;
-        }
-        let shape = (names.len(), 3, size, size);
-        let (targets, mask) = targets(self.data, names, self.device)?;
+        let (targets, mask) = targets(self.data, names)?;
         Ok(Batch {
-            images: Tensor::from_vec(values, shape, self.device)?,
+            images: self.images(names, pixels)?,
             targets,
             mask,
             names: names.to_vec(),
         })
+    }
+
+    /// On this thread: others make other batches.
+    fn images(&self, names: &[ImageName], pixels: Pixels<'_>) -> Result<Tensor, TrainError> {
+        let normalization = Normalization::IMAGENET;
+        #[cfg(feature = "cuda")]
+        if let Some(images) = warped(self.data, names, pixels, &normalization, self.device)? {
+            return Ok(images);
+        }
+        let size = pixels.size();
+        let mut values = vec![0f32; names.len() * 3 * size * size];
+        for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
+            pixels.write(self.data, name, &normalization, output)?;
+        }
+        let shape = (names.len(), 3, size, size);
+        Ok(Tensor::from_vec(values, shape, self.device)?)
     }
 }
 

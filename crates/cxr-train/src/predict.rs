@@ -1,8 +1,10 @@
 //! Images to logits, view by view.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::Tensor;
 use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
@@ -41,24 +43,31 @@ pub fn predict(
 ) -> Result<Option<Prediction>, TrainError> {
     let names = data.split().part(part);
     let normalization = Normalization::new(card.normalization_mean, card.normalization_std)?;
-    let mut logits: Vec<(View, Vec<f32>)> = views
-        .views()
-        .iter()
-        .map(|&view| (view, Vec::new()))
-        .collect();
+    let mut logits = vec![Vec::new(); views.views().len()];
+    // Read when a device is at work on the next.
+    let mut waiting = VecDeque::new();
+    let mut read = |waiting: &mut VecDeque<(usize, Tensor)>, most: usize| {
+        while waiting.len() > most {
+            if let Some((view, batch)) = waiting.pop_front() {
+                logits[view].extend(batch.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        Ok::<_, TrainError>(())
+    };
     for (index, names_of_batch) in names.chunks(batch_size.max(1)).enumerate() {
-        for (view, logits) in &mut logits {
+        for (at, &view) in views.views().iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let pixels = Pixels::View {
-                view: *view,
+                view,
                 size: card.crop_size,
             };
             let device = classifier.parameters().device();
             let images = images(data, names_of_batch, pixels, &normalization, device)?;
             let batch = classifier.forward_t(&images, Phase::Evaluate)?;
-            logits.extend(batch.flatten_all()?.to_vec1::<f32>()?);
+            waiting.push_back((at, batch));
+            read(&mut waiting, 1)?;
         }
         let done = index * batch_size + names_of_batch.len();
         observer.on(&Event::Predicting {
@@ -67,10 +76,12 @@ pub fn predict(
             total: names.len(),
         });
     }
+    read(&mut waiting, 0)?;
+    let views = views.views().iter().copied();
     Ok(Some(Prediction {
         names: names.to_vec(),
         labels: card.labels.clone(),
-        views: logits,
+        views: views.zip(logits).collect(),
     }))
 }
 

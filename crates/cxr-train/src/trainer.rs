@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_dataset::{ImageName, Part};
+use cxr_dataset::Part;
 use cxr_losses::MultiLabelLoss;
 use cxr_metrics::MetricError;
 
+use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
 use crate::files::remove_unfinished;
@@ -147,8 +148,6 @@ pub struct Trainer<'a> {
     experiment_text: String,
     data_fingerprints: DataFingerprints,
     state: State,
-    /// The images of the last step, for messages.
-    last_images: Vec<ImageName>,
     profile: &'a Profile,
 }
 
@@ -244,7 +243,6 @@ impl<'a> Trainer<'a> {
             experiment_text,
             data_fingerprints: data.fingerprints(),
             state: State::new(training),
-            last_images: Vec::new(),
             profile: &Profile::OFF,
         };
         for (index, stage) in training.stages.iter().enumerate() {
@@ -384,7 +382,13 @@ impl<'a> Trainer<'a> {
         std::thread::scope(|scope| {
             let position = self.state.progress.position;
             let mut batches = loader.epoch(scope, epoch, position.step * training.accumulate);
-            let mut before = Instant::now();
+            let mut pending = Pending::new();
+            let place = Place {
+                stage,
+                trained,
+                epoch,
+                steps,
+            };
             for step in position.step..steps {
                 let rate = stage.schedule.rate(StageTime {
                     epoch: position.epoch,
@@ -392,34 +396,19 @@ impl<'a> Trainer<'a> {
                     step,
                     steps,
                 });
-                let made = self.step(stage, trained, &mut batches, epoch, rate)?;
-                let seconds = before.elapsed().as_secs_f64();
-                before = Instant::now();
+                let made = self.step(place, &mut batches, rate)?;
+                pending.push(made);
                 self.state.progress.position.step += 1;
-                self.state.progress.loss_sum += made.loss;
-                self.state.progress.seconds += seconds;
-                observer.on(&Event::Step {
-                    stage: &stage.name,
-                    epoch,
-                    step,
-                    steps,
-                    loss: made.loss,
-                    rate,
-                    gradient_norm: made.gradient_norm,
-                    images: self.last_images.len(),
-                    seconds,
-                });
+                let is_last = step + 1 == steps;
+                let is_due = (step + 1).is_multiple_of(training.checkpoint_steps) && !is_last;
+                if pending.len() >= self.most_pending() || is_last || is_due {
+                    self.settle(place, &mut pending, observer)?;
+                }
                 if stop.load(Ordering::Relaxed) {
+                    self.settle(place, &mut pending, observer)?;
                     return Ok(false);
                 }
-                if self
-                    .state
-                    .progress
-                    .position
-                    .step
-                    .is_multiple_of(training.checkpoint_steps)
-                    && self.state.progress.position.step < steps
-                {
+                if is_due {
                     self.checkpoint(observer)?;
                 }
             }
@@ -460,7 +449,8 @@ impl<'a> Trainer<'a> {
                 let image = Vec::from_iter(image);
                 let what = "a logit of a validation image".to_owned();
                 let epoch = self.first_epoch() + self.state.progress.position.epoch;
-                return Err(self.not_finite(what, stage, epoch, &image));
+                let step = self.state.progress.position.step;
+                return Err(self.not_finite(what, stage, epoch, step, &image));
             }
             mean => mean?,
         };

@@ -178,6 +178,12 @@ impl Store {
         Ok(pixels)
     }
 
+    /// A number that tells an image from the others of this store, for who keeps something of each; `None` for an image
+    /// that it does not hold.
+    pub fn number(&self, name: &ImageName) -> Option<usize> {
+        self.find(name).map(|(slot, _)| slot)
+    }
+
     /// Whether the store holds the image.
     pub fn contains(&self, name: &ImageName) -> bool {
         self.find(name).is_some()

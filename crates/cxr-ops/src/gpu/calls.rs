@@ -393,6 +393,48 @@ pub(super) fn sums_of_squares<M: Machine>(
     Ok(Squares { parts, stride })
 }
 
+/// From the parts of [`sums_of_squares`] of `n` tensors three values: their norm as two that are to be added in double
+/// precision, and the first tensor that has a value which is not finite, or −1.
+pub(super) fn size<M: Machine>(
+    machine: &M,
+    squares: &Squares<M::Memory>,
+    n: usize,
+) -> Result<M::Memory> {
+    let mut out = machine.alloc(3)?;
+    machine.launch(
+        "size",
+        Blocks { x: 1, y: 1 },
+        &mut [
+            (&squares.parts).into(),
+            (&mut out).into(),
+            int(n)?,
+            int(squares.stride / 2)?,
+        ],
+    )?;
+    Ok(out)
+}
+
+/// What to multiply gradients by, of which [`size`] told the norm, so that `factor` times that norm is at most `largest`.
+pub(super) fn bound<M: Machine>(
+    machine: &M,
+    size: View<'_, M::Memory>,
+    factor: f32,
+    largest: f32,
+) -> Result<M::Memory> {
+    let mut scale = machine.alloc(1)?;
+    machine.launch(
+        "bound",
+        Blocks { x: 1, y: 1 },
+        &mut [
+            size.into(),
+            (&mut scale).into(),
+            Argument::Float(factor),
+            Argument::Float(largest),
+        ],
+    )?;
+    Ok(scale)
+}
+
 /// One tensor of an optimiser's step.
 pub(super) struct Updated<'a, M> {
     /// Their address: they are written to.
@@ -423,12 +465,12 @@ fn update_table<M: Machine>(machine: &M, updates: &[Updated<'_, M::Memory>]) -> 
     machine.upload(&table)
 }
 
-/// One step of AdamW on all tensors.
+/// One step of AdamW on all tensors. Gradients are multiplied by the one value of `scale`.
 pub(super) fn adamw<M: Machine>(
     machine: &M,
     updates: &[Updated<'_, M::Memory>],
     [first, second]: [&mut M::Memory; 2],
-    scale: f32,
+    scale: View<'_, M::Memory>,
     constants: &AdamWConstants,
 ) -> Result<()> {
     let table = update_table(machine, updates)?;
@@ -439,7 +481,7 @@ pub(super) fn adamw<M: Machine>(
             Argument::Table(&table),
             first.into(),
             second.into(),
-            Argument::Float(scale),
+            scale.into(),
             Argument::Float(constants.beta1),
             Argument::Float(constants.new_in_first),
             Argument::Float(constants.beta2),
@@ -450,12 +492,12 @@ pub(super) fn adamw<M: Machine>(
     )
 }
 
-/// One step of stochastic gradient descent on all tensors.
+/// One step of stochastic gradient descent on all tensors; `scale` as in [`adamw`].
 pub(super) fn sgd<M: Machine>(
     machine: &M,
     updates: &[Updated<'_, M::Memory>],
     buffer: &mut M::Memory,
-    scale: f32,
+    scale: View<'_, M::Memory>,
     momentum: f32,
     nesterov: bool,
 ) -> Result<()> {
@@ -466,59 +508,86 @@ pub(super) fn sgd<M: Machine>(
         &mut [
             Argument::Table(&table),
             buffer.into(),
-            Argument::Float(scale),
+            scale.into(),
             Argument::Float(momentum),
             Argument::Int(i32::from(nesterov)),
         ],
     )
 }
 
+/// Dropout by the draws of the images' keys: a value whose draw is below `threshold` becomes 0, others are multiplied by
+/// `kept`.
+pub(super) fn dropout<M: Machine>(
+    machine: &M,
+    x: View<'_, M::Memory>,
+    values_an_image: usize,
+    keys: &[[u64; 4]],
+    threshold: u32,
+    kept: f32,
+) -> Result<M::Memory> {
+    /// Values of one block of draws.
+    const DRAWS: usize = 16;
+    let table = machine.upload(keys.as_flattened())?;
+    let mut out = machine.alloc(keys.len() * values_an_image)?;
+    let blocks_an_image = values_an_image.div_ceil(DRAWS);
+    let blocks = keys.len() * blocks_an_image;
+    machine.launch(
+        "dropout",
+        Blocks::for_values(blocks),
+        &mut [
+            x.into(),
+            Argument::Table(&table),
+            (&mut out).into(),
+            long(blocks),
+            int(blocks_an_image)?,
+            int(values_an_image)?,
+            Argument::Long(i64::from(threshold)),
+            Argument::Float(kept),
+        ],
+    )?;
+    Ok(out)
+}
+
 /// How square images of bytes are resampled and normalised; see the kernel `warp`.
-pub(super) struct Warp<'a> {
+pub(super) struct Warp {
     /// Width and height of the images.
     pub(super) side: usize,
     /// Width and height of what is made of them.
     pub(super) size: usize,
-    /// `xx, xy, x0, yx, yy, y0` of each image.
-    pub(super) maps: &'a [[f64; 6]],
     /// Factor and summand of each channel.
     pub(super) lines: [[f32; 2]; 3],
 }
 
-/// `N×3×size×size` from images side by side, one byte for each pixel, four of which are in the room of a value.
+/// `N×3×size×size` from images of one byte for each pixel, each given by its address and its map
+/// `xx, xy, x0, yx, yy, y0`.
 pub(super) fn warp<M: Machine>(
     machine: &M,
-    images: View<'_, M::Memory>,
-    warp: &Warp<'_>,
+    images: &[(u64, [f64; 6])],
+    warp: &Warp,
 ) -> Result<M::Memory> {
-    let (size, maps) = (warp.size, warp.maps);
-    let table: Vec<u64> = maps.iter().flatten().map(|value| value.to_bits()).collect();
+    let size = warp.size;
+    let rows = images.iter();
+    let table: Vec<u64> = rows
+        .flat_map(|(address, map)| std::iter::once(*address).chain(map.map(f64::to_bits)))
+        .collect();
     let table = machine.upload(&table)?;
-    let n = maps.len() * size * size;
+    let n = images.len() * size * size;
     let mut out = machine.alloc(3 * n)?;
-    let [first, second, third] = warp.lines.map(|line| line.map(Argument::Float));
-    let [
-        [factor1, summand1],
-        [factor2, summand2],
-        [factor3, summand3],
-    ] = [first, second, third];
-    machine.launch(
-        "warp",
-        Blocks::for_values(n),
-        &mut [
-            images.into(),
-            Argument::Table(&table),
-            (&mut out).into(),
-            long(n),
-            int(warp.side)?,
-            int(size)?,
-            factor1,
-            summand1,
-            factor2,
-            summand2,
-            factor3,
-            summand3,
-        ],
-    )?;
+    let mut arguments = vec![
+        Argument::Table(&table),
+        (&mut out).into(),
+        long(n),
+        int(warp.side)?,
+        int(size)?,
+    ];
+    arguments.extend(
+        warp.lines
+            .as_flattened()
+            .iter()
+            .copied()
+            .map(Argument::Float),
+    );
+    machine.launch("warp", Blocks::for_values(n), &mut arguments)?;
+    drop(arguments);
     Ok(out)
 }

@@ -81,6 +81,20 @@ impl Machine for Gpu {
         self.device.clone_htod(table)
     }
 
+    fn write_bytes(&self, memory: &mut Self::Memory, offset: usize, bytes: &[u8]) -> Result<()> {
+        let n = memory.len() * size_of::<f32>();
+        // SAFETY: any bytes are values of `f32`.
+        let mut room = unsafe { memory.transmute_mut::<u8>(n) };
+        let part = offset..offset + bytes.len();
+        let Some(mut room) = room.as_mut().and_then(|room| room.try_slice_mut(part)) else {
+            bail!(
+                "{} bytes do not fit a memory of {n} from {offset} on",
+                bytes.len()
+            );
+        };
+        self.device.memcpy_htod(bytes, &mut room)
+    }
+
     fn address(&self, values: View<'_, Self::Memory>) -> u64 {
         let view = values.memory.slice(values.offset..);
         // Of work on this stream nothing has to be waited for, and a device has one.

@@ -211,6 +211,16 @@ impl Machine for Emulator {
         Ok(table.to_vec())
     }
 
+    fn write_bytes(&self, memory: &mut Vec<f32>, offset: usize, bytes: &[u8]) -> Result<()> {
+        for (at, &byte) in (offset..).zip(bytes) {
+            let value = &mut memory[at / 4];
+            let mut four = value.to_bits().to_ne_bytes();
+            four[at % 4] = byte;
+            *value = f32::from_bits(u32::from_ne_bytes(four));
+        }
+        Ok(())
+    }
+
     fn address(&self, values: View<'_, Vec<f32>>) -> u64 {
         values.memory[values.offset..].as_ptr() as u64
     }

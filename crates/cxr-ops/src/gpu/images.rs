@@ -1,76 +1,239 @@
-//! Batches of images on a CUDA device.
+//! Images in a device's memory, where they stay as far as there is room, and the batches made of them.
 
-use candle_core::{Device, Result, Tensor, bail};
+use std::collections::HashMap;
+
+use candle_core::{Result, bail};
 
 use super::calls::{self, Warp};
-use super::cuda::{self, Gpu};
-use super::machine::Machine as _;
+use super::machine::{Machine, View};
 
-/// The images of a batch, one byte for each pixel, as they go to a device.
-///
-/// Sent as bytes they are an eleventh of the tensor that is made of them.
+/// One image of a batch, as the host has it.
 #[derive(Debug, Clone, Copy)]
-pub struct CudaImages<'a> {
-    /// Square images side by side.
+pub struct StoredImage<'a> {
+    /// What tells it from others: two images with one number are taken to be the same.
+    pub number: usize,
+    /// One byte for each pixel of a square, row by row.
     pub pixels: &'a [u8],
-    /// Width and height of each.
-    pub side: usize,
-    /// For each image the map from an output pixel to a position in it: `x = xx·column + xy·row + x0`,
+    /// From a pixel of the batch to a position in the image: `x = xx·column + xy·row + x0`,
     /// `y = yx·column + yy·row + y0`, as `[xx, xy, x0, yx, yy, y0]`.
-    pub maps: &'a [[f64; 6]],
-    /// For each channel the factor and summand that take grey from 0 to 255 to it.
-    pub lines: [[f32; 2]; 3],
+    pub map: [f64; 6],
 }
 
-impl CudaImages<'_> {
+/// The images that have been sent to a device, and stay there.
+///
+/// They lie in slabs, in the order in which they came; one that finds no room goes over again with every batch it is in.
+#[derive(Debug)]
+pub(super) struct Residents<M> {
+    side: usize,
+    /// How many may stay.
+    most: usize,
+    /// How many a slab holds.
+    of_slab: usize,
+    slabs: Vec<M>,
+    /// Where an image is: slabs count on from one another.
+    places: HashMap<usize, usize>,
+}
+
+impl<M> Residents<M> {
+    /// Room for `most` images.
+    pub(super) fn new(side: usize, most: usize, of_slab: usize) -> Self {
+        Self {
+            side,
+            most,
+            of_slab: of_slab.max(1),
+            slabs: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// Images that stay.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// `N×3×size×size`: each image resampled once, bilinear, mirrored at its edges, and normalised.
-    ///
-    /// # Errors
-    /// Another number of pixels than the images have, a map that leads further from an image than the fixed-point
-    /// positions reach, or a device that is no CUDA device.
-    pub fn warp(&self, size: usize, device: &Device) -> Result<Tensor> {
+    pub(super) fn warp<N: Machine<Memory = M>>(
+        &mut self,
+        machine: &N,
+        images: &[StoredImage<'_>],
+        lines: [[f32; 2]; 3],
+        size: usize,
+    ) -> Result<M> {
+        self.check(images, size)?;
+        let mut seen = HashMap::new();
+        let mut new: Vec<StoredImage<'_>> = Vec::new();
+        for image in images {
+            if !self.places.contains_key(&image.number) && !seen.contains_key(&image.number) {
+                seen.insert(image.number, new.len());
+                new.push(*image);
+            }
+        }
+        let (staying, passing) = new.split_at(new.len().min(self.most - self.len()));
+        self.keep(machine, staying)?;
+        // Dropped when the batch is made: the device does what it is told in order.
+        let others = match passing {
+            [] => None,
+            _ => {
+                let mut memory = machine.alloc((passing.len() * self.bytes()).div_ceil(4))?;
+                machine.write_bytes(&mut memory, 0, &side_by_side(passing))?;
+                Some(memory)
+            }
+        };
+        let start = |memory| machine.address(View { memory, offset: 0 });
+        let address = |number: usize| match self.places.get(&number) {
+            Some(place) => {
+                let slab = self.slabs.get(place / self.of_slab)?;
+                Some(start(slab) + (place % self.of_slab * self.bytes()) as u64)
+            }
+            None => {
+                let place = seen.get(&number)? - staying.len();
+                Some(start(others.as_ref()?) + (place * self.bytes()) as u64)
+            }
+        };
+        let rows = images.iter().map(|image| match address(image.number) {
+            Some(address) => Ok((address, image.map)),
+            None => bail!("warp: image {} is nowhere", image.number),
+        });
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let side = self.side;
+        calls::warp(machine, &rows, &Warp { side, size, lines })
+    }
+
+    /// Sends images to slabs.
+    fn keep<N: Machine<Memory = M>>(
+        &mut self,
+        machine: &N,
+        images: &[StoredImage<'_>],
+    ) -> Result<()> {
+        let mut images = images;
+        while !images.is_empty() {
+            let (slab, place) = (self.len() / self.of_slab, self.len() % self.of_slab);
+            if slab == self.slabs.len() {
+                let bytes = self.of_slab * self.bytes();
+                self.slabs.push(machine.alloc(bytes.div_ceil(4))?);
+            }
+            let (here, rest) = images.split_at(images.len().min(self.of_slab - place));
+            let offset = place * self.bytes();
+            machine.write_bytes(&mut self.slabs[slab], offset, &side_by_side(here))?;
+            for image in here {
+                self.places.insert(image.number, self.places.len());
+            }
+            images = rest;
+        }
+        Ok(())
+    }
+
+    /// Of an image.
+    fn bytes(&self) -> usize {
+        self.side * self.side
+    }
+
+    fn check(&self, images: &[StoredImage<'_>], size: usize) -> Result<()> {
         /// What 16 bits before the point hold, less one neighbour.
         const FARTHEST: f64 = 32_766.;
-        let Self {
-            pixels,
-            side,
-            maps,
-            lines,
-        } = *self;
-        let expected = maps.len() * side * side;
-        if pixels.len() != expected || maps.is_empty() || size == 0 {
-            let found = pixels.len();
-            bail!(
-                "warp: expected {expected} pixels of {} images, got {found}",
-                maps.len()
-            );
+        if images.is_empty() || size == 0 {
+            bail!("warp: expected images, and a size above 0");
         }
-        let is_far = |map: &&[f64; 6]| {
-            let [xx, xy, x0, yx, yy, y0] = map.map(f64::abs);
+        for image in images {
+            if image.pixels.len() != self.bytes() {
+                let (expected, found) = (self.bytes(), image.pixels.len());
+                bail!("warp: expected {expected} pixels of an image, got {found}");
+            }
+            let [xx, xy, x0, yx, yy, y0] = image.map.map(f64::abs);
             let last = size as f64;
             let reach = (xx * last + xy * last + x0).max(yx * last + yy * last + y0);
-            map.iter().any(|value| !value.is_finite()) || reach > FARTHEST
-        };
-        if let Some(map) = maps.iter().find(is_far) {
-            bail!("warp: {map:?} leads too far from an image");
+            let is_finite = image.map.iter().all(|value| value.is_finite());
+            if !is_finite || reach > FARTHEST {
+                bail!("warp: {:?} leads too far from an image", image.map);
+            }
         }
-        let gpu = Gpu::single(device.as_cuda_device()?);
-        let mut images = gpu.alloc(pixels.len().div_ceil(4))?;
-        {
-            // SAFETY: any bytes are values of `f32`, and only the kernel reads them, as bytes.
-            let bytes = unsafe { images.transmute_mut::<u8>(pixels.len()) };
-            let Some(mut bytes) = bytes else {
-                bail!("warp: a memory is smaller than its pixels");
-            };
-            gpu.device.memcpy_htod(pixels, &mut bytes)?;
+        Ok(())
+    }
+}
+
+fn side_by_side(images: &[StoredImage<'_>]) -> Vec<u8> {
+    images
+        .iter()
+        .flat_map(|image| image.pixels)
+        .copied()
+        .collect()
+}
+
+#[cfg(feature = "cuda")]
+pub use on_device::CudaImages;
+
+#[cfg(feature = "cuda")]
+mod on_device {
+    use std::sync::{Mutex, PoisonError};
+
+    use candle_core::cuda_backend::cudarc::driver::CudaSlice;
+    use candle_core::{Device, Error, Result, Tensor};
+
+    use super::{Residents, StoredImage};
+    use crate::gpu::cuda::{self, Gpu};
+
+    /// Images of one store in the memory of a CUDA device.
+    ///
+    /// An image goes over with the first batch it is in, as bytes, which are an eleventh of the tensor that is made of
+    /// them, and stays while there is room; without room it goes over with each of its batches. Which images stayed
+    /// makes no difference to what comes out.
+    #[derive(Debug)]
+    pub struct CudaImages {
+        gpu: Gpu,
+        side: usize,
+        residents: Mutex<Residents<CudaSlice<f32>>>,
+    }
+
+    impl CudaImages {
+        /// For square images of one side. They take up to half of the memory that is free now.
+        ///
+        /// # Errors
+        /// A device that is no CUDA device, or does not say how much memory is free.
+        pub fn new(side: usize, device: &Device) -> Result<Self> {
+            /// Bytes that are taken at once.
+            const SLAB: usize = 1 << 26;
+            let gpu = Gpu::single(device.as_cuda_device()?);
+            let context = gpu.device.cuda_stream().context().clone();
+            let (free, _) = context.mem_get_info().map_err(Error::wrap)?;
+            let bytes = (side * side).max(1);
+            let residents = Residents::new(side, free / 2 / bytes, SLAB / bytes);
+            Ok(Self {
+                gpu,
+                side,
+                residents: Mutex::new(residents),
+            })
         }
-        let warp = Warp {
-            side,
-            size,
-            maps,
-            lines,
-        };
-        let batch = calls::warp(&gpu, (&images).into(), &warp)?;
-        Ok(cuda::tensor(batch, &gpu, (maps.len(), 3, size, size)))
+
+        /// Bytes of the images that have stayed on the device.
+        pub fn bytes(&self) -> usize {
+            let residents = self.residents.lock();
+            let images = residents.unwrap_or_else(PoisonError::into_inner).len();
+            images * self.side * self.side
+        }
+
+        /// `N×3×size×size`: each image resampled once, bilinear, mirrored at its edges, and normalised. `lines` have for
+        /// each channel the factor and summand that take grey from 0 to 255 to it. Threads may share it.
+        ///
+        /// # Errors
+        /// No images, one of another side, a map that leads further from an image than the fixed-point positions
+        /// reach, or too little memory.
+        pub fn warp(
+            &self,
+            images: &[StoredImage<'_>],
+            lines: [[f32; 2]; 3],
+            size: usize,
+        ) -> Result<Tensor> {
+            let mut residents = self
+                .residents
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let batch = residents.warp(&self.gpu, images, lines, size)?;
+            drop(residents);
+            Ok(cuda::tensor(
+                batch,
+                &self.gpu,
+                (images.len(), 3, size, size),
+            ))
+        }
     }
 }

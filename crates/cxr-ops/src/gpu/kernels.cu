@@ -261,10 +261,41 @@ KERNEL squares_parts(const unsigned long long *table, float *parts) {
     if (threadIdx.x == 0) split(all, parts + 2 * ((long long)blockIdx.y * gridDim.x + blockIdx.x));
 }
 
+// Of n tensors, whose squares are summed in `n_parts` parts each: the norm of all of them as two floats, and the first
+// that has a value which is not finite, or whose sum is not in single precision; −1 where there is none.
+KERNEL size(const float *parts, float *out, int n, int n_parts) {
+    __shared__ double sums[THREADS];
+    __shared__ int firsts[THREADS];
+    int thread = threadIdx.x, first = n;
+    double sum = 0.;
+    for (int tensor = thread; tensor < n; tensor += THREADS) {
+        double own = 0.;
+        for (int part = 0; part < n_parts; part++) own += joined(parts + 2 * ((long long)tensor * n_parts + part));
+        float single = (float)own;
+        if (!(single - single == 0.f) && tensor < first) first = tensor;
+        sum += own;
+    }
+    firsts[thread] = first;
+    double all = block_sum(sum, sums);
+    if (thread > 0) return;
+    for (int other = 1; other < THREADS; other++)
+        if (firsts[other] < first) first = firsts[other];
+    split(sqrt(all), out);
+    out[2] = first < n ? (float)first : -1.f;
+}
+
+// What bounds a norm that `size` found, once it is multiplied by `factor`: factor·min(1, largest/(factor·norm + 10⁻⁶)).
+KERNEL bound(const float *size, float *scale, float factor, float largest) {
+    if (blockIdx.x > 0 || threadIdx.x > 0) return;
+    double share = (double)largest / ((double)factor * joined(size) + 1e-6);
+    *scale = (float)((double)factor * (share < 1. ? share : 1.));
+}
+
 // A tensor of the table: {weights, gradient, where its moments begin, values, rate, share of a weight that is
-// kept}. `rate` has the first moment's correction 1/(1 − β₁ᵗ) in it, `correction` is 1/√(1 − β₂ᵗ).
-KERNEL adamw(const unsigned long long *table, float *firsts, float *seconds, float scale, float beta1, float rest1,
-             float beta2, float rest2, float correction, float eps) {
+// kept}. `rate` has the first moment's correction 1/(1 − β₁ᵗ) in it, `correction` is 1/√(1 − β₂ᵗ). Gradients are
+// multiplied by `scale`.
+KERNEL adamw(const unsigned long long *table, float *firsts, float *seconds, const float *scale, float beta1,
+             float rest1, float beta2, float rest2, float correction, float eps) {
     const unsigned long long *row = table + 6 * blockIdx.y;
     float *weights = (float *)row[0];
     const float *gradient = (const float *)row[1];
@@ -272,7 +303,7 @@ KERNEL adamw(const unsigned long long *table, float *firsts, float *seconds, flo
     long long n = (long long)row[3];
     float rate = low_float(row[4]), kept = low_float(row[5]);
     for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        float g = scale * gradient[i];
+        float g = *scale * gradient[i];
         float m = beta1 * first[i] + rest1 * g;
         float v = beta2 * second[i] + rest2 * g * g;
         first[i] = m;
@@ -283,7 +314,7 @@ KERNEL adamw(const unsigned long long *table, float *firsts, float *seconds, flo
 
 // A tensor of the table: {weights, gradient, where its momentum begins, values, rate, weight decay}. Without
 // momentum `buffers` is not touched.
-KERNEL sgd(const unsigned long long *table, float *buffers, float scale, float momentum, int nesterov) {
+KERNEL sgd(const unsigned long long *table, float *buffers, const float *scale, float momentum, int nesterov) {
     const unsigned long long *row = table + 6 * blockIdx.y;
     float *weights = (float *)row[0];
     const float *gradient = (const float *)row[1];
@@ -291,7 +322,7 @@ KERNEL sgd(const unsigned long long *table, float *buffers, float scale, float m
     long long n = (long long)row[3];
     float rate = low_float(row[4]), decay = low_float(row[5]);
     for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        float g = scale * gradient[i] + decay * weights[i];
+        float g = *scale * gradient[i] + decay * weights[i];
         if (momentum != 0.f) {
             float b = momentum * buffer[i] + g;
             buffer[i] = b;
@@ -675,6 +706,54 @@ KERNEL unpack_weight(const value *gradient, float *out, int n, int inputs, int t
     }
 }
 
+// ---- dropout: the draws of ChaCha with eight rounds, as the CPU has them ----
+
+INLINE unsigned rotated(unsigned word, int bits) { return word << bits | word >> (32 - bits); }
+
+INLINE void quarter_round(unsigned *state, int a, int b, int c, int d) {
+    state[a] += state[b], state[d] = rotated(state[d] ^ state[a], 16);
+    state[c] += state[d], state[b] = rotated(state[b] ^ state[c], 12);
+    state[a] += state[b], state[d] = rotated(state[d] ^ state[a], 8);
+    state[c] += state[d], state[b] = rotated(state[b] ^ state[c], 7);
+}
+
+// The sixteen words of block `counter` of the stream with a key of eight.
+INLINE void chacha_block(const unsigned *key, unsigned long long counter, unsigned *out) {
+    unsigned begin[16] = {0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u};
+    for (int word = 0; word < 8; word++) begin[4 + word] = key[word];
+    begin[12] = (unsigned)counter;
+    begin[13] = (unsigned)(counter >> 32);
+    begin[14] = begin[15] = 0;
+    for (int word = 0; word < 16; word++) out[word] = begin[word];
+    for (int round = 0; round < 8; round += 2) {
+        for (int column = 0; column < 4; column++)
+            quarter_round(out, column, 4 + column, 8 + column, 12 + column);
+        for (int column = 0; column < 4; column++)
+            quarter_round(out, column, 4 + (column + 1) % 4, 8 + (column + 2) % 4, 12 + (column + 3) % 4);
+    }
+    for (int word = 0; word < 16; word++) out[word] += begin[word];
+}
+
+// x where an image's draw is not below `threshold`, times `kept`, and 0 elsewhere. A table row is an image's key of four
+// words; a thread takes the sixteen values of one block of draws, of which an image has `blocks_an_image`.
+KERNEL dropout(const float *x, const unsigned long long *keys, float *out, long long blocks, int blocks_an_image,
+               int values_an_image, long long threshold, float kept) {
+    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < blocks; i += (long long)gridDim.x * THREADS) {
+        long long image = i / blocks_an_image;
+        int block = (int)(i - image * blocks_an_image);
+        unsigned key[8], draws[16];
+        for (int word = 0; word < 4; word++) {
+            key[2 * word] = (unsigned)keys[4 * image + word];
+            key[2 * word + 1] = (unsigned)(keys[4 * image + word] >> 32);
+        }
+        chacha_block(key, (unsigned long long)block, draws);
+        for (int word = 0; word < 16 && 16 * block + word < values_an_image; word++) {
+            long long at = image * values_an_image + 16 * block + word;
+            out[at] = draws[word] < threshold ? 0.f : x[at] * kept;
+        }
+    }
+}
+
 // ---- images ----
 
 INLINE double as_double(unsigned long long word) {
@@ -696,21 +775,22 @@ INLINE int mirrored(int position, int side) {
     return period < side ? period : 2 * side - 1 - period;
 }
 
-// Square images of bytes, side by side, to N×3×size×size: pixel (column, row) of an image shows the position
+// Square images of bytes to N×3×size×size: pixel (column, row) of an image shows the position
 // (xx·column + xy·row + x0, yx·column + yy·row + y0), bilinear, and channel k is factor·grey + summand. A table row has
-// xx, xy, x0, yx, yy, y0. Positions are sums of a term for the column and one for the row, as the CPU has them.
-KERNEL warp(const unsigned char *images, const unsigned long long *maps, float *out, long long n, int side, int size,
-            float factor1, float summand1, float factor2, float summand2, float factor3, float summand3) {
+// the image's address and xx, xy, x0, yx, yy, y0. Positions are sums of a term for the column and one for the row, as
+// the CPU has them.
+KERNEL warp(const unsigned long long *table, float *out, long long n, int side, int size, float factor1,
+            float summand1, float factor2, float summand2, float factor3, float summand3) {
     for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
         long long line = i / size, image = line / size;
         int column = (int)(i - line * size), row = (int)(line - image * size);
-        const unsigned long long *map = maps + 6 * image;
+        const unsigned char *pixels = (const unsigned char *)table[7 * image];
+        const unsigned long long *map = table + 7 * image + 1;
         int x = fixed_point(as_double(map[0]) * column) + fixed_point(as_double(map[1]) * row + as_double(map[2]));
         int y = fixed_point(as_double(map[3]) * column) + fixed_point(as_double(map[4]) * row + as_double(map[5]));
         // The shift rounds towards the left and up, also where positions are negative.
         int left = x >> 16, above = y >> 16;
         float right = (float)(x & 65535) * (1.f / 65536.f), below = (float)(y & 65535) * (1.f / 65536.f);
-        const unsigned char *pixels = images + image * side * side;
         const unsigned char *upper = pixels + (long long)mirrored(above, side) * side;
         const unsigned char *lower = pixels + (long long)mirrored(above + 1, side) * side;
         int here = mirrored(left, side), next = mirrored(left + 1, side);

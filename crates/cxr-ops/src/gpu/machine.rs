@@ -21,6 +21,9 @@ pub(super) trait Machine {
     /// Copies a table to its memory.
     fn upload(&self, table: &[u64]) -> Result<Self::Table>;
 
+    /// Copies bytes to a memory, from byte `offset` on.
+    fn write_bytes(&self, memory: &mut Self::Memory, offset: usize, bytes: &[u8]) -> Result<()>;
+
     /// Where values are, as a kernel that finds it in a table reads them.
     fn address(&self, values: View<'_, Self::Memory>) -> u64;
 

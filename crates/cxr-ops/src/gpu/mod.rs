@@ -15,7 +15,6 @@ mod cudnn;
 mod densenet;
 #[cfg(test)]
 mod emulator;
-#[cfg(feature = "cuda")]
 mod images;
 mod machine;
 #[cfg(feature = "cuda")]
@@ -33,7 +32,7 @@ mod tests;
 #[cfg(feature = "cuda")]
 pub use densenet::DenseNetPlan;
 #[cfg(feature = "cuda")]
-pub use images::CudaImages;
+pub use images::{CudaImages, StoredImage};
 #[cfg(feature = "cuda")]
 pub use network::{cuda_densenet_evaluate, cuda_densenet_train};
 #[cfg(feature = "cuda")]
@@ -42,11 +41,11 @@ pub use normalise::cuda_lerp;
 pub(crate) use normalise::{batch_norm, batch_norm_train};
 #[cfg(feature = "cuda")]
 pub(crate) use operations::{
-    average_pool2d, average_pool2d_gradient, conv2d, conv2d_gradients, max_pool2d,
+    average_pool2d, average_pool2d_gradient, conv2d, conv2d_gradients, dropout, max_pool2d,
     max_pool2d_gradient,
 };
 #[cfg(feature = "cuda")]
-pub use optimiser::{CudaUpdate, CudaValues, cuda_adamw, cuda_sgd, cuda_sums_of_squares};
+pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{cuda_device, cuda_memory_peak, is_exact_f32, set_exact_f32};
 

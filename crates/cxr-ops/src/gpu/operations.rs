@@ -1,6 +1,6 @@
-//! What convolution and pooling do with tensors of a CUDA device.
+//! What convolution, pooling and dropout do with tensors of a CUDA device.
 
-use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::calls;
 use super::cuda::{self, Gpu, Values};
@@ -89,4 +89,55 @@ pub(crate) fn average_pool2d_gradient(
         let result = calls::average_pool_gradient(gpu, g, w)?;
         Ok(cuda::tensor(result, gpu, input.shape()))
     })
+}
+
+/// Dropout by the draws of one key for each image; see [`calls::dropout`].
+pub(crate) fn dropout(
+    input: &Tensor,
+    keys: Vec<[u64; 4]>,
+    threshold: u32,
+    kept: f32,
+) -> Result<Tensor> {
+    input.contiguous()?.apply_op1(Dropout {
+        keys,
+        threshold,
+        kept,
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Dropout {
+    keys: Vec<[u64; 4]>,
+    threshold: u32,
+    kept: f32,
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        bail!("dropout: this is the way of a CUDA device")
+    }
+
+    fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let gpu = &Gpu::single(&input.device);
+        let values_an_image = layout.shape().elem_count() / self.keys.len().max(1);
+        let output = calls::dropout(
+            gpu,
+            values((input, layout), "dropout")?,
+            values_an_image,
+            &self.keys,
+            self.threshold,
+            self.kept,
+        )?;
+        Ok((cuda::storage(output, gpu), layout.shape().clone()))
+    }
+
+    /// The same draws, on the gradient.
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let gradient = gradient.contiguous()?;
+        Ok(Some(gradient.apply_op1_no_bwd(self)?))
+    }
 }

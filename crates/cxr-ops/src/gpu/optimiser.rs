@@ -92,7 +92,8 @@ fn view<'a>(storage: &'a Storage, layout: &Layout) -> Result<View<'a, CudaSlice<
     }
 }
 
-/// One step of AdamW on all tensors at once. `scale` multiplies the gradients; `first` and `second` are the moments.
+/// One step of AdamW on all tensors at once. The one value of `scale` multiplies the gradients; `first` and `second` are
+/// the moments.
 ///
 /// # Errors
 /// Tensors that are not contiguous `f32` of one CUDA device, or whose gradient or state has another size.
@@ -100,14 +101,14 @@ pub fn cuda_adamw(
     updates: &[CudaUpdate<'_>],
     first: &mut CudaValues,
     second: &mut CudaValues,
-    scale: f32,
+    scale: &CudaValues,
     constants: &AdamWConstants,
 ) -> Result<()> {
     let n_state = first.memory.len().min(second.memory.len());
     let gpu = first.gpu.clone();
     with_updates(&gpu, updates, Some(n_state), |updates| {
         let moments = [&mut first.memory, &mut second.memory];
-        calls::adamw(&gpu, updates, moments, scale, constants)
+        calls::adamw(&gpu, updates, moments, (&scale.memory).into(), constants)
     })
 }
 
@@ -118,37 +119,76 @@ pub fn cuda_adamw(
 pub fn cuda_sgd(
     updates: &[CudaUpdate<'_>],
     buffer: &mut CudaValues,
-    scale: f32,
+    scale: &CudaValues,
     momentum: f32,
     nesterov: bool,
 ) -> Result<()> {
     let n_state = (momentum != 0.).then_some(buffer.memory.len());
     let gpu = buffer.gpu.clone();
     with_updates(&gpu, updates, n_state, |updates| {
-        calls::sgd(&gpu, updates, &mut buffer.memory, scale, momentum, nesterov)
+        calls::sgd(
+            &gpu,
+            updates,
+            &mut buffer.memory,
+            (&scale.memory).into(),
+            momentum,
+            nesterov,
+        )
     })
 }
 
-/// The sum of the squares of each tensor, in double precision; waits for the device once.
-///
-/// # Errors
-/// Tensors that are not `f32` of one CUDA device.
-pub fn cuda_sums_of_squares(tensors: &[Tensor]) -> Result<Vec<f64>> {
-    let Some(first) = tensors.first() else {
-        return Ok(Vec::new());
-    };
-    let gpu = Gpu::single(first.device().as_cuda_device()?);
-    let contiguous = (tensors.iter())
-        .map(Tensor::contiguous)
-        .collect::<Result<Vec<_>>>()?;
-    let guards: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
-    let views = (guards.iter())
-        .map(|(storage, layout)| Ok((view(storage, layout)?, layout.shape().elem_count())))
-        .collect::<Result<Vec<_>>>()?;
-    let squares = calls::sums_of_squares(&gpu, &views)?;
-    let parts = gpu.device.clone_dtoh(&squares.parts)?;
-    let of_tensors = parts.chunks_exact(squares.stride);
-    Ok(of_tensors
-        .map(|parts| parts.iter().map(|&part| f64::from(part)).sum())
-        .collect())
+/// How large some tensors of a CUDA device are together. The device knows it; the host does once it asks.
+#[derive(Debug)]
+pub struct CudaSize {
+    memory: CudaSlice<f32>,
+    gpu: Gpu,
+}
+
+impl CudaSize {
+    /// Of all these tensors, without waiting for the device.
+    ///
+    /// # Errors
+    /// No tensors, or some that are not `f32` of one CUDA device.
+    pub fn of(tensors: &[Tensor]) -> Result<Self> {
+        let Some(first) = tensors.first() else {
+            bail!("{OP}: expected tensors");
+        };
+        let gpu = Gpu::single(first.device().as_cuda_device()?);
+        let contiguous = (tensors.iter())
+            .map(Tensor::contiguous)
+            .collect::<Result<Vec<_>>>()?;
+        let guards: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
+        let views = (guards.iter())
+            .map(|(storage, layout)| Ok((view(storage, layout)?, layout.shape().elem_count())))
+            .collect::<Result<Vec<_>>>()?;
+        let squares = calls::sums_of_squares(&gpu, &views)?;
+        let memory = calls::size(&gpu, &squares, views.len())?;
+        Ok(Self { memory, gpu })
+    }
+
+    /// The Euclidean norm over all values, and the first tensor that has a value which is not finite or whose sum of
+    /// squares is not in single precision. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device reports of the work before.
+    pub fn read(&self) -> Result<(f64, Option<usize>)> {
+        let values = self.gpu.device.clone_dtoh(&self.memory)?;
+        let [high, low, first] = values[..] else {
+            bail!("{OP}: expected three values, got {}", values.len());
+        };
+        let first = (first >= 0.).then_some(first as usize);
+        Ok((f64::from(high) + f64::from(low), first))
+    }
+
+    /// What to multiply the tensors by, so that their norm is `factor` times what it is and at most `largest`, as
+    /// PyTorch's `clip_grad_norm_` has it.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn bound(&self, factor: f64, largest: f64) -> Result<CudaValues> {
+        let size = (&self.memory).into();
+        let memory = calls::bound(&self.gpu, size, factor as f32, largest as f32)?;
+        let gpu = self.gpu.clone();
+        Ok(CudaValues { memory, gpu })
+    }
 }

@@ -73,8 +73,12 @@ impl OnDevice {
         self.places.get(name).map(|&(begin, _)| begin)
     }
 
-    /// One step; `updates` have the rule of each parameter.
-    pub(super) fn step(&mut self, updates: &[(Rule, CudaUpdate<'_>)], scale: f32) -> Result<()> {
+    /// One step; `updates` have the rule of each parameter, and `scale` the one value that multiplies gradients.
+    pub(super) fn step(
+        &mut self,
+        updates: &[(Rule, CudaUpdate<'_>)],
+        scale: &CudaValues,
+    ) -> Result<()> {
         let tensors = updates.iter().map(|&(rule, update)| match rule {
             Rule::AdamW(rule) => CudaUpdate {
                 rate: rule.rate,

@@ -69,7 +69,7 @@ impl Optimiser {
         let (on_device, pairs): (Vec<_>, Vec<_>) =
             (pairs.into_iter()).partition(|(parameter, _)| parameter.var.device().is_cuda());
         #[cfg(feature = "cuda")]
-        self.step_on_device(rate, &on_device, gradients.scale())?;
+        self.step_on_device(rate, &on_device, gradients)?;
         let mut states: BTreeMap<&str, &mut State> = (self.state.iter_mut())
             .map(|(name, state)| (name.as_str(), state))
             .collect();
@@ -116,7 +116,7 @@ impl Optimiser {
         &mut self,
         rate: f64,
         pairs: &[(&Trained, &Tensor)],
-        scale: f64,
+        gradients: &Gradients,
     ) -> Result<(), TrainError> {
         let Some((first, _)) = pairs.first() else {
             return Ok(());
@@ -148,7 +148,14 @@ impl Optimiser {
                 (rule, update)
             })
             .collect();
-        let made = here.step(&updates, scale as f32);
+        let made = match gradients.scale_on_device() {
+            Some(scale) => here.step(&updates, scale),
+            None => {
+                let scale = [gradients.scale() as f32];
+                let scale = cxr_ops::CudaValues::new(&scale, first.var.device());
+                scale.and_then(|scale| here.step(&updates, &scale))
+            }
+        };
         self.on_device = Some(here);
         Ok(made?)
     }

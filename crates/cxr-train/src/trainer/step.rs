@@ -1,21 +1,80 @@
 //! One optimiser step, and what it must not do.
+//!
+//! On a CPU each number is looked at as soon as it is there, and nothing is changed by a step that went wrong. A GPU is
+//! not waited for: its steps are looked at some at a time, later, and what went wrong is still said of the step in which
+//! it did.
+
+use std::time::Instant;
 
 use candle_core::{Tensor, Var};
 use cxr_dataset::ImageName;
 use cxr_ops::{Parameters, Phase};
 
 use super::Trainer;
-use crate::gradients::sums_of_squares;
+use crate::gradients::Size;
 use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
-use crate::{Gradients, MeanGradients, Stage, TrainError, Trained};
+use crate::{Event, Gradients, MeanGradients, Observer, Stage, TrainError, Trained};
 
-/// What a step was.
+/// A step that was made, or that a device is still at.
 pub(super) struct Made {
-    /// The mean loss of its images, before it.
-    pub(super) loss: f64,
-    /// Before it was clipped.
-    pub(super) gradient_norm: f64,
+    step: usize,
+    rate: f64,
+    batches: Vec<MadeBatch>,
+    /// Of the mean over the batches but for its divisor, before it was clipped.
+    gradients: Size,
+    /// One over that divisor.
+    factor: f64,
+    /// Of the network and its loss, after the step.
+    weights: Size,
+    /// Whose they are.
+    names: Vec<String>,
+}
+
+struct MadeBatch {
+    loss: Tensor,
+    gradients: Size,
+    names: Vec<ImageName>,
+}
+
+impl Made {
+    fn images(&self) -> Vec<ImageName> {
+        let batches = self.batches.iter();
+        batches.flat_map(|batch| &batch.names).cloned().collect()
+    }
+}
+
+/// Steps that were not looked at yet.
+pub(super) struct Pending {
+    steps: Vec<Made>,
+    since: Instant,
+}
+
+impl Pending {
+    pub(super) fn new() -> Self {
+        Self {
+            steps: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn push(&mut self, made: Made) {
+        self.steps.push(made);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+}
+
+/// Where a stage stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) trained: &'a [Trained],
+    pub(super) epoch: usize,
+    /// Of the epoch.
+    pub(super) steps: usize,
 }
 
 /// The mean of batches' losses, each weighed by its images; of one batch the very loss.
@@ -44,61 +103,116 @@ impl Trainer<'_> {
     /// One optimiser step, on as many batches as the experiment says.
     pub(super) fn step(
         &mut self,
-        stage: &Stage,
-        trained: &[Trained],
+        place: Place<'_>,
         batches: &mut Batches,
-        epoch: usize,
         rate: f64,
     ) -> Result<Made, TrainError> {
         let training = &self.variant.experiment().training;
-        let (mut mean, mut loss) = (MeanGradients::default(), MeanLoss::default());
-        let number = self.state.progress.position.step;
-        let _span = self.profile.span("step").of_step(epoch, number);
-        self.last_images.clear();
+        let Place { trained, epoch, .. } = place;
+        let (mut mean, mut made) = (MeanGradients::default(), Vec::new());
+        let step = self.state.progress.position.step;
+        let _span = self.profile.span("step").of_step(epoch, step);
         for _ in 0..training.accumulate {
-            let waiting = self.profile.span("loader wait").of_step(epoch, number);
+            let waiting = self.profile.span("loader wait").of_step(epoch, step);
             let Some(batch) = batches.next() else {
                 break;
             };
             drop(waiting);
-            let batch = batch?;
-            let (of_batch, gradients) = self.gradients(stage, trained, &batch, epoch)?;
-            loss.add(of_batch, batch.names.len());
+            let (batch, gradients) = self.gradients(place, batch?)?;
+            if !self.is_ahead() {
+                self.look_at_batch(place, step, &batch)?;
+            }
             mean.add(gradients, batch.names.len())?;
-            self.last_images.extend(batch.names);
+            made.push(batch);
         }
         let Some(mut gradients) = mean.finish() else {
             let (expected, found) = ("batches to the end of the epoch", "none");
             return Err(TrainError::setting("loader", expected, found));
         };
         let _span = self.profile.span("optimiser");
-        let gradient_norm = gradients.norm()?;
+        let (size, factor) = (gradients.size()?, gradients.scale());
         if let Some(largest) = training.clip_norm {
-            gradients.clip(gradient_norm, largest);
+            gradients.clip_to(&size, largest)?;
         }
         self.state.optimiser.step(rate, trained, &gradients)?;
         let parameters = self.classifier.parameters();
-        if let Some(name) = first_not_finite(parameters, &self.loss_variables)? {
-            let what = format!("`{name}`, after the step,");
-            return Err(self.not_finite(what, stage, epoch, &self.last_images));
+        let (names, weights) = size_of_weights(parameters, &self.loss_variables)?;
+        let made = Made {
+            step,
+            rate,
+            batches: made,
+            gradients: size,
+            factor,
+            weights,
+            names,
+        };
+        if !self.is_ahead() {
+            self.look_at_weights(place, &made)?;
         }
         if let Some(average) = &mut self.state.average {
             average.update(parameters)?;
         }
-        Ok(Made {
-            loss: loss.mean(),
-            gradient_norm,
-        })
+        Ok(made)
     }
 
-    /// Loss and gradients of a batch, both finite.
+    /// Looks at the steps that are pending, and counts and tells of each.
+    pub(super) fn settle(
+        &mut self,
+        place: Place<'_>,
+        pending: &mut Pending,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let steps = std::mem::take(&mut pending.steps);
+        let mut losses = Vec::with_capacity(steps.len());
+        for made in &steps {
+            let mut loss = MeanLoss::default();
+            for batch in &made.batches {
+                let of_batch = self.look_at_batch(place, made.step, batch)?;
+                loss.add(of_batch, batch.names.len());
+            }
+            self.look_at_weights(place, made)?;
+            let (norm, _) = made.gradients.read()?;
+            losses.push((loss.mean(), made.factor * norm));
+        }
+        let seconds = pending.since.elapsed().as_secs_f64() / steps.len().max(1) as f64;
+        pending.since = Instant::now();
+        for (made, (loss, gradient_norm)) in steps.iter().zip(losses) {
+            self.state.progress.loss_sum += loss;
+            self.state.progress.seconds += seconds;
+            observer.on(&Event::Step {
+                stage: &place.stage.name,
+                epoch: place.epoch,
+                step: made.step,
+                steps: place.steps,
+                loss,
+                rate: made.rate,
+                gradient_norm,
+                images: made.batches.iter().map(|batch| batch.names.len()).sum(),
+                seconds,
+            });
+        }
+        Ok(())
+    }
+
+    /// Steps that may be pending.
+    pub(super) fn most_pending(&self) -> usize {
+        /// So many that a GPU, which idles while the host reads, seldom does; so few that progress shows.
+        const ON_DEVICE: usize = 16;
+        if self.is_ahead() { ON_DEVICE } else { 1 }
+    }
+
+    /// Whether steps are looked at later, as the host is ahead of what computes.
+    fn is_ahead(&self) -> bool {
+        self.classifier.parameters().device().is_cuda()
+    }
+
+    /// Loss and gradients of a batch.
     fn gradients(
         &self,
-        stage: &Stage,
-        trained: &[Trained],
-        batch: &Batch,
-        epoch: usize,
-    ) -> Result<(f64, Gradients), TrainError> {
+        place: Place<'_>,
+        batch: Batch,
+    ) -> Result<(MadeBatch, Gradients), TrainError> {
+        let Place { trained, epoch, .. } = place;
         let seed = self.variant.experiment().seed;
         let keys = image_keys(&batch.names, seed, epoch);
         let phase = Phase::Train { image_keys: &keys };
@@ -119,18 +233,46 @@ impl Trainer<'_> {
         let loss = self
             .loss
             .loss(&logits, &batch.targets, batch.mask.as_ref())?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
         drop(span);
-        if !value.is_finite() {
-            return Err(self.not_finite("the loss".to_owned(), stage, epoch, &batch.names));
-        }
         let gradients =
             Gradients::new(trained, &self.profile.time("backward", || loss.backward())?)?;
-        if let Some(index) = gradients.first_not_finite()? {
-            let what = format!("the gradient of `{}`", trained[index].name);
-            return Err(self.not_finite(what, stage, epoch, &batch.names));
+        let made = MadeBatch {
+            loss: loss.detach(),
+            gradients: gradients.size()?,
+            names: batch.names,
+        };
+        Ok((made, gradients))
+    }
+
+    /// The loss of a batch, which is finite, as are its gradients.
+    fn look_at_batch(
+        &self,
+        place: Place<'_>,
+        step: usize,
+        batch: &MadeBatch,
+    ) -> Result<f64, TrainError> {
+        let loss = f64::from(batch.loss.to_scalar::<f32>()?);
+        let what = if loss.is_finite() {
+            let (_, first) = batch.gradients.read()?;
+            first.map(|index| format!("the gradient of `{}`", place.trained[index].name))
+        } else {
+            Some("the loss".to_owned())
+        };
+        match what {
+            None => Ok(loss),
+            Some(what) => Err(self.not_finite(what, place.stage, place.epoch, step, &batch.names)),
         }
-        Ok((value, gradients))
+    }
+
+    /// Whether all weights are finite after a step.
+    fn look_at_weights(&self, place: Place<'_>, made: &Made) -> Result<(), TrainError> {
+        let (_, first) = made.weights.read()?;
+        let Some(name) = first.and_then(|index| made.names.get(index)) else {
+            return Ok(());
+        };
+        let what = format!("`{name}`, after the step,");
+        let images = made.images();
+        Err(self.not_finite(what, place.stage, place.epoch, made.step, &images))
     }
 
     pub(super) fn not_finite(
@@ -138,6 +280,7 @@ impl Trainer<'_> {
         what: String,
         stage: &Stage,
         epoch: usize,
+        step: usize,
         images: &[ImageName],
     ) -> TrainError {
         let names: Vec<String> = images.iter().map(|name| format!("`{name}`")).collect();
@@ -146,24 +289,21 @@ impl Trainer<'_> {
             what,
             stage: stage.name.clone(),
             epoch,
-            step: self.state.progress.position.step,
+            step,
             images: names.join(", "),
             checkpoint: latest.exists().then_some(latest),
         }
     }
 }
 
-/// The first tensor of a network or its loss that has a value which is not finite, or whose square is not.
-fn first_not_finite(
+/// How large all tensors of a network and its loss are, and their names.
+fn size_of_weights(
     parameters: &Parameters,
     of_loss: &[(String, Var)],
-) -> Result<Option<String>, TrainError> {
+) -> Result<(Vec<String>, Size), TrainError> {
     let of_loss = of_loss.iter();
     let of_loss = of_loss.map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-    let (names, tensors): (Vec<String>, Vec<Tensor>) =
-        parameters.tensors("").into_iter().chain(of_loss).unzip();
-    let squares = sums_of_squares(&tensors)?;
-    let mut all = names.into_iter().zip(squares);
-    let found = all.find(|(_, square)| !(*square as f32).is_finite());
-    Ok(found.map(|(name, _)| name))
+    let all = parameters.tensors("").into_iter().chain(of_loss);
+    let (names, tensors): (Vec<String>, Vec<Tensor>) = all.unzip();
+    Ok((names, Size::of(&tensors)?))
 }

@@ -1,9 +1,9 @@
-//! Images resampled and normalised.
+//! Images kept on a device, resampled and normalised.
 
 use candle_core::Result;
 
-use crate::gpu::calls;
 use crate::gpu::emulator::Emulator;
+use crate::gpu::images::{Residents, StoredImage};
 
 /// The warp by its definition, in double precision, one channel: bilinear in an image mirrored at its edges.
 fn warped(
@@ -39,6 +39,8 @@ fn warped(
     out
 }
 
+const LINES: [[f32; 2]; 3] = [[0.017, -2.1], [0.0175, -2.], [1., 0.]];
+
 #[test]
 fn images_are_resampled_beyond_their_borders_too() -> Result<()> {
     let Some(machine) = Emulator::new() else {
@@ -48,26 +50,23 @@ fn images_are_resampled_beyond_their_borders_too() -> Result<()> {
     let pixels: Vec<u8> = (0..3 * side * side)
         .map(|at| (at * at / 3 % 256) as u8)
         .collect();
-    let words = pixels.as_chunks::<4>().0.iter();
-    let images: Vec<f32> = words
-        .map(|&four| f32::from_bits(u32::from_le_bytes(four)))
-        .collect();
     let (sin, cos) = 0.4f64.sin_cos();
     let maps = [
         [1., 0., 2., 0., 1., 3.],
         [-1., 0., 23., 0., 1., 0.],
         [cos, -sin, -7.3, sin, cos, 11.9],
     ];
-    let lines = [[0.017, -2.1], [0.0175, -2.], [1., 0.]];
-    let warp = calls::Warp {
-        side,
-        size,
-        maps: &maps,
-        lines,
-    };
-    let found = calls::warp(&machine, (&images).into(), &warp)?;
-    let expected: Vec<f32> = (maps.iter().zip(pixels.chunks_exact(side * side)))
-        .flat_map(|(map, pixels)| lines.map(|line| warped(pixels, side, map, size, line)))
+    let images: Vec<StoredImage<'_>> = (0..)
+        .zip(pixels.chunks_exact(side * side).zip(maps))
+        .map(|(number, (pixels, map))| StoredImage {
+            number,
+            pixels,
+            map,
+        })
+        .collect();
+    let found = Residents::new(side, 3, 3).warp(&machine, &images, LINES, size)?;
+    let expected: Vec<f32> = (images.iter())
+        .flat_map(|image| LINES.map(|line| warped(image.pixels, side, &image.map, size, line)))
         .flatten()
         .collect();
     // Positions are rounded to a 65536th of a pixel, which is worth at most 255 greys.
@@ -79,4 +78,74 @@ fn images_are_resampled_beyond_their_borders_too() -> Result<()> {
     let red = |at: usize| f32::from(pixels[(at / size + 3) * side + at % size + 2]) * 0.017 - 2.1;
     assert!((0..size * size).all(|at| first[at] == red(at)));
     Ok(())
+}
+
+#[test]
+fn which_images_stay_makes_no_difference() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    // An odd number of bytes: images do not begin at whole values.
+    let (side, size) = (5, 4);
+    let pixels: Vec<u8> = (0..12 * side * side)
+        .map(|at| (at * 37 % 251) as u8)
+        .collect();
+    let image = |number: usize| StoredImage {
+        number,
+        pixels: &pixels[number * side * side..][..side * side],
+        map: [1., 0.1, 0.3 * number as f64, 0., -1., 3.],
+    };
+    // Some twice in a batch, some again, more than there is room for, and all of them known.
+    let batches: [&[usize]; 5] = [
+        &[3, 3, 0],
+        &[7, 1, 3, 11],
+        &[2, 5, 2, 4, 8, 0],
+        &[9, 10, 9],
+        &[3, 7, 6],
+    ];
+    for (most, of_slab) in [(0, 4), (1, 1), (3, 2), (6, 4), (12, 5), (100, 100)] {
+        let mut residents = Residents::new(side, most, of_slab);
+        for batch in batches {
+            let images: Vec<_> = batch.iter().map(|&number| image(number)).collect();
+            let found = residents.warp(&machine, &images, LINES, size)?;
+            let alone = images
+                .iter()
+                .map(|&image| Residents::new(side, 0, 1).warp(&machine, &[image], LINES, size));
+            let alone: Vec<Vec<f32>> = alone.collect::<Result<_>>()?;
+            assert_eq!(found, alone.concat(), "{batch:?}, {most} may stay");
+        }
+        assert_eq!(residents.len(), most.min(12));
+    }
+    Ok(())
+}
+
+#[test]
+fn images_that_cannot_be_warped_are_named() {
+    let Some(machine) = Emulator::new() else {
+        return;
+    };
+    let pixels = [0; 16];
+    let image = |n_pixels: usize, map| StoredImage {
+        number: 0,
+        pixels: &pixels[..n_pixels],
+        map,
+    };
+    let whole = [1., 0., 0., 0., 1., 0.];
+    let far = [1., 0., 40_000., 0., 1., 0.];
+    let endless = [f64::NAN, 0., 0., 0., 1., 0.];
+    for (images, size, expected) in [
+        (vec![], 4, "expected images"),
+        (vec![image(16, whole)], 0, "a size above 0"),
+        (
+            vec![image(15, whole)],
+            4,
+            "expected 16 pixels of an image, got 15",
+        ),
+        (vec![image(16, far)], 4, "leads too far"),
+        (vec![image(16, endless)], 4, "leads too far"),
+    ] {
+        let error = Residents::new(4, 1, 1).warp(&machine, &images, LINES, size);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Normalisation and pooling.
+//! Normalisation, pooling and dropout.
 
 use candle_core::{Result, Var};
 
@@ -8,7 +8,9 @@ use crate::gpu::emulator::Emulator;
 use crate::gpu::machine::View;
 use crate::norm::Extent;
 use crate::pool::Windows;
-use crate::{Activation, avg_pool2d, batch_norm, batch_norm_train, max_pool2d};
+use crate::{
+    Activation, Phase, avg_pool2d, batch_norm, batch_norm_train, dropout, layers, max_pool2d,
+};
 
 /// `(images, channels, positions)`: one value a channel in two images, odd sizes, one channel, one image, more values
 /// than one part of a sum takes.
@@ -249,6 +251,28 @@ fn means_of_windows_and_their_gradient_also_beside_them() -> Result<()> {
         assert_close("output", &found, &flat(&y));
         let found = calls::average_pool_gradient(&machine, (&upstream).into(), &w)?;
         assert_close("gradient", &found, &flat(gradients.get(&x).unwrap()));
+    }
+    Ok(())
+}
+
+#[test]
+fn dropout_draws_as_the_processor_does() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    // Fewer values than a block of draws has, whole blocks, and a part of one.
+    for values_an_image in [1, 15, 16, 64, 1_000] {
+        let keys = [3u64, u64::MAX, 0];
+        let x: Vec<f32> = noise(3 * values_an_image, 5);
+        let phase = Phase::Train { image_keys: &keys };
+        let input = tensor(&x, &[3, values_an_image]);
+        let expected = flat(&dropout(&input, 0.3, "layer", phase)?);
+        let keys = keys.map(|key| layers::words(layers::dropout_key(key, "layer")));
+        let threshold = (0.3 * 2f64.powi(32)) as u32;
+        let view = View::from(&x);
+        let kept = (1. / 0.7) as f32;
+        let found = calls::dropout(&machine, view, values_an_image, &keys, threshold, kept)?;
+        assert_eq!(found, expected, "{values_an_image}");
     }
     Ok(())
 }

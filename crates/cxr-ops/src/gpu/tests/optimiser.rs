@@ -33,6 +33,43 @@ fn squares_of_all_tensors_at_once() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_norm_and_its_bound() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    // More tensors than a block has threads.
+    let tensors: Vec<Vec<f32>> = (0..300).map(|seed| noise(1 + seed % 7, seed)).collect();
+    let size = |tensors: &[Vec<f32>]| -> Result<(f64, f32, Vec<f32>)> {
+        let views: Vec<_> = tensors.iter().map(|t| (View::from(t), t.len())).collect();
+        let squares = calls::sums_of_squares(&machine, &views)?;
+        let size = calls::size(&machine, &squares, views.len())?;
+        Ok((f64::from(size[0]) + f64::from(size[1]), size[2], size))
+    };
+    let squares = tensors.iter().flatten().map(|&x| f64::from(x).powi(2));
+    let expected = squares.sum::<f64>().sqrt();
+    let (norm, first, values) = size(&tensors)?;
+    assert!((norm / expected - 1.).abs() < 1e-12, "{norm}");
+    assert_eq!(first, -1.);
+
+    // Within the bound nothing but the factor is left; beyond it the norm becomes the bound.
+    for (factor, largest) in [(1., 1e3), (0.125, 2.), (0.125, 1e3), (1., 2.)] {
+        let scale = calls::bound(&machine, (&values).into(), factor, largest)?;
+        let (factor, largest) = (f64::from(factor), f64::from(largest));
+        let expected = factor * (largest / (factor * norm + 1e-6)).min(1.);
+        assert!((f64::from(scale[0]) / expected - 1.).abs() < 1e-7);
+    }
+
+    for (wrong, place) in [(f32::NAN, 299), (f32::INFINITY, 270), (1e30, 13)] {
+        let mut tensors = tensors.clone();
+        tensors[299][0] = f32::NAN;
+        tensors[place][0] = wrong;
+        let (_, first, _) = size(&tensors)?;
+        assert_eq!(first, place as f32, "{wrong}");
+    }
+    Ok(())
+}
+
 /// Weights, gradients, and one or two states of all tensors in a row.
 fn step_inputs() -> ([Vec<Vec<f32>>; 2], [Vec<f32>; 2]) {
     let tensors = |seed: usize| {
@@ -84,7 +121,7 @@ fn a_step_of_adamw_on_all_tensors() -> Result<()> {
         &machine,
         &updates,
         [&mut first, &mut second],
-        0.5,
+        (&vec![0.5]).into(),
         &constants,
     )?;
     let mut at = 0;
@@ -114,7 +151,15 @@ fn a_step_of_gradient_descent_on_all_tensors() -> Result<()> {
         let ([mut weights, gradients], [mut buffer, _]) = step_inputs();
         let (before, buffer_before) = (weights.clone(), buffer.clone());
         let updates = updates(&mut weights, &gradients);
-        calls::sgd(&machine, &updates, &mut buffer, 0.5, momentum, nesterov)?;
+        let scale = vec![0.5];
+        calls::sgd(
+            &machine,
+            &updates,
+            &mut buffer,
+            (&scale).into(),
+            momentum,
+            nesterov,
+        )?;
         let mut at = 0;
         for (index, update) in updates.iter().enumerate() {
             let mut expected = Vec::new();
