@@ -79,9 +79,9 @@ pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
-    AdamWConstants, CudaImages, CudaSize, CudaUpdate, CudaValues, DenseNetPlan, StoredImage,
-    cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device, cuda_lerp,
-    cuda_memory_peak, cuda_sgd, is_exact_f32, set_exact_f32,
+    AdamWConstants, Algorithms, CudaImages, CudaSize, CudaUpdate, CudaValues, DenseNetPlan,
+    StoredImage, autotuned, cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device,
+    cuda_lerp, cuda_memory_peak, cuda_sgd, is_exact_f32, set_autotune, set_exact_f32,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::linear;

@@ -64,9 +64,11 @@ mod trainer;
 
 pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, TransformerSizes};
 pub use cxr_losses::{Granularity, MultiLabelLoss};
-pub use cxr_ops::{InstructionSet, ParameterPath, Phase, Precision};
 #[cfg(feature = "cuda")]
-pub use cxr_ops::{cuda_device, cuda_memory_peak, is_exact_f32, set_exact_f32};
+pub use cxr_ops::{
+    Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,
+};
+pub use cxr_ops::{InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};
 
 pub use average::WeightAverage;

@@ -1,5 +1,7 @@
 //! The course of training.
 
+#[cfg(feature = "cuda")]
+mod algorithms;
 mod step;
 
 use std::collections::BTreeMap;
@@ -144,6 +146,7 @@ pub struct Trainer<'a> {
     classifier: Classifier,
     pipeline: Arc<Pipeline>,
     loss: Box<dyn MultiLabelLoss>,
+    loss_is_own: bool,
     loss_variables: Vec<(String, Var)>,
     experiment_text: String,
     data_fingerprints: DataFingerprints,
@@ -210,6 +213,7 @@ impl<'a> Trainer<'a> {
         )?;
         let mut card = variant.model_card(data.labels())?;
         let classifier = parts.classifier(&card, experiment.seed, device)?;
+        let loss_is_own = parts.loss.is_some();
         let loss = match parts.loss {
             Some(loss) => {
                 card.loss = loss.name().to_owned();
@@ -239,6 +243,7 @@ impl<'a> Trainer<'a> {
             classifier,
             pipeline: Arc::new(pipeline),
             loss,
+            loss_is_own,
             loss_variables,
             experiment_text,
             data_fingerprints: data.fingerprints(),
@@ -250,6 +255,8 @@ impl<'a> Trainer<'a> {
             let steps = trainer.steps_an_epoch();
             stage.schedule.check_length(&key, stage.epochs, steps)?;
         }
+        #[cfg(feature = "cuda")]
+        algorithms::recall(folder.path())?;
         let latest = folder.latest();
         if latest.exists() {
             trainer.state = checkpoint::load(
@@ -508,6 +515,8 @@ impl<'a> Trainer<'a> {
             scheduled: step < self.steps_an_epoch() && step.is_multiple_of(every),
         });
         observer.before_checkpoint()?;
+        #[cfg(feature = "cuda")]
+        algorithms::record(self.folder.path())?;
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));

@@ -13,6 +13,10 @@ pub(crate) struct DeviceArgs {
     /// On a GPU multiply in all of single precision, not in TF32; slower
     #[arg(long)]
     exact_f32: bool,
+
+    /// On a GPU let timings choose how convolutions are computed; training records the choices in algorithms.json
+    #[arg(long)]
+    autotune: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +43,26 @@ impl DeviceArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
-            DeviceName::Cuda(number) => cuda(number, self.exact_f32),
+            DeviceName::Cuda(number) => cuda(number, self.exact_f32, self.autotune),
         }
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(number: usize, is_exact: bool) -> anyhow::Result<Device> {
+fn cuda(number: usize, is_exact: bool, is_timed: bool) -> anyhow::Result<Device> {
     use anyhow::Context as _;
 
     cxr_train::set_exact_f32(is_exact);
+    if is_timed {
+        cxr_train::set_autotune(cxr_train::Algorithms::new());
+    }
     cxr_train::cuda_device(number).with_context(|| {
         format!("cannot use GPU {number}\nhint: `nvidia-smi` lists those that the driver sees")
     })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: usize, _: bool) -> anyhow::Result<Device> {
+fn cuda(_: usize, _: bool, _: bool) -> anyhow::Result<Device> {
     anyhow::bail!(
         "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
     )
@@ -66,8 +73,19 @@ pub(crate) fn name(device: &Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) if cxr_train::is_exact_f32() => "cuda, exact f32".to_owned(),
-        Device::Cuda(_) => "cuda, TF32".to_owned(),
+        Device::Cuda(_) => {
+            let products = match cxr_train::is_exact_f32() {
+                true => "exact f32",
+                false => "TF32",
+            };
+            let choice = match cxr_train::autotuned() {
+                Some(_) => ", autotuned",
+                None => "",
+            };
+            format!("cuda, {products}{choice}")
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => "cuda".to_owned(),
         Device::Metal(_) => "metal".to_owned(),
     }
 }

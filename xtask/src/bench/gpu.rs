@@ -1,5 +1,5 @@
 //! `cargo xtask bench gpu`: the operations held to the CPU's, then DenseNet121 with the top network beside PyTorch on
-//! the same GPU.
+//! the same GPU, then whole trainings: how long the paper's would take, and whether two epochs end where the CPU's do.
 //!
 //! The program that is measured is an example of `cxr-train`. `--built` names one that was built elsewhere, for a machine
 //! that has the GPU and no Rust toolchain.
@@ -66,6 +66,27 @@ struct Row {
     peer_peak_mib: Option<f64>,
     /// Of the time, how much the floor is.
     floor_share: f64,
+}
+
+/// A training on phantoms, and what it says of the paper's.
+#[derive(Debug, Deserialize, Serialize)]
+struct Course {
+    #[serde(default)]
+    dtype: String,
+    steps: usize,
+    frozen_img_s: f64,
+    train_img_s: f64,
+    validation_img_s: f64,
+    projected_minutes: f64,
+    peak_mib: Option<f64>,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Results<'a> {
+    rates: Rates,
+    rows: &'a [Row],
+    courses: &'a [Course],
 }
 
 pub(super) fn run(
@@ -168,10 +189,39 @@ pub(super) fn run(
             }
         }
     }
-    if is_json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+    let mut courses = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        let mut command = Command::new(&program);
+        command.args(["course", dtype]);
+        let Some(course) = read::<Course>(interrupt, command)? else {
+            return Ok(Ending::Interrupted);
+        };
+        let course = Course {
+            dtype: dtype.to_owned(),
+            ..course
+        };
+        if !is_json {
+            course.print();
+        }
+        courses.push(course);
     }
-    Ok(Ending::Done)
+    if is_json {
+        let results = Results {
+            rates,
+            rows: &rows,
+            courses: &courses,
+        };
+        println!("{}", serde_json::to_string_pretty(&results)?);
+    }
+    let mut parity = Command::new(&program);
+    parity.current_dir(workspace.root()).arg("parity");
+    if is_json {
+        parity.stdout(Stdio::null());
+    }
+    match interrupt.run(&mut parity)?.ending {
+        Ending::Failed => bail!("two epochs on the GPU do not end where the CPU's do"),
+        ending => Ok(ending),
+    }
 }
 
 fn peer_command(workspace: &Workspace, python: &Path, shape: [&str; 4], mode: &str) -> Command {
@@ -232,6 +282,21 @@ impl Row {
             or_dash(self.ours_peak_mib, 0),
             or_dash(self.peer_peak_mib, 0),
             100. * self.floor_share,
+        );
+    }
+}
+
+impl Course {
+    fn print(&self) {
+        println!(
+            "\ntraining on phantoms, {}, {} steps: {:.0} img/s frozen, {:.0} img/s whole, validation {:.0} img/s;\n\
+             the paper's 25 epochs of 77,872 images: {:.1} min (there 189 min)",
+            self.dtype,
+            self.steps,
+            self.frozen_img_s,
+            self.train_img_s,
+            self.validation_img_s,
+            self.projected_minutes,
         );
     }
 }

@@ -1,6 +1,7 @@
 //! Convolutions by cuDNN.
 //!
-//! The algorithms are cuDNN's deterministic ones, sums are single precision. Products of single-precision numbers are
+//! The algorithms are cuDNN's deterministic ones, the first that takes the convolution at hand or, after
+//! [`set_autotune`](super::set_autotune), the fastest. Sums are single precision. Products of single-precision numbers are
 //! TF32, with ten bits of fraction instead of 23, unless [`set_exact_f32`](super::set_exact_f32) asks for all.
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use candle_core::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
     CudnnError, FilterDescriptor, TensorDescriptor,
 };
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
 use candle_core::{CudaDevice, Error, Result, bail};
 use half::bf16;
@@ -50,6 +52,15 @@ trait Element: CudnnDataType + Copy {
     const ONCE: (Self, Self);
     /// Whether it can be multiplied in more than one precision.
     const HAS_TF32: bool;
+
+    /// How it is multiplied.
+    fn name() -> &'static str {
+        match (Self::HAS_TF32, is_exact_f32()) {
+            (true, true) => "f32",
+            (true, false) => "TF32",
+            (false, _) => "bf16",
+        }
+    }
 }
 
 impl Element for f32 {
@@ -113,12 +124,89 @@ impl From<&Convolution> for Sizes {
     }
 }
 
+impl Sizes {
+    fn words(&self, dtype: &str) -> String {
+        let layout = match self.format {
+            Format::CUDNN_TENSOR_NHWC => "NHWC",
+            _ => "NCHW",
+        };
+        let Self {
+            images,
+            height,
+            width,
+            maps_in,
+            maps_out,
+            kernel: [rows, columns],
+            stride,
+            padding,
+            ..
+        } = self;
+        format!(
+            "{layout} {dtype} {images}×{height}×{width}×{maps_in} by {maps_out}×{rows}×{columns}/{stride}+{padding}"
+        )
+    }
+}
+
+/// Algorithms that give the same bits every time, in the order in which they are tried where nothing is timed.
+const FORWARD: [(Algorithm, &str); 6] = [
+    (
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+        "implicit-precomputed-gemm",
+    ),
+    (
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+        "implicit-gemm",
+    ),
+    (Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_GEMM, "gemm"),
+    (Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD, "winograd"),
+    (
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED,
+        "winograd-nonfused",
+    ),
+    (
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING,
+        "fft-tiling",
+    ),
+];
+
+/// As [`FORWARD`]; algorithm 0 adds in any order.
+const OF_IMAGES: [(DataAlgorithm, &str); 4] = [
+    (DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, "1"),
+    (
+        DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED,
+        "winograd-nonfused",
+    ),
+    (
+        DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD,
+        "winograd",
+    ),
+    (
+        DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING,
+        "fft-tiling",
+    ),
+];
+
+/// As [`FORWARD`]; algorithms 0 and 3 add in any order.
+const OF_WEIGHT: [(FilterAlgorithm, &str); 3] = [
+    (FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, "1"),
+    (
+        FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED,
+        "winograd-nonfused",
+    ),
+    (
+        FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING,
+        "fft-tiling",
+    ),
+];
+
 /// What cuDNN knows of one convolution.
 struct Descriptors<T> {
     images: TensorDescriptor<T>,
     weight: FilterDescriptor<T>,
     output: TensorDescriptor<T>,
     convolution: ConvDescriptor<f32>,
+    /// The convolution in words, as choices by timing are kept.
+    words: String,
 }
 
 impl<T: Element> Descriptors<T> {
@@ -156,6 +244,7 @@ impl<T: Element> Descriptors<T> {
                 .map_err(Error::wrap)?,
             output: tensor([s.images, s.maps_out, s.height_out, s.width_out])?,
             convolution,
+            words: sizes.words(T::name()),
         })
     }
 
@@ -172,11 +261,7 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             y: &self.output,
         };
-        let algorithms = [
-            Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
-            Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
-        ];
-        first_supported("the output", &algorithms, |algorithm| {
+        by_one_of(device, "forward", &self.words, &FORWARD, |algorithm| {
             let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
             // SAFETY: the three are of the described sizes.
             unsafe { call.launch(algorithm, Some(&mut room), T::ONCE, images, weight, output)? };
@@ -197,25 +282,27 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             dy: &self.output,
         };
-        let algorithms = [
-            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
-            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED,
-        ];
-        first_supported("the images' gradient", &algorithms, |algorithm| {
-            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
-            // SAFETY: as in `forward`.
-            unsafe {
-                call.launch(
-                    algorithm,
-                    Some(&mut room),
-                    T::ONCE,
-                    result,
-                    weight,
-                    gradient,
-                )?;
-            };
-            Ok(())
-        })
+        by_one_of(
+            device,
+            "images' gradient",
+            &self.words,
+            &OF_IMAGES,
+            |algorithm| {
+                let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
+                // SAFETY: as in `forward`.
+                unsafe {
+                    call.launch(
+                        algorithm,
+                        Some(&mut room),
+                        T::ONCE,
+                        result,
+                        weight,
+                        gradient,
+                    )?;
+                };
+                Ok(())
+            },
+        )
     }
 
     fn of_weight(
@@ -231,49 +318,74 @@ impl<T: Element> Descriptors<T> {
             dw: &self.weight,
             dy: &self.output,
         };
-        let algorithms = [
-            FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
-            FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED,
-        ];
-        first_supported("the weight's gradient", &algorithms, |algorithm| {
-            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
-            // SAFETY: as in `forward`.
-            unsafe {
-                call.launch(
-                    algorithm,
-                    Some(&mut room),
-                    T::ONCE,
-                    images,
-                    result,
-                    gradient,
-                )?;
-            };
-            Ok(())
-        })
+        by_one_of(
+            device,
+            "weight's gradient",
+            &self.words,
+            &OF_WEIGHT,
+            |algorithm| {
+                let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
+                // SAFETY: as in `forward`.
+                unsafe {
+                    call.launch(
+                        algorithm,
+                        Some(&mut room),
+                        T::ONCE,
+                        images,
+                        result,
+                        gradient,
+                    )?;
+                };
+                Ok(())
+            },
+        )
     }
 }
 
-/// Calls `run` with the first of some deterministic algorithms that cuDNN has for the convolution at hand.
-fn first_supported<A: Copy>(
-    what: &str,
-    algorithms: &[A],
-    mut run: impl FnMut(A) -> std::result::Result<(), CudnnError>,
+/// Does one pass of a convolution by one of these algorithms.
+fn by_one_of<A: Copy>(
+    device: &CudaDevice,
+    pass: &str,
+    words: &str,
+    algorithms: &[(A, &'static str)],
+    run: impl FnMut(A) -> std::result::Result<(), CudnnError>,
 ) -> Result<()> {
-    let mut refusals = Vec::new();
-    for &algorithm in algorithms {
-        match run(algorithm) {
-            Ok(()) => return Ok(()),
-            Err(error) => refusals.push(error.to_string()),
-        }
-    }
-    bail!(
-        "conv2d: cuDNN has no deterministic algorithm for {what}: {}",
-        refusals.join("; ")
-    )
+    let work = || format!("{pass} {words}");
+    let seconds = |once: &mut dyn FnMut() -> std::result::Result<(), CudnnError>| {
+        once()?;
+        time(device, once)
+    };
+    let done = super::settings::CHOICES.run(work, algorithms, run, seconds);
+    done.map_err(|error| error.context("conv2d by cuDNN"))
 }
 
-/// Where there is too little memory, an algorithm that needs less may do.
+/// Seconds of the fastest of some runs.
+fn time(
+    device: &CudaDevice,
+    once: &mut dyn FnMut() -> std::result::Result<(), CudnnError>,
+) -> std::result::Result<f64, CudnnError> {
+    const RUNS: usize = 5;
+    let stream = device.cuda_stream();
+    // cuDNN's error stands for the driver's, which would be the same for every algorithm.
+    let failed = |_| CudnnError(Status::CUDNN_STATUS_EXECUTION_FAILED);
+    let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+    let mut least = f32::INFINITY;
+    for _ in 0..RUNS {
+        let begin = stream.record_event(flags).map_err(failed)?;
+        once()?;
+        let end = stream.record_event(flags).map_err(failed)?;
+        least = least.min(begin.elapsed_ms(&end).map_err(failed)?);
+    }
+    Ok(f64::from(least) / 1e3)
+}
+
+/// Where there is too little memory, an algorithm that needs less may do, as where timing chooses and one asks for more
+/// than its speed is worth.
 fn workspace(device: &CudaDevice, bytes: usize) -> std::result::Result<CudaSlice<u8>, CudnnError> {
+    const MOST: usize = 1 << 30;
+    if bytes > MOST && super::settings::CHOICES.get().is_some() {
+        return Err(CudnnError(Status::CUDNN_STATUS_ALLOC_FAILED));
+    }
     // SAFETY: cuDNN takes it as it comes. Some devices cannot give none.
     let room = unsafe { device.alloc::<u8>(bytes.max(1)) };
     room.map_err(|_| CudnnError(Status::CUDNN_STATUS_ALLOC_FAILED))

@@ -6,6 +6,7 @@
 //! cuBLAS's by way of candle.
 
 mod calls;
+mod choices;
 #[cfg(feature = "cuda")]
 mod cublas;
 #[cfg(feature = "cuda")]
@@ -30,6 +31,8 @@ mod rows;
 mod tests;
 
 #[cfg(feature = "cuda")]
+pub use choices::Algorithms;
+#[cfg(feature = "cuda")]
 pub use densenet::DenseNetPlan;
 #[cfg(feature = "cuda")]
 pub use images::{CudaImages, StoredImage};
@@ -47,7 +50,9 @@ pub(crate) use operations::{
 #[cfg(feature = "cuda")]
 pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_sgd};
 #[cfg(feature = "cuda")]
-pub use settings::{cuda_device, cuda_memory_peak, is_exact_f32, set_exact_f32};
+pub use settings::{
+    autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,
+};
 
 /// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
 /// `w ← kept·w − rate·m / (√v·second_correction + eps)`.
@@ -75,6 +80,24 @@ mod settings {
     use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
     use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
     use candle_core::{CudaDevice, Device, Result};
+
+    use super::choices::{Algorithms, Choices};
+
+    pub(super) static CHOICES: Choices = Choices::none();
+
+    /// Lets timing choose how each convolution on a CUDA device is computed, for the whole process: the first time that
+    /// a shape comes, each algorithm of cuDNN's that is deterministic is timed, and the fastest stays. What is
+    /// among `known` is taken as it is: with all that [`autotuned`] tells, the same bits come out again.
+    ///
+    /// Without it the choice is fixed.
+    pub fn set_autotune(known: Algorithms) {
+        CHOICES.set(Some(known));
+    }
+
+    /// What [`set_autotune`] has chosen so far; `None` where it was not called.
+    pub fn autotuned() -> Option<Algorithms> {
+        CHOICES.get().map(|chosen| (*chosen).clone())
+    }
 
     static IS_EXACT: AtomicBool = AtomicBool::new(false);
 

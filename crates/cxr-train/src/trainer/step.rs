@@ -230,9 +230,14 @@ impl Trainer<'_> {
         let logits = self.classifier.logits(&features, phase)?;
         drop(span);
         let span = self.profile.span("loss");
-        let loss = self
-            .loss
-            .loss(&logits, &batch.targets, batch.mask.as_ref())?;
+        let (mut targets, mut mask) = (batch.targets, batch.mask);
+        if self.loss_is_own {
+            // Those of this workspace check them on the CPU and send them over themselves.
+            let device = logits.device();
+            targets = targets.to_device(device)?;
+            mask = mask.map(|mask| mask.to_device(device)).transpose()?;
+        }
+        let loss = self.loss.loss(&logits, &targets, mask.as_ref())?;
         drop(span);
         let gradients =
             Gradients::new(trained, &self.profile.time("backward", || loss.backward())?)?;

@@ -1,69 +1,23 @@
-//! Operations and training on a CUDA device: their results beside the CPU's, and their speed.
-//!
-//! `cargo run --release -p cxr-train --features cuda --example gpu -- COMMAND`, of which `cargo xtask bench gpu` calls
-//! all:
-//!
-//! * `check [SEED]`: every operation on fresh random inputs, against the CPU; ends with 1 when one is too far off.
-//!   `check SEED cpu` compares the CPU with itself, which tries this program where there is no GPU.
-//! * `rates`: what the device multiplies and copies, as a JSON object.
-//! * `time train|frozen|infer BATCH STEPS f32|bf16`: images per second and peak memory, as a JSON object.
+//! Every operation on fresh random inputs, on a device and on the CPU.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
 
 use candle_core::{DType, Device, Tensor, Var};
 use cxr_augment::{Affine, Augmentation, GrayImageRef, Normalization, Pipeline};
-use cxr_backbone::{DenseNet, DenseNetConfig};
+use cxr_backbone::{Backbone, DenseNet, DenseNetConfig};
 use cxr_losses::{LOSSES, by_name};
 use cxr_ops::{
-    Activation, Conv2dConfig, CudaImages, Parameters, Phase, Precision, Role, avg_pool2d,
-    batch_norm, batch_norm_train, concat_maps, conv2d, cuda_device, cuda_memory_peak, dropout,
-    linear, max_pool2d, set_exact_f32,
+    Activation, Conv2dConfig, CudaImages, CudaSize, Parameters, Phase, Precision, Role,
+    StoredImage, avg_pool2d, batch_norm, batch_norm_train, concat_maps, conv2d, dropout, linear,
+    max_pool2d, set_exact_f32,
 };
 use cxr_top::{Head, TopNetwork, TopNetworkConfig};
-use cxr_train::{
-    Backbone, Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, SgdConfig, Trained,
-};
+use cxr_train::{Gradients, Optimiser, OptimiserConfig, SgdConfig, Trained};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use serde::Serialize;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const USAGE: &str = "gpu check [SEED] | rates | time train|frozen|infer BATCH STEPS f32|bf16";
-const SIDE: usize = 224;
-/// Floating-point operations of DenseNet121 forward, per image of 224×224.
-const OPERATIONS: f64 = 5.7e9;
-/// Values that its convolutions put out, per image: what a training step must at least keep.
-const OUTPUTS: f64 = 6.5e6;
-
-fn main() -> Result<ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["check"] => check(
-            SystemTime::UNIX_EPOCH.elapsed()?.as_secs(),
-            &cuda_device(0)?,
-        ),
-        ["check", seed] => check(seed.parse()?, &cuda_device(0)?),
-        ["check", seed, "cpu"] => check(seed.parse()?, &Device::Cpu),
-        ["rates"] => print(&rates(&cuda_device(0)?)?),
-        ["time", work, batch, steps, dtype] => {
-            let precision = Precision::ALL
-                .into_iter()
-                .find(|precision| precision.name() == dtype);
-            let precision = precision.ok_or(USAGE)?;
-            print(&time(work, batch.parse()?, steps.parse()?, precision)?)
-        }
-        _ => Err(USAGE.into()),
-    }
-}
-
-fn print(result: &impl Serialize) -> Result<ExitCode> {
-    println!("{}", serde_json::to_string(result)?);
-    Ok(ExitCode::SUCCESS)
-}
+use super::Result;
 
 /// Standard normal numbers, the same for a seed on every device.
 struct Noise(ChaCha8Rng);
@@ -141,7 +95,7 @@ fn norm(tensor: &Tensor) -> Result<f64> {
 }
 
 /// Every operation, in single precision, in TF32, and where there is a choice in bf16.
-fn check(seed: u64, cuda: &Device) -> Result<ExitCode> {
+pub(super) fn run(seed: u64, cuda: &Device) -> Result<ExitCode> {
     println!("seed {seed}");
     let mut failures = 0;
     for (mode, of_operation, of_network) in [("f32", 1e-5, 1e-4), ("TF32", 1e-3, 3e-3)] {
@@ -294,31 +248,60 @@ fn check_operations(compare: &Compare<'_>) -> Result<usize> {
                 Tensor::from_vec(values, (3, 3, 48, 48), device)?
             }
             _ => {
-                let maps: Vec<[f64; 6]> = (maps.iter())
-                    .map(|map| [map.xx, map.xy, map.x0, map.yx, map.yy, map.y0])
+                let pixels = pixels.chunks_exact(SIDE * SIDE).zip(&maps).enumerate();
+                let images: Vec<StoredImage<'_>> = pixels
+                    .map(|(number, (pixels, map))| StoredImage {
+                        number,
+                        pixels,
+                        map: [map.xx, map.xy, map.x0, map.yx, map.yy, map.y0],
+                    })
                     .collect();
-                let images = CudaImages {
-                    pixels: &pixels,
-                    side: SIDE,
-                    maps: &maps,
-                    lines: normalization.factors_and_summands(),
-                };
-                images.warp(48, device)?
+                let lines = normalization.factors_and_summands();
+                let on_device = CudaImages::new(SIDE, device)?;
+                // Sent over, then found there.
+                on_device.warp(&images[1..], lines, 48)?;
+                on_device.warp(&images, lines, 48)?
             }
         };
         Ok(vec![("output".to_owned(), batch)])
     })?;
     for entry in LOSSES {
-        failures += compare(&format!("loss {}", entry.name), &|noise, device| {
-            let logits = noise.var(&[16, 14], device)?;
-            let targets = noise
-                .tensor(&[16, 14], device)?
-                .gt(0.8)?
-                .to_dtype(DType::F32)?;
-            let output = by_name(entry.name, &BTreeMap::new())?.forward(&logits, &targets, None)?;
-            with_gradients(noise, &output, &[("logits", &logits)])
-        })?;
+        for targets_are_there in [true, false] {
+            let place = if targets_are_there { "there" } else { "here" };
+            let name = format!("loss {}, targets {place}", entry.name);
+            failures += compare(&name, &|noise, device| {
+                let logits = noise.var(&[16, 14], device)?;
+                let of_targets = if targets_are_there {
+                    device
+                } else {
+                    &Device::Cpu
+                };
+                let targets = noise.tensor(&[16, 14], of_targets)?;
+                let targets = targets.gt(0.8)?.to_dtype(DType::F32)?;
+                let loss = by_name(entry.name, &BTreeMap::new())?;
+                let output = loss.forward(&logits, &targets, None)?;
+                with_gradients(noise, &output, &[("logits", &logits)])
+            })?;
+        }
     }
+    failures += compare("size", &|noise, device| {
+        let tensors = [
+            noise.tensor(&[3, 700], device)?,
+            noise.tensor(&[5], device)?,
+        ];
+        let norm = match device {
+            Device::Cpu => norm(&tensors[0])?.hypot(norm(&tensors[1])?),
+            _ => {
+                let (norm, first) = CudaSize::of(&tensors)?.read()?;
+                assert_eq!(first, None, "a tensor that is said not to be finite");
+                norm
+            }
+        };
+        Ok(vec![(
+            "norm".to_owned(),
+            Tensor::new(norm as f32, &Device::Cpu)?,
+        )])
+    })?;
     Ok(failures)
 }
 
@@ -437,137 +420,4 @@ fn check_steps(seed: u64, cuda: &Device) -> Result<usize> {
         })?;
     }
     Ok(failures)
-}
-
-#[derive(Serialize)]
-struct Rates {
-    f32_flops: f64,
-    tf32_flops: f64,
-    bf16_flops: f64,
-    bytes_a_second: f64,
-}
-
-/// What a large product and a large copy reach.
-fn rates(device: &Device) -> Result<Rates> {
-    let best = |work: &dyn Fn() -> Result<()>| -> Result<f64> {
-        work()?;
-        let mut best = Duration::MAX;
-        for _ in 0..5 {
-            device.synchronize()?;
-            let begin = Instant::now();
-            work()?;
-            device.synchronize()?;
-            best = best.min(begin.elapsed());
-        }
-        Ok(best.as_secs_f64())
-    };
-    const SIZE: usize = 8192;
-    let matrix = Tensor::randn(0f32, 1., (SIZE, SIZE), device)?;
-    let product = |is_exact: bool, dtype: DType| -> Result<f64> {
-        set_exact_f32(is_exact);
-        let matrix = matrix.to_dtype(dtype)?;
-        let seconds = best(&|| {
-            matrix.matmul(&matrix)?;
-            Ok(())
-        })?;
-        Ok(2. * (SIZE as f64).powi(3) / seconds)
-    };
-    let large = Tensor::zeros(1 << 28, DType::F32, device)?;
-    let copy = best(&|| {
-        large.copy()?;
-        Ok(())
-    })?;
-    Ok(Rates {
-        f32_flops: product(true, DType::F32)?,
-        tf32_flops: product(false, DType::F32)?,
-        bf16_flops: product(false, DType::BF16)?,
-        bytes_a_second: 2. * 4. * (1u64 << 28) as f64 / copy,
-    })
-}
-
-#[derive(Serialize)]
-struct Timed {
-    img_s: f64,
-    peak_mib: Option<f64>,
-    /// What the work needs at least, per image.
-    operations: f64,
-    bytes: f64,
-}
-
-const EXPERIMENT: &str = r#"
-name = "gpu"
-[[training.stages]]
-name = "all layers"
-epochs = 1
-schedule = { constant = { rate = 1e-5 } }
-[[variants]]
-name = "bce"
-loss = "bce"
-"#;
-
-/// The median of `steps` steps, in groups that the host waits for.
-fn time(work: &str, batch: usize, steps: usize, precision: Precision) -> Result<Timed> {
-    /// Steps between two looks at the clock.
-    const GROUP: usize = 5;
-    let device = cuda_device(0)?;
-    let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
-    let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
-    let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &device)?;
-    let loss = variant.chosen().loss()?;
-    let images = Tensor::randn(0f32, 1., (batch, 3, SIDE, SIDE), &device)?;
-    let targets = Tensor::rand(0f32, 1., (batch, 14), &device)?
-        .ge(0.9)?
-        .to_dtype(DType::F32)?;
-    let keys: Vec<u64> = (0..batch as u64).collect();
-    let phase = Phase::Train { image_keys: &keys };
-    let (prefix, features_phase) = match work {
-        "train" => ("", phase),
-        "frozen" => ("top.", Phase::Evaluate),
-        "infer" => ("", Phase::Evaluate),
-        _ => return Err(USAGE.into()),
-    };
-    let trained = Trained::all(classifier.parameters().select(Role::Trainable, prefix));
-    let mut optimiser = Optimiser::new(OptimiserConfig::default());
-    let mut call = || -> Result<Tensor> {
-        let features = precision.scope(|| classifier.features(&images, features_phase))?;
-        if work == "infer" {
-            return Ok(classifier.logits(&features, Phase::Evaluate)?);
-        }
-        let features = if work == "frozen" {
-            features.detach()
-        } else {
-            features
-        };
-        let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        let gradients = Gradients::new(&trained, &loss.backward()?)?;
-        optimiser.step(1e-5, &trained, &gradients)?;
-        Ok(loss)
-    };
-    for _ in 0..GROUP {
-        call()?;
-    }
-    device.synchronize()?;
-    let mut seconds = Vec::new();
-    for _ in 0..steps.div_ceil(GROUP).max(1) {
-        let begin = Instant::now();
-        for _ in 0..GROUP {
-            call()?;
-        }
-        device.synchronize()?;
-        seconds.push(begin.elapsed().as_secs_f64() / GROUP as f64);
-    }
-    seconds.sort_by(f64::total_cmp);
-    let bytes_a_value = match precision {
-        Precision::Single => 4.,
-        Precision::Bf16 => 2.,
-    };
-    // Each output of a convolution is written and read; in training it is read again, and its gradient written and
-    // read.
-    let (forwards, passes) = if work == "train" { (3., 5.) } else { (1., 2.) };
-    Ok(Timed {
-        img_s: batch as f64 / seconds[seconds.len() / 2],
-        peak_mib: cuda_memory_peak(&device)?.map(|bytes| bytes as f64 / f64::from(1 << 20)),
-        operations: forwards * OPERATIONS,
-        bytes: passes * OUTPUTS * bytes_a_value,
-    })
 }

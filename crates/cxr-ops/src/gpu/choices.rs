@@ -1,0 +1,160 @@
+//! Which of several algorithms does a piece of work: the first that can, or the one that timing found to be fastest.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Result, bail};
+
+/// By what is to be done, such as `forward NHWC bf16 64×56×56×128 by 32×3×3/1+1`, the name of an algorithm.
+pub type Algorithms = BTreeMap<String, String>;
+
+/// What timing has chosen so far; `None` where nothing is timed.
+#[derive(Debug, Default)]
+pub(super) struct Choices(Mutex<Option<Arc<Algorithms>>>);
+
+impl Choices {
+    pub(super) const fn none() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Times from now on what is not among `known`; `None` ends that.
+    pub(super) fn set(&self, known: Option<Algorithms>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known.map(Arc::new);
+    }
+
+    pub(super) fn get(&self) -> Option<Arc<Algorithms>> {
+        let choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        choices.clone()
+    }
+
+    /// Does a piece of work by one of `algorithms`, which stand in the order in which they are tried where nothing is
+    /// timed. `seconds` tells how long something takes.
+    pub(super) fn run<A: Copy, E: Display>(
+        &self,
+        work: impl FnOnce() -> String,
+        algorithms: &[(A, &'static str)],
+        mut run: impl FnMut(A) -> std::result::Result<(), E>,
+        mut seconds: impl FnMut(
+            &mut dyn FnMut() -> std::result::Result<(), E>,
+        ) -> std::result::Result<f64, E>,
+    ) -> Result<()> {
+        let mut refusals = Vec::new();
+        let Some(choices) = self.get() else {
+            for &(algorithm, name) in algorithms {
+                match run(algorithm) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => refusals.push(format!("{name}: {error}")),
+                }
+            }
+            return refused(&work(), &refusals);
+        };
+        let work = work();
+        let known = choices.get(&work);
+        let known = known.and_then(|known| algorithms.iter().find(|(_, name)| name == known));
+        // One that another version of the library chose may be refused by this one.
+        if let Some(&(algorithm, _)) = known
+            && run(algorithm).is_ok()
+        {
+            return Ok(());
+        }
+        let mut fastest: Option<(f64, A, &'static str)> = None;
+        for &(algorithm, name) in algorithms {
+            match seconds(&mut || run(algorithm)) {
+                Ok(time) if fastest.is_none_or(|(least, ..)| time < least) => {
+                    fastest = Some((time, algorithm, name));
+                }
+                Ok(_) => {}
+                Err(error) => refusals.push(format!("{name}: {error}")),
+            }
+        }
+        let Some((_, algorithm, name)) = fastest else {
+            return refused(&work, &refusals);
+        };
+        if let Err(error) = run(algorithm) {
+            return refused(&work, &[format!("{name}: {error}")]);
+        }
+        let mut choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(choices) = &mut *choices {
+            Arc::make_mut(choices).insert(work, name.to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn refused(work: &str, refusals: &[String]) -> Result<()> {
+    bail!(
+        "no deterministic algorithm does this: {work}: {}",
+        refusals.join("; ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Algorithms by the seconds they take; the last of them refuses.
+    const ALGORITHMS: [(u8, &str); 4] = [(3, "slow"), (1, "fast"), (2, "middling"), (0, "none")];
+
+    /// What was run, one after the other.
+    fn run(choices: &Choices, work: &str, algorithms: &[(u8, &'static str)]) -> Result<Vec<u8>> {
+        let (mut runs, mut last) = (Vec::new(), 0);
+        let order = std::cell::RefCell::new((&mut runs, &mut last));
+        choices.run(
+            || work.to_owned(),
+            algorithms,
+            |algorithm| {
+                let mut order = order.borrow_mut();
+                if algorithm == 0 {
+                    return Err("cannot");
+                }
+                order.0.push(algorithm);
+                *order.1 = algorithm;
+                Ok(())
+            },
+            |once| {
+                once()?;
+                Ok(f64::from(*order.borrow().1))
+            },
+        )?;
+        Ok(runs)
+    }
+
+    #[test]
+    fn without_timing_the_first_that_can_does_it() -> Result<()> {
+        let choices = Choices::default();
+        assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3]);
+        assert_eq!(run(&choices, "a", &[(0, "none"), (2, "middling")])?, [2]);
+        let error = run(&choices, "a", &[(0, "none")]).unwrap_err().to_string();
+        assert!(error.contains("this: a: none: cannot"), "{error}");
+        assert_eq!(choices.get(), None);
+        Ok(())
+    }
+
+    #[test]
+    fn timing_takes_the_fastest_and_remembers_it() -> Result<()> {
+        let choices = Choices::default();
+        choices.set(Some(Algorithms::new()));
+        // Each once to be timed, and the fastest for the result that stays.
+        assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3, 1, 2, 1]);
+        assert_eq!(run(&choices, "a", &ALGORITHMS)?, [1]);
+        let found = Algorithms::from([("a".to_owned(), "fast".to_owned())]);
+        assert_eq!(choices.get().as_deref(), Some(&found));
+        assert!(run(&choices, "b", &[(0, "none")]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_known_is_not_timed_unless_it_is_refused() -> Result<()> {
+        let choices = Choices::default();
+        let known = |name: &str| Algorithms::from([("a".to_owned(), name.to_owned())]);
+        choices.set(Some(known("slow")));
+        assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3]);
+        for strange in ["none", "of another version"] {
+            choices.set(Some(known(strange)));
+            assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3, 1, 2, 1]);
+            assert_eq!(choices.get().as_deref(), Some(&known("fast")));
+        }
+        Ok(())
+    }
+}

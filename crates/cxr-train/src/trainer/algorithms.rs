@@ -1,0 +1,47 @@
+//! `algorithms.json` of a run folder: what timing has chosen on its GPU, so that going on makes the same choices.
+
+use std::path::Path;
+
+use cxr_ops::{Algorithms, autotuned, set_autotune};
+
+use crate::{TrainError, write_atomically};
+
+const FILE: &str = "algorithms.json";
+
+/// Adds what was chosen before in this run to what timing has chosen, where it chooses.
+pub(super) fn recall(folder: &Path) -> Result<(), TrainError> {
+    let Some(mut chosen) = autotuned() else {
+        return Ok(());
+    };
+    let path = folder.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(TrainError::Io {
+                action: "read",
+                path,
+                source,
+            });
+        }
+    };
+    let before: Algorithms = serde_json::from_str(&text).map_err(|error| TrainError::BadFile {
+        path,
+        kind: "list of algorithms",
+        problem: error.to_string(),
+    })?;
+    chosen.extend(before);
+    set_autotune(chosen);
+    Ok(())
+}
+
+/// Writes what timing has chosen, where it chooses.
+pub(super) fn record(folder: &Path) -> Result<(), TrainError> {
+    let Some(chosen) = autotuned() else {
+        return Ok(());
+    };
+    write_atomically(&folder.join(FILE), |file| {
+        serde_json::to_writer_pretty(file, &chosen)?;
+        Ok(())
+    })
+}
