@@ -4,12 +4,18 @@
 //! they hang on a tree of joins whose values nobody reads: backwards, the operation is visited first and
 //! leaves the gradients in slots, from which the joins hand them to the parameters. So `backward` on
 //! whatever follows finds every gradient, as if the block had been built of single operations.
+//!
+//! Each of these hand-overs costs candle a tensor of zeros and a sum, which on a GPU is two kernels. Who calls
+//! `backward` can have the gradients of variables past autograd, in a [`GradientSink`].
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::backend::BackendStorage as _;
+use candle_core::backprop::GradStore;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, Var,
+    bail,
 };
 
 use crate::cpu::values;
@@ -64,6 +70,69 @@ pub(crate) trait TensorOp: Send + Sync + 'static {
     ) -> Result<Vec<Option<Tensor>>>;
 }
 
+/// Takes the gradients of variables that are inputs of [fused operations](apply_fused), so that they need not go through
+/// candle's autograd, where each costs a tensor of zeros and a sum.
+///
+/// ```
+/// use candle_core::{Device, Result, Tensor, Var};
+/// use cxr_ops::GradientSink;
+///
+/// # fn network(images: &Tensor, _: &Var) -> Result<Tensor> { images.sqr() }
+/// # fn main() -> Result<()> {
+/// # let (images, weight) = (Tensor::ones(3, candle_core::DType::F32, &Device::Cpu)?, Var::ones(1, candle_core::DType::F32, &Device::Cpu)?);
+/// let sink = GradientSink::new();
+/// let output = sink.scope(|| network(&images, &weight))?;
+/// let mut gradients = output.sum_all()?.backward()?;
+/// sink.add_to(&mut gradients)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct GradientSink {
+    /// Variables and their gradients, in the order in which they came.
+    gradients: Arc<Mutex<Vec<(Tensor, Tensor)>>>,
+}
+
+thread_local! {
+    /// That of the scope which this thread is in.
+    static SINK: RefCell<Option<GradientSink>> = const { RefCell::new(None) };
+}
+
+impl GradientSink {
+    /// One that has taken nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls `f`. Operations that are applied within, on this thread, give the gradients of their variables to this sink
+    /// when `backward` comes to them, and not to the store that `backward` returns.
+    pub fn scope<T>(&self, f: impl FnOnce() -> T) -> T {
+        struct Restore(Option<GradientSink>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                SINK.set(self.0.take());
+            }
+        }
+        let _restore = Restore(SINK.replace(Some(self.clone())));
+        f()
+    }
+
+    /// Adds what came to what `backward` found, and is empty again.
+    ///
+    /// # Errors
+    /// Gradients of one variable that cannot be added.
+    pub fn add_to(&self, store: &mut GradStore) -> Result<()> {
+        for (variable, gradient) in std::mem::take(&mut *lock(&self.gradients)) {
+            let sum = match store.get(&variable) {
+                Some(before) => (before + gradient)?,
+                None => gradient,
+            };
+            store.insert(&variable, sum);
+        }
+        Ok(())
+    }
+}
+
 /// As [`apply_fused`]; the inputs are on one device.
 pub(crate) fn apply_tensor_op<O: TensorOp>(op: O, inputs: &[Tensor]) -> Result<Tensor> {
     let inputs: Vec<Tensor> = inputs
@@ -74,16 +143,25 @@ pub(crate) fn apply_tensor_op<O: TensorOp>(op: O, inputs: &[Tensor]) -> Result<T
         .first()
         .map_or(Device::Cpu, |input| input.device().clone());
     let slots: Slots = Arc::new(Mutex::new(vec![None; inputs.len()]));
+    let sink = SINK.with_borrow(Clone::clone);
     let tracked = inputs.iter().enumerate().filter(|(_, t)| t.track_op());
-    let leaves: Vec<(Option<usize>, Tensor)> = tracked
+    let (past, through): (Vec<_>, Vec<_>) =
+        tracked.partition(|(_, tensor)| sink.is_some() && tensor.is_variable());
+    let leaves: Vec<(Option<usize>, Tensor)> = through
+        .into_iter()
         .map(|(index, tensor)| (Some(index), tensor.clone()))
         .collect();
-    let anchor = join(leaves, &slots, &device)?;
+    let anchor = match (leaves.is_empty(), past.is_empty()) {
+        // Without a variable before it `backward` would not come to the operation.
+        (true, false) => Var::from_tensor(&nothing(&device)?)?.into_inner(),
+        _ => join(leaves, &slots, &device)?,
+    };
     let root = Root {
         op,
         inputs,
         tape: OnceLock::new(),
         slots,
+        sink,
     };
     anchor.apply_op1(root)
 }
@@ -91,8 +169,8 @@ pub(crate) fn apply_tensor_op<O: TensorOp>(op: O, inputs: &[Tensor]) -> Result<T
 /// Gradients by input.
 type Slots = Arc<Mutex<Vec<Option<Tensor>>>>;
 
-fn lock(slots: &Slots) -> MutexGuard<'_, Vec<Option<Tensor>>> {
-    slots.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Joins tensors in pairs until one is left. An index is that of an input; a join has none.
@@ -255,6 +333,8 @@ struct Root<O: TensorOp> {
     inputs: Vec<Tensor>,
     tape: OnceLock<O::Tape>,
     slots: Slots,
+    /// Which takes the gradients of variables.
+    sink: Option<GradientSink>,
 }
 
 impl<O: TensorOp> Root<O> {
@@ -303,7 +383,13 @@ impl<O: TensorOp> CustomOp1 for Root<O> {
         let gradients = self.op.backward(&self.inputs, tape, &gradient)?;
         let mut slots = lock(&self.slots);
         for ((slot, input), gradient) in slots.iter_mut().zip(&self.inputs).zip(gradients) {
-            *slot = gradient.filter(|_| input.track_op());
+            let gradient = gradient.filter(|_| input.track_op());
+            match (gradient, &self.sink) {
+                (Some(gradient), Some(sink)) if input.is_variable() => {
+                    lock(&sink.gradients).push((input.clone(), gradient));
+                }
+                (gradient, _) => *slot = gradient,
+            }
         }
         Ok(Some(nothing(gradient.device())?))
     }

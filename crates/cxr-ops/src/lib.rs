@@ -76,7 +76,7 @@ pub use bf16::Precision;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use error::{OpsError, TensorDifference};
-pub use fused::{Fused, apply_fused};
+pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
     AdamWConstants, Algorithms, CudaImages, CudaSize, CudaUpdate, CudaValues, DenseNetPlan,

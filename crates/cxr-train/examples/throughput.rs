@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use cxr_ops::{Precision, Role};
+use cxr_ops::{GradientSink, Precision, Role};
 use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Phase, Trained};
 
 /// As the `cxr` binary.
@@ -64,12 +64,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             classifier.forward_t(&images, Phase::Evaluate)?;
             return Ok(());
         }
+        let sink = GradientSink::new();
         let features = match work.as_str() {
-            "train" => precision.scope(|| classifier.features(&images, phase))?,
+            "train" => sink.scope(|| precision.scope(|| classifier.features(&images, phase)))?,
             _ => classifier.features(&images, Phase::Evaluate)?.detach(),
         };
         let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        let gradients = Gradients::new(&trained, &loss.backward()?)?;
+        let mut gradients = loss.backward()?;
+        sink.add_to(&mut gradients)?;
+        let gradients = Gradients::new(&trained, &gradients)?;
         optimiser.step(1e-5, &trained, &gradients)?;
         Ok(())
     };

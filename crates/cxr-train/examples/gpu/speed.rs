@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
-use cxr_ops::{Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32};
+use cxr_ops::{GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32};
 use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained};
 use serde::Serialize;
 
@@ -106,7 +106,9 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
     let trained = Trained::all(classifier.parameters().select(Role::Trainable, prefix));
     let mut optimiser = Optimiser::new(OptimiserConfig::default());
     let mut call = || -> Result<Tensor> {
-        let features = precision.scope(|| classifier.features(&images, features_phase))?;
+        let sink = GradientSink::new();
+        let features = || classifier.features(&images, features_phase);
+        let features = sink.scope(|| precision.scope(features))?;
         if work == "infer" {
             return Ok(classifier.logits(&features, Phase::Evaluate)?);
         }
@@ -116,7 +118,9 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
             features
         };
         let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        let gradients = Gradients::new(&trained, &loss.backward()?)?;
+        let mut gradients = loss.backward()?;
+        sink.add_to(&mut gradients)?;
+        let gradients = Gradients::new(&trained, &gradients)?;
         optimiser.step(1e-5, &trained, &gradients)?;
         Ok(loss)
     };

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use candle_core::{Tensor, Var};
 use cxr_dataset::ImageName;
-use cxr_ops::{Parameters, Phase};
+use cxr_ops::{GradientSink, Parameters, Phase};
 
 use super::Trainer;
 use crate::gradients::Size;
@@ -221,11 +221,13 @@ impl Trainer<'_> {
             .any(|parameter| parameter.name.starts_with(BACKBONE));
         let span = self.profile.span("forward");
         let precision = self.variant.experiment().training.precision;
+        let sink = GradientSink::new();
         let features = if backbone_is_frozen {
             let frozen = || self.classifier.features(&batch.images, Phase::Evaluate);
             precision.scope(frozen)?.detach()
         } else {
-            precision.scope(|| self.classifier.features(&batch.images, phase))?
+            let features = || self.classifier.features(&batch.images, phase);
+            sink.scope(|| precision.scope(features))?
         };
         let logits = self.classifier.logits(&features, phase)?;
         drop(span);
@@ -239,8 +241,11 @@ impl Trainer<'_> {
         }
         let loss = self.loss.loss(&logits, &targets, mask.as_ref())?;
         drop(span);
-        let gradients =
-            Gradients::new(trained, &self.profile.time("backward", || loss.backward())?)?;
+        let span = self.profile.span("backward");
+        let mut gradients = loss.backward()?;
+        sink.add_to(&mut gradients)?;
+        let gradients = Gradients::new(trained, &gradients)?;
+        drop(span);
         let made = MadeBatch {
             loss: loss.detach(),
             gradients: gradients.size()?,
