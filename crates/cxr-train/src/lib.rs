@@ -66,7 +66,8 @@ pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, Tra
 pub use cxr_losses::{Granularity, MultiLabelLoss};
 #[cfg(feature = "cuda")]
 pub use cxr_ops::{
-    Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,
+    Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune,
+    set_exact_f32, set_graphs, uses_graphs,
 };
 pub use cxr_ops::{InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};

@@ -17,6 +17,10 @@ pub(crate) struct DeviceArgs {
     /// On a GPU let timings choose how convolutions are computed; training records the choices in algorithms.json
     #[arg(long)]
     autotune: bool,
+
+    /// On a GPU repeat the backbone's passes in training as CUDA graphs: the same numbers, fewer launches
+    #[arg(long)]
+    graphs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,29 +47,30 @@ impl DeviceArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
-            DeviceName::Cuda(number) => cuda(number, self.exact_f32, self.autotune),
+            DeviceName::Cuda(number) => self.cuda(number),
         }
     }
-}
 
-#[cfg(feature = "cuda")]
-fn cuda(number: usize, is_exact: bool, is_timed: bool) -> anyhow::Result<Device> {
-    use anyhow::Context as _;
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, number: usize) -> anyhow::Result<Device> {
+        use anyhow::Context as _;
 
-    cxr_train::set_exact_f32(is_exact);
-    if is_timed {
-        cxr_train::set_autotune(cxr_train::Algorithms::new());
+        cxr_train::set_exact_f32(self.exact_f32);
+        cxr_train::set_graphs(self.graphs);
+        if self.autotune {
+            cxr_train::set_autotune(cxr_train::Algorithms::new());
+        }
+        cxr_train::cuda_device(number).with_context(|| {
+            format!("cannot use GPU {number}\nhint: `nvidia-smi` lists those that the driver sees")
+        })
     }
-    cxr_train::cuda_device(number).with_context(|| {
-        format!("cannot use GPU {number}\nhint: `nvidia-smi` lists those that the driver sees")
-    })
-}
 
-#[cfg(not(feature = "cuda"))]
-fn cuda(_: usize, _: bool, _: bool) -> anyhow::Result<Device> {
-    anyhow::bail!(
-        "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
-    )
+    #[cfg(not(feature = "cuda"))]
+    fn cuda(&self, _: usize) -> anyhow::Result<Device> {
+        anyhow::bail!(
+            "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
+        )
+    }
 }
 
 /// What `environment.json` says of it.
@@ -78,11 +83,13 @@ pub(crate) fn name(device: &Device) -> String {
                 true => "exact f32",
                 false => "TF32",
             };
-            let choice = match cxr_train::autotuned() {
-                Some(_) => ", autotuned",
-                None => "",
+            let choice = cxr_train::autotuned().map_or("", |_| ", autotuned");
+            let graphs = if cxr_train::uses_graphs() {
+                ", graphs"
+            } else {
+                ""
             };
-            format!("cuda, {products}{choice}")
+            format!("cuda, {products}{choice}{graphs}")
         }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => "cuda".to_owned(),

@@ -4,6 +4,7 @@
 //! The program that is measured is an example of `cxr-train`. `--built` names one that was built elsewhere, for a machine
 //! that has the GPU and no Rust toolchain.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -139,8 +140,10 @@ pub(super) fn run(
         print_head(&rates);
     }
     let mut rows = Vec::new();
+    // By (batch, dtype) what the peers' training was, which also stands beside ours with graphs.
+    let mut trained = HashMap::new();
     for &batch in batches {
-        for work in ["train", "frozen", "infer"] {
+        for work in ["train", "graphs", "frozen", "infer"] {
             for dtype in ["f32", "bf16"] {
                 // Prediction is single precision.
                 if (work, dtype) == ("infer", "bf16") {
@@ -153,7 +156,9 @@ pub(super) fn run(
                     return Ok(Ending::Interrupted);
                 };
                 let mut peers = [None; 2];
-                if let Some(python) = &python {
+                if work == "graphs" {
+                    peers = trained.get(&(batch, dtype)).copied().unwrap_or(peers);
+                } else if let Some(python) = &python {
                     for (peer, mode) in peers.iter_mut().zip(["eager", "compiled"]) {
                         let command = peer_command(workspace, python, shape, mode);
                         *peer = match read::<Timed>(interrupt, command) {
@@ -166,6 +171,9 @@ pub(super) fn run(
                             }
                         };
                     }
+                }
+                if work == "train" {
+                    trained.insert((batch, dtype), peers);
                 }
                 let [eager, compiled] = peers;
                 let ratio = |peer: Option<Timed>| peer.map(|peer| ours.img_s / peer.img_s);

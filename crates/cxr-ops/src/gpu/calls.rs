@@ -151,6 +151,46 @@ pub(super) fn update_running<M: Machine>(
     )
 }
 
+/// The running averages of a normalisation, and a batch's statistics towards which they move.
+pub(super) struct Moving<'a, M> {
+    /// Addresses of mean and variance: they are written to.
+    pub(super) running: [u64; 2],
+    pub(super) batch: [View<'a, M>; 2],
+    pub(super) channels: usize,
+    pub(super) momentum: f64,
+    /// What a variance with divisor n is multiplied by.
+    pub(super) factor: f64,
+}
+
+/// As [`update_running`], for many normalisations at once.
+pub(super) fn update_all_running<M: Machine>(
+    machine: &M,
+    all: &[Moving<'_, M::Memory>],
+) -> Result<()> {
+    let bits = |value: f64| u64::from((value as f32).to_bits());
+    let rows = all.iter().flat_map(|moving| {
+        let [mean, variance] = moving.batch.map(|values| machine.address(values));
+        let (channels, momentum) = (moving.channels as u64, bits(moving.momentum));
+        let [running_mean, running_variance] = moving.running;
+        let factor = bits(moving.factor);
+        [
+            running_mean,
+            running_variance,
+            mean,
+            variance,
+            channels,
+            momentum,
+            factor,
+        ]
+    });
+    let table = machine.upload(&rows.collect::<Vec<_>>())?;
+    let blocks = Blocks {
+        x: 1,
+        ..blocks_for_tensors(all.len())?
+    };
+    machine.launch("update_all_running", blocks, &mut [Argument::Table(&table)])
+}
+
 /// What a normalisation reads besides its input.
 #[derive(Debug)]
 pub(super) struct Affine<'a, M> {
@@ -391,6 +431,28 @@ pub(super) fn sums_of_squares<M: Machine>(
         &mut [Argument::Table(&table), (&mut parts).into()],
     )?;
     Ok(Squares { parts, stride })
+}
+
+/// For [`gather`]: of each tensor its address and number of values, in the order in which they are to lie.
+pub(super) fn gather_rows(tensors: &[(u64, usize)]) -> Vec<u64> {
+    let mut begin = 0;
+    let rows = tensors.iter().flat_map(|&(address, values)| {
+        let row = [address, values as u64, begin];
+        begin += values as u64;
+        row
+    });
+    rows.collect()
+}
+
+/// Copies `n` tensors to one memory, side by side.
+pub(super) fn gather<M: Machine>(
+    machine: &M,
+    rows: &M::Table,
+    n: usize,
+    out: &mut M::Memory,
+) -> Result<()> {
+    let blocks = blocks_for_tensors(n)?;
+    machine.launch("gather", blocks, &mut [Argument::Table(rows), out.into()])
 }
 
 /// From the parts of [`sums_of_squares`] of `n` tensors three values: their norm as two that are to be added in double

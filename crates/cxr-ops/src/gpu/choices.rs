@@ -14,6 +14,7 @@ pub type Algorithms = BTreeMap<String, String>;
 pub(super) struct Choices(Mutex<Option<Arc<Algorithms>>>);
 
 impl Choices {
+    #[cfg(feature = "cuda")]
     pub(super) const fn none() -> Self {
         Self(Mutex::new(None))
     }

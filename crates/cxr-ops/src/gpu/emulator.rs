@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{Result, bail};
 
@@ -89,9 +89,8 @@ fn calls(definitions: &BTreeMap<&str, Vec<Type>>) -> String {
 pub(super) struct Emulator {
     precision: Precision,
     definitions: BTreeMap<&'static str, Vec<Type>>,
-    library: libloading::Library,
+    library: &'static libloading::Library,
     _in_use: MutexGuard<'static, ()>,
-    _folder: tempfile::TempDir,
 }
 
 impl Emulator {
@@ -102,49 +101,60 @@ impl Emulator {
 
     /// With activations of a precision.
     pub(super) fn with(precision: Precision) -> Option<Self> {
+        static LIBRARIES: [OnceLock<Option<libloading::Library>>; 2] =
+            [const { OnceLock::new() }; 2];
         let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
-        let definitions = definitions(KERNELS);
-        for (name, text) in [
-            ("kernels.cu", KERNELS),
-            ("emulator.c", include_str!("emulator.c")),
-            ("calls.h", &calls(&definitions)),
-        ] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        let compile = |source: &str, output: &Path| {
-            Command::new("cc")
-                .args(["-O2", "-ffp-contract=off", "-shared", "-fPIC"])
-                .args((precision == Precision::Bf16).then_some("-DBF16"))
-                .arg("-o")
-                .arg(output)
-                .arg(folder.path().join(source))
-                .arg("-lm")
-                .output()
+        let library = match precision {
+            Precision::Single => &LIBRARIES[0],
+            Precision::Bf16 => &LIBRARIES[1],
         };
-        // Whether there are a compiler and a system's headers is one question, whether the kernels compile another.
-        let headers = "#include <math.h>\n#include <setjmp.h>\n#include <ucontext.h>\n";
-        std::fs::write(folder.path().join("headers.c"), headers).unwrap();
-        let path = folder.path().join("kernels.so");
-        if !compile("headers.c", &path).is_ok_and(|output| output.status.success()) {
+        let Some(library) = library.get_or_init(|| build(precision)) else {
             eprintln!(
                 "skipped: no C compiler `cc` with the system's headers to run GPU kernels with"
             );
             return None;
-        }
-        let output = compile("emulator.c", &path).unwrap();
-        let messages = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{messages}");
-        // SAFETY: the library was just built from the two files above, which run nothing when loaded.
-        let library = unsafe { libloading::Library::new(&path) }.unwrap();
+        };
         Some(Self {
             precision,
-            definitions,
+            definitions: definitions(KERNELS),
             library,
             _in_use: in_use,
-            _folder: folder,
         })
     }
+}
+
+/// Compiles the kernels; `None` where there is no C compiler.
+fn build(precision: Precision) -> Option<libloading::Library> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("kernels.cu", KERNELS),
+        ("emulator.c", include_str!("emulator.c")),
+        ("calls.h", &calls(&definitions(KERNELS))),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let compile = |source: &str, output: &Path| {
+        Command::new("cc")
+            .args(["-O2", "-ffp-contract=off", "-shared", "-fPIC"])
+            .args((precision == Precision::Bf16).then_some("-DBF16"))
+            .arg("-o")
+            .arg(output)
+            .arg(folder.path().join(source))
+            .arg("-lm")
+            .output()
+    };
+    // Whether there are a compiler and a system's headers is one question, whether the kernels compile another.
+    let headers = "#include <math.h>\n#include <setjmp.h>\n#include <ucontext.h>\n";
+    std::fs::write(folder.path().join("headers.c"), headers).unwrap();
+    let path = folder.path().join("kernels.so");
+    if !compile("headers.c", &path).is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let output = compile("emulator.c", &path).unwrap();
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{messages}");
+    // SAFETY: the library was just built from the two files above, which run nothing when loaded. Its file may go.
+    Some(unsafe { libloading::Library::new(&path) }.unwrap())
 }
 
 impl<M, T> Argument<'_, M, T> {

@@ -104,6 +104,29 @@ KERNEL update_running(float *running, const float *batch, int channels, float mo
     running[channel] = (float)((1. - (double)momentum) * old + (double)momentum * new_value);
 }
 
+INLINE float low_float(unsigned long long word) {
+    union {
+        unsigned bits;
+        float value;
+    } low;
+    low.bits = (unsigned)word;
+    return low.value;
+}
+
+// The same for means and variances of many normalisations, of which block (·, n) takes the n-th. A row of the table:
+// {running mean, running variance, the batch's mean, its variance, channels, momentum, factor of the variance}.
+KERNEL update_all_running(const unsigned long long *table) {
+    const unsigned long long *row = table + 7 * blockIdx.y;
+    int channels = (int)row[4];
+    double momentum = low_float(row[5]), factor = low_float(row[6]);
+    for (int channel = blockIdx.x * THREADS + threadIdx.x; channel < channels; channel += gridDim.x * THREADS) {
+        float *mean = (float *)row[0] + channel, *variance = (float *)row[1] + channel;
+        double new_mean = ((const float *)row[2])[channel], new_variance = ((const float *)row[3])[channel];
+        *mean = (float)((1. - momentum) * (double)*mean + momentum * new_mean);
+        *variance = (float)((1. - momentum) * (double)*variance + momentum * factor * new_variance);
+    }
+}
+
 // (x − mean)·inverse·weight + bias, then max(·, 0) where `relu`; a NaN passes.
 KERNEL normalise(const float *x, const float *mean, const float *inverse, const float *weight, const float *bias,
                  float *out, long long n, int channels, int positions, int relu) {
@@ -239,15 +262,6 @@ KERNEL average_pool_gradient(const float *gradient, float *out, long long n, int
 
 // ---- optimiser: all tensors in one launch, block (·, t) works on tensor t ----
 
-INLINE float low_float(unsigned long long word) {
-    union {
-        unsigned bits;
-        float value;
-    } low;
-    low.bits = (unsigned)word;
-    return low.value;
-}
-
 // A tensor of the table: {its address, its values}. For block (part, t): Σ x².
 KERNEL squares_parts(const unsigned long long *table, float *parts) {
     __shared__ double shared[THREADS];
@@ -259,6 +273,16 @@ KERNEL squares_parts(const unsigned long long *table, float *parts) {
         sum += (double)x[i] * (double)x[i];
     double all = block_sum(sum, shared);
     if (threadIdx.x == 0) split(all, parts + 2 * ((long long)blockIdx.y * gridDim.x + blockIdx.x));
+}
+
+// A tensor of the table: {its address, its values, where they begin in `out`}. Copies all of them.
+KERNEL gather(const unsigned long long *table, float *out) {
+    const unsigned long long *row = table + 3 * blockIdx.y;
+    const float *x = (const float *)row[0];
+    long long n = (long long)row[1];
+    float *to = out + row[2];
+    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS)
+        to[i] = x[i];
 }
 
 // Of n tensors, whose squares are summed in `n_parts` parts each: the norm of all of them as two floats, and the first

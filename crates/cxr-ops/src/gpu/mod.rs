@@ -16,6 +16,8 @@ mod cudnn;
 mod densenet;
 #[cfg(test)]
 mod emulator;
+#[cfg(feature = "cuda")]
+mod graph;
 mod images;
 mod machine;
 #[cfg(feature = "cuda")]
@@ -52,6 +54,7 @@ pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{
     autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,
+    set_graphs, uses_graphs,
 };
 
 /// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
@@ -78,7 +81,9 @@ mod settings {
 
     use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
     use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
-    use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+    use candle_core::cuda_backend::cudarc::driver::sys::{
+        CUgraphMem_attribute, CUmemPool_attribute, cuDeviceGetGraphMemAttribute,
+    };
     use candle_core::{CudaDevice, Device, Result};
 
     use super::choices::{Algorithms, Choices};
@@ -100,6 +105,19 @@ mod settings {
     }
 
     static IS_EXACT: AtomicBool = AtomicBool::new(false);
+    static USES_GRAPHS: AtomicBool = AtomicBool::new(false);
+
+    /// Whether training steps on CUDA devices repeat a DenseNet's passes as CUDA graphs.
+    pub fn uses_graphs() -> bool {
+        USES_GRAPHS.load(Ordering::Relaxed)
+    }
+
+    /// Chooses for the whole process. Passes over batches of one size are recorded when they come for the third time, and
+    /// repeated from then on, which spares the host some thousand launches a step; they hold their memory from one step
+    /// to the next. What is computed is the same. At first nothing is recorded.
+    pub fn set_graphs(uses_graphs: bool) {
+        USES_GRAPHS.store(uses_graphs, Ordering::Relaxed);
+    }
 
     /// Whether products on CUDA devices are all of single precision. By default their factors are rounded to TF32:
     /// ten bits of fraction instead of 23, summed in single precision, several times as fast.
@@ -139,14 +157,19 @@ mod settings {
         if !context.has_async_alloc() {
             return Ok(None);
         }
-        let mut peak = 0u64;
+        let (mut peak, mut of_graphs) = (0u64, 0u64);
         let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        let attribute_of_graphs = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
         // SAFETY: as in `keep_freed_memory`.
         unsafe {
             let pool = get_default_mem_pool(context.cu_device())?;
             mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast())?;
+            let of_graphs = (&raw mut of_graphs).cast();
+            cuDeviceGetGraphMemAttribute(context.cu_device(), attribute_of_graphs, of_graphs)
+                .result()?;
         }
-        Ok(Some(peak))
+        // Two peaks, which need not be of one moment: at most so much.
+        Ok(Some(peak + of_graphs))
     }
 
     /// By default the driver gives freed memory back to the system whenever the host waits for the device, which is at

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{Result, Storage, Tensor, bail};
 
+use super::calls::{self, Moving};
 use super::cuda::{self, Gpu, Values};
 use super::densenet::{self, DenseNetPlan, Statistics, Tape};
-use super::normalise::record;
+use super::graph::{self, Repeated};
+use super::machine::Machine as _;
 use super::rows::Grid;
 use crate::fused::{TensorOp, apply_tensor_op};
 use crate::{BatchNorm, Precision};
@@ -144,43 +146,83 @@ impl Training {
             precision: self.precision,
         })
     }
+
+    /// Moves the running averages towards the batch's statistics; the unbiased variance enters.
+    fn record(&self, gpu: &Gpu, tape: &Tape<CudaSlice<f32>>) -> Result<()> {
+        let running: Vec<Tensor> = (self.norms.iter())
+            .flat_map(|norm| [norm.running_mean().clone(), norm.running_var().clone()])
+            .collect();
+        with_all(&running, |running| {
+            let (running, _) = running.as_chunks::<2>();
+            let all = self.norms.iter().zip(running).zip(tape.statistics());
+            let all = all.map(|((norm, running), (batch, channels, count))| Moving {
+                // As an operation in place: the running averages are what is meant to change.
+                running: running.map(|values| gpu.address(values)),
+                batch,
+                channels,
+                momentum: norm.config().momentum,
+                factor: count as f64 / (count as f64 - 1.),
+            });
+            calls::update_all_running(gpu, &all.collect::<Vec<_>>())
+        })
+    }
+}
+
+/// What a forward pass leaves for its backward pass.
+enum Left {
+    Tape(Box<Tape<CudaSlice<f32>>>),
+    /// In the memory of graphs.
+    Repeated(Repeated),
 }
 
 impl TensorOp for Training {
-    type Tape = Tape<CudaSlice<f32>>;
+    type Tape = Left;
 
     fn name(&self) -> &'static str {
         OP
     }
 
-    fn forward(&self, inputs: &[Tensor]) -> Result<(Tensor, Self::Tape)> {
+    fn forward(&self, inputs: &[Tensor]) -> Result<(Tensor, Left)> {
         let gpu = self.gpu(inputs)?;
         let grid = grid(&inputs[0])?;
-        let (features, tape) = with_all(inputs, |views| {
-            let images = (views[0], grid);
-            densenet::forward(&gpu, &self.plan, images, &views[1..], Statistics::OfBatch)
+        let (features, left) = with_all(inputs, |views| {
+            let (images, parameters) = ((views[0], grid), &views[1..]);
+            let see = |tape: &Tape<_>| self.record(&gpu, tape);
+            if let Some((features, repeated)) =
+                graph::forward(&gpu, &self.plan, images, parameters, see)?
+            {
+                return Ok((features, Left::Repeated(repeated)));
+            }
+            let statistics = Statistics::OfBatch;
+            let (features, tape) =
+                densenet::forward(&gpu, &self.plan, images, parameters, statistics)?;
+            self.record(&gpu, &tape)?;
+            Ok((features, Left::Tape(Box::new(tape))))
         })?;
-        for (norm, (statistics, _, count)) in self.norms.iter().zip(tape.statistics()) {
-            let running = [norm.running_mean(), norm.running_var()];
-            record(running, statistics, count, norm.config().momentum)?;
-        }
         let shape = feature_shape(&self.plan, &inputs[0])?;
-        Ok((cuda::tensor(features, &gpu, shape), tape))
+        Ok((cuda::tensor(features, &gpu, shape), left))
     }
 
     fn backward(
         &self,
         inputs: &[Tensor],
-        tape: &Self::Tape,
+        left: &Left,
         gradient: &Tensor,
     ) -> Result<Vec<Option<Tensor>>> {
         let gpu = self.gpu(inputs)?;
-        let gradients = cuda::with_values([gradient], OP, |_, [gradient]| {
-            densenet::backward(&gpu, &self.plan, tape, gradient)
+        let gradients = cuda::with_values([gradient], OP, |_, [gradient]| match left {
+            Left::Repeated(repeated) => {
+                graph::backward(repeated, gradient, &self.plan.parameter_shapes())
+            }
+            Left::Tape(tape) => {
+                let gradients = densenet::backward(&gpu, &self.plan, tape, gradient)?;
+                let each = gradients.into_iter().zip(&inputs[1..]);
+                Ok(each
+                    .map(|(gradient, parameter)| cuda::tensor(gradient, &gpu, parameter.shape()))
+                    .collect())
+            }
         })?;
-        let of_parameters = gradients.into_iter().zip(&inputs[1..]);
-        let of_parameters = of_parameters
-            .map(|(gradient, parameter)| Some(cuda::tensor(gradient, &gpu, parameter.shape())));
-        Ok(std::iter::once(None).chain(of_parameters).collect())
+        let gradients = gradients.into_iter().map(Some);
+        Ok(std::iter::once(None).chain(gradients).collect())
     }
 }

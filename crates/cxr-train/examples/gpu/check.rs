@@ -10,7 +10,7 @@ use cxr_losses::{LOSSES, by_name};
 use cxr_ops::{
     Activation, Conv2dConfig, CudaImages, CudaSize, Parameters, Phase, Precision, Role,
     StoredImage, avg_pool2d, batch_norm, batch_norm_train, concat_maps, conv2d, dropout, linear,
-    max_pool2d, set_exact_f32,
+    max_pool2d, set_exact_f32, set_graphs,
 };
 use cxr_top::{Head, TopNetwork, TopNetworkConfig};
 use cxr_train::{Gradients, Optimiser, OptimiserConfig, SgdConfig, Trained};
@@ -117,7 +117,12 @@ pub(super) fn run(seed: u64, cuda: &Device) -> Result<ExitCode> {
     ] {
         failures += compare(&format!("f32 {name}, gradients"), 3e-2, seed, cuda, run)?;
     }
-    set_exact_f32(true);
+    // The fourth pass is the second that a graph repeats.
+    set_graphs(true);
+    failures += compare("f32 densenet, graphs", 3e-2, seed, cuda, |noise, device| {
+        trained_densenet(noise, device, 4)
+    })?;
+    set_graphs(false);
     failures += check_steps(seed, cuda)?;
     failures += compare("bf16 densenet", 3e-2, seed, cuda, |noise, device| {
         let precision = match device {
@@ -321,6 +326,11 @@ fn randomise(noise: &mut Noise, parameters: &Parameters) -> Result<()> {
 }
 
 fn densenet(noise: &mut Noise, device: &Device) -> Result<Results> {
+    trained_densenet(noise, device, 1)
+}
+
+/// What the last of some passes gives, each over images of its own.
+fn trained_densenet(noise: &mut Noise, device: &Device, passes: usize) -> Result<Results> {
     let config = DenseNetConfig {
         stem_maps: 16,
         growth: 8,
@@ -330,20 +340,23 @@ fn densenet(noise: &mut Noise, device: &Device) -> Result<Results> {
     let parameters = Parameters::new(0, device);
     let network = DenseNet::new(&config, &parameters.root())?;
     randomise(noise, &parameters)?;
-    let images = noise.tensor(&[4, 3, 75, 62], device)?;
-    let phase = Phase::Train {
-        image_keys: &[1, 2, 3, 4],
-    };
-    let output = network.forward_t(&images, phase)?;
     let trained = parameters.select(Role::Trainable, "");
     let inputs: Vec<(&str, &Var)> = trained
         .iter()
         .map(|(name, var)| (name.as_str(), var))
         .collect();
-    let mut results = with_gradients(noise, &output, &inputs)?;
-    // The running averages have moved, and evaluation reads them.
-    let output = network.forward_t(&images, Phase::Evaluate)?;
-    results.push(("output in evaluation".to_owned(), output));
+    let phase = Phase::Train {
+        image_keys: &[1, 2, 3, 4],
+    };
+    let mut results = Vec::new();
+    for _ in 0..passes {
+        let images = noise.tensor(&[4, 3, 75, 62], device)?;
+        let output = network.forward_t(&images, phase)?;
+        results = with_gradients(noise, &output, &inputs)?;
+        // The running averages have moved, and evaluation reads them.
+        let output = network.forward_t(&images, Phase::Evaluate)?;
+        results.push(("output in evaluation".to_owned(), output));
+    }
     Ok(results)
 }
 

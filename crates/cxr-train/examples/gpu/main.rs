@@ -6,7 +6,8 @@
 //! * `check [SEED]`: every operation on fresh random inputs, against the CPU; ends with 1 when one is too far off.
 //!   `check SEED cpu` compares the CPU with itself, which tries this program where there is no GPU.
 //! * `rates`: what the device multiplies and copies, as a JSON object.
-//! * `time train|frozen|infer BATCH STEPS f32|bf16`: images per second and peak memory, as a JSON object.
+//! * `time train|graphs|frozen|infer BATCH STEPS f32|bf16`: images per second and peak memory, as a JSON object; `graphs`
+//!   is training whose backbone's passes are repeated as CUDA graphs.
 //! * `course f32|bf16 [IMAGES EPOCHS]`: both stages of the paper's training on phantoms, prepared images to the last
 //!   step, and what the whole of it would take, as a JSON object. `course f32 IMAGES EPOCHS cpu` tries it on the CPU.
 //! * `parity [SEEDS]`: two epochs of training on the GPU and on the CPU; ends with 1 when the mean AUCs are more than
@@ -25,7 +26,7 @@ use serde::Serialize;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "gpu check [SEED] | rates | time train|frozen|infer BATCH STEPS f32|bf16 | course f32|bf16 [IMAGES EPOCHS] | parity [SEEDS]";
+const USAGE: &str = "gpu check [SEED] | rates | time train|graphs|frozen|infer BATCH STEPS f32|bf16 | course f32|bf16 [IMAGES EPOCHS] | parity [SEEDS]";
 
 /// As the `cxr` binary.
 #[global_allocator]

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
-use cxr_ops::{GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32};
+use cxr_ops::{
+    GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32, set_graphs,
+};
 use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained};
 use serde::Serialize;
 
@@ -86,6 +88,7 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
     /// Steps between two looks at the clock.
     const GROUP: usize = 5;
     let device = cuda_device(0)?;
+    set_graphs(work == "graphs");
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
     let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &device)?;
@@ -98,7 +101,7 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
     let keys: Vec<u64> = (0..batch as u64).collect();
     let phase = Phase::Train { image_keys: &keys };
     let (prefix, features_phase) = match work {
-        "train" => ("", phase),
+        "train" | "graphs" => ("", phase),
         "frozen" => ("top.", Phase::Evaluate),
         "infer" => ("", Phase::Evaluate),
         _ => return Err(USAGE.into()),
@@ -144,7 +147,11 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
     };
     // Each output of a convolution is written and read; in training it is read again, and its gradient written and
     // read.
-    let (forwards, passes) = if work == "train" { (3., 5.) } else { (1., 2.) };
+    let (forwards, passes) = if prefix.is_empty() && work != "infer" {
+        (3., 5.)
+    } else {
+        (1., 2.)
+    };
     Ok(Timed {
         img_s: batch as f64 / seconds[seconds.len() / 2],
         peak_mib: cuda_memory_peak(&device)?.map(|bytes| bytes as f64 / f64::from(1 << 20)),

@@ -1,5 +1,6 @@
 //! Every call on the emulator against the operation of the processor.
 
+mod graph;
 mod images;
 mod network;
 mod operations;

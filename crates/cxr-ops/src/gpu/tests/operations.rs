@@ -3,7 +3,7 @@
 use candle_core::{Result, Var};
 
 use super::{assert_close, flat, noise, tensor};
-use crate::gpu::calls::{self, Affine};
+use crate::gpu::calls::{self, Affine, Moving};
 use crate::gpu::emulator::Emulator;
 use crate::gpu::machine::View;
 use crate::norm::Extent;
@@ -189,6 +189,51 @@ fn running_averages_move_by_their_momentum() -> Result<()> {
         .map(|(old, new)| 0.9 * old + 0.1 * 1.25 * new)
         .collect();
     assert_close("running", &running[2..299], &expected);
+    Ok(())
+}
+
+#[test]
+fn running_averages_of_many_normalisations_move_at_once() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let sizes = [300, 1, 64];
+    let values = |seed: usize| -> Vec<Vec<f32>> {
+        (seed..)
+            .zip(sizes)
+            .map(|(seed, n)| noise(n, seed))
+            .collect()
+    };
+    let [mut means, mut variances, new_means, new_variances] = [1, 4, 7, 10].map(values);
+    let before = [means.clone(), variances.clone()];
+    let all: Vec<Moving<'_, Vec<f32>>> = (0..sizes.len())
+        .map(|at| Moving {
+            running: [
+                means[at].as_mut_ptr() as u64,
+                variances[at].as_mut_ptr() as u64,
+            ],
+            batch: [(&new_means[at]).into(), (&new_variances[at]).into()],
+            channels: sizes[at],
+            momentum: 0.1 * (at + 1) as f64,
+            factor: 1. + at as f64,
+        })
+        .collect();
+    calls::update_all_running(&machine, &all)?;
+    for (at, moving) in all.iter().enumerate() {
+        let (momentum, factor) = (moving.momentum as f32, moving.factor as f32);
+        let moved = |old: &[f32], new: &[f32], factor: f32| -> Vec<f32> {
+            let both = old.iter().zip(new);
+            both.map(|(old, new)| (1. - momentum) * old + momentum * factor * new)
+                .collect()
+        };
+        assert_close(
+            "means",
+            &means[at],
+            &moved(&before[0][at], &new_means[at], 1.),
+        );
+        let expected = moved(&before[1][at], &new_variances[at], factor);
+        assert_close("variances", &variances[at], &expected);
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::{assert_close, noise};
 use crate::gpu::AdamWConstants;
 use crate::gpu::calls::{self, Updated};
 use crate::gpu::emulator::Emulator;
-use crate::gpu::machine::View;
+use crate::gpu::machine::{Machine as _, View};
 
 /// Sizes of tensors: fewer and more values than a block has threads, and more than all blocks of a tensor.
 const SIZES: [usize; 4] = [1, 200, 3_000, 20_001];
@@ -30,6 +30,20 @@ fn squares_of_all_tensors_at_once() -> Result<()> {
             "{found} instead of {expected}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn tensors_are_gathered_in_their_order() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let tensors: Vec<Vec<f32>> = (1..).zip(SIZES).map(|(seed, n)| noise(n, seed)).collect();
+    let places = tensors.iter().map(|t| (machine.address(t.into()), t.len()));
+    let rows = machine.upload(&calls::gather_rows(&places.collect::<Vec<_>>()))?;
+    let mut out = machine.alloc(SIZES.iter().sum())?;
+    calls::gather(&machine, &rows, tensors.len(), &mut out)?;
+    assert_eq!(out, tensors.concat());
     Ok(())
 }
 
