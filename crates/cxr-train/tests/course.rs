@@ -104,12 +104,19 @@ fn history(outcome: TrainOutcome) -> Vec<EpochRecord> {
     }
 }
 
-/// Trains in `folder`, stopping after every `steps` steps; the model's bytes.
-fn train(experiment: &Experiment, data: &TrainingData, folder: &Path, steps: usize) -> Vec<u8> {
+/// Trains in `folder`, stopping after every `steps` steps, which are looked at `looking` at a time; the model's bytes.
+fn train(
+    experiment: &Experiment,
+    data: &TrainingData,
+    folder: &Path,
+    steps: usize,
+    looking: usize,
+) -> Vec<u8> {
     let variant = experiment.variant("hbm").unwrap();
     for _ in 0..50 {
         let folder = RunFolder::open(folder).unwrap();
-        let mut trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
+        let trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
+        let mut trainer = trainer.looking_every(looking);
         let stop = AtomicBool::new(false);
         let mut observer = StopAfter {
             left: AtomicUsize::new(steps),
@@ -142,14 +149,21 @@ fn everything_that_keeps_a_state_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     let experiment = experiment(EVERYTHING.0, EVERYTHING.1);
-    let whole = train(&experiment, &data, &folder.path().join("whole"), usize::MAX);
-    for steps in [1, 3] {
-        let cut = folder.path().join(format!("cut-{steps}"));
-        assert!(whole == train(&experiment, &data, &cut, steps), "{steps}");
+    let whole = train(
+        &experiment,
+        &data,
+        &folder.path().join("whole"),
+        usize::MAX,
+        1,
+    );
+    for (steps, looking) in [(1, 1), (3, 1), (2, 2), (usize::MAX, 3)] {
+        let cut = folder.path().join(format!("cut-{steps}-{looking}"));
+        let model = train(&experiment, &data, &cut, steps, looking);
+        assert!(whole == model, "stopped after {steps}, looked at {looking}");
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
     let alone = folder.path().join("one-thread");
-    let one = || train(&experiment, &data, &alone, usize::MAX);
+    let one = || train(&experiment, &data, &alone, usize::MAX, 1);
     assert!(whole == pool.build().unwrap().install(one));
 }
 
@@ -176,7 +190,7 @@ fn one_batch_is_left_alone_however_many_a_step_could_take() {
         let text = EXPERIMENT.replace("batch_size = 6", "batch_size = 22");
         let text = text.replace("@training", training).replace("@stage", RATE);
         let experiment = Experiment::parse(&text).unwrap();
-        train(&experiment, &data, &folder.path().join(name), usize::MAX)
+        train(&experiment, &data, &folder.path().join(name), usize::MAX, 1)
     };
     let (alone, accumulated) = (model("", "alone"), model("accumulate = 4", "accumulated"));
     assert!(tensors_of(&alone) == tensors_of(&accumulated));
@@ -386,7 +400,7 @@ fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
         let text = text.replace(rate, &format!("{rate}\n{stage}"));
         let experiment = Experiment::parse(&text).unwrap();
         let folder = folder.path().join(name);
-        train(&experiment, &data, &folder, usize::MAX);
+        train(&experiment, &data, &folder, usize::MAX, 1);
         let model = RunFolder::open(&folder).unwrap().model();
         let (card, _) = load_model(&model, &Device::Cpu).unwrap();
         assert_eq!(card.logit_thresholds.len(), card.labels.len());
@@ -429,17 +443,20 @@ fn no_checkpoint_is_written_whose_past_was_not_kept() {
 fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
-    let fails = |experiment: &Experiment, name: &str| {
+    let fails = |experiment: &Experiment, name: &str, looking: usize| {
         let variant = experiment.variant("hbm").unwrap();
         let run = RunFolder::open(&folder.path().join(name)).unwrap();
-        let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
+        let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
+        let mut trainer = trainer.looking_every(looking);
         let error = trainer.run(&mut (), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
         assert!(!run.model().exists());
         error.to_string()
     };
     let at_once = experiment("", "schedule = { constant = { rate = 1e38 } }");
-    let found = fails(&at_once, "at-once");
+    let found = fails(&at_once, "at-once", 1);
+    // Steps that are looked at later are told of the step in which it happened, and none is saved after it.
+    assert_eq!(fails(&at_once, "at-once-and-later", 16), found);
     assert!(
         found.contains("is not finite at step 0 of epoch 0 in stage `first`")
             && found.contains(".png`")
@@ -454,7 +471,9 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     assert_ne!(text, EXPERIMENT);
     let text = text.replace("@training", "").replace("@stage", RATE);
     let later = Experiment::parse(&text).unwrap();
-    let found = fails(&later, "later");
+    let found = fails(&later, "later", 1);
+    let late = fails(&later, "later-and-later", 5);
+    assert_eq!(late.replace("later-and-later", "later"), found);
     assert!(
         found.contains("in stage `second`")
             && found.contains("the last good checkpoint is `")
@@ -476,7 +495,7 @@ fn changed_data_are_refused_by_what_changed() {
     let first = data(folder.path());
     let experiment = plain();
     let run = folder.path().join("run");
-    train(&experiment, &first, &run, usize::MAX);
+    train(&experiment, &first, &run, usize::MAX, 1);
     drop(first);
     let table = folder.path().join("Data_Entry_2017_v2020.csv");
     let text = std::fs::read_to_string(&table).unwrap();

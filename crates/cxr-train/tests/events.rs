@@ -69,18 +69,20 @@ impl Observer for Disturb<'_> {
     }
 }
 
-/// Runs to the end, disturbed after every `events` events, or never.
+/// Runs to the end, disturbed after every `events` events, or never; looks at steps `looking` at a time.
 fn run(
     experiment: &Experiment,
     data: &TrainingData,
     path: &Path,
     events: Option<(usize, bool)>,
+    looking: usize,
 ) -> Vec<Value> {
     let variant = experiment.variant("bce").unwrap();
     for process in 0.. {
         assert!(process < 200, "the run does not get on");
         let folder = RunFolder::open(path).unwrap();
-        let mut trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
+        let trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
+        let mut trainer = trainer.looking_every(looking);
         let mut log = trainer.event_log().unwrap();
         let stop = AtomicBool::new(false);
         let (left, kill) = events.unwrap_or((usize::MAX, false));
@@ -179,15 +181,26 @@ fn the_same_however_disturbed(
     data: &TrainingData,
     folder: &Path,
 ) -> Vec<Value> {
-    let run = |name: &str, events| without_times(run(experiment, data, &folder.join(name), events));
-    let whole = run("whole", None);
-    for (every, kill) in [(1, false), (4, false), (3, true), (7, true)] {
-        let disturbed = run(&format!("{every}-{kill}"), Some((every, kill)));
+    let run = |name: &str, events, looking| {
+        without_times(run(experiment, data, &folder.join(name), events, looking))
+    };
+    let whole = run("whole", None, 1);
+    for (every, kill, looking) in [
+        (1, false, 1),
+        (4, false, 1),
+        (3, true, 1),
+        (7, true, 1),
+        (4, false, 3),
+        (5, true, 16),
+    ] {
+        let name = format!("{every}-{kill}-{looking}");
         assert_eq!(
-            disturbed, whole,
-            "disturbed after every {every} events, killed: {kill}"
+            run(&name, Some((every, kill)), looking),
+            whole,
+            "disturbed after every {every} events, killed: {kill}, steps looked at: {looking}"
         );
     }
+    assert_eq!(run("late", None, 16), whole);
     whole
 }
 

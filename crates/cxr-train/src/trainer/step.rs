@@ -1,8 +1,7 @@
 //! One optimiser step, and what it must not do.
 //!
-//! On a CPU each number is looked at as soon as it is there, and nothing is changed by a step that went wrong. A GPU is
-//! not waited for: its steps are looked at some at a time, later, and what went wrong is still said of the step in which
-//! it did.
+//! Steps that are looked at one by one, as on a CPU, change nothing when they go wrong. A GPU is not waited for: its
+//! steps are looked at some at a time, later, and what went wrong is still said of the step in which it did.
 
 use std::time::Instant;
 
@@ -119,7 +118,7 @@ impl Trainer<'_> {
             };
             drop(waiting);
             let (batch, gradients) = self.gradients(place, batch?)?;
-            if !self.is_ahead() {
+            if self.looking_every == 1 {
                 self.look_at_batch(place, step, &batch)?;
             }
             mean.add(gradients, batch.names.len())?;
@@ -146,7 +145,7 @@ impl Trainer<'_> {
             weights,
             names,
         };
-        if !self.is_ahead() {
+        if self.looking_every == 1 {
             self.look_at_weights(place, &made)?;
         }
         if let Some(average) = &mut self.state.average {
@@ -192,18 +191,6 @@ impl Trainer<'_> {
             });
         }
         Ok(())
-    }
-
-    /// Steps that may be pending.
-    pub(super) fn most_pending(&self) -> usize {
-        /// So many that a GPU, which idles while the host reads, seldom does; so few that progress shows.
-        const ON_DEVICE: usize = 16;
-        if self.is_ahead() { ON_DEVICE } else { 1 }
-    }
-
-    /// Whether steps are looked at later, as the host is ahead of what computes.
-    fn is_ahead(&self) -> bool {
-        self.classifier.parameters().device().is_cuda()
     }
 
     /// Loss and gradients of a batch.
