@@ -70,9 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => classifier.features(&images, Phase::Evaluate)?.detach(),
         };
         let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        let mut gradients = loss.backward()?;
-        sink.add_to(&mut gradients)?;
-        let gradients = Gradients::new(&trained, &gradients)?;
+        let gradients = Gradients::backward(&trained, &loss, &sink)?;
         optimiser.step(1e-5, &trained, &gradients)?;
         Ok(())
     };

@@ -44,27 +44,21 @@ impl WeightAverage {
             let lerp = Lerp {
                 share: (1. - self.decay) as f32,
             };
-            let averages: Vec<_> = self.tensors.iter().collect();
-            // Work for a GPU comes from one thread.
-            let at_once = if parameters.device().is_cpu() {
-                1
-            } else {
-                averages.len()
-            };
-            averages
-                .into_par_iter()
-                .with_min_len(at_once)
-                .try_for_each(|(name, average)| {
-                    let Some(now) = now.get(name) else {
-                        bail!("average of weights: `{name}` is missing");
-                    };
-                    let now = now.contiguous()?;
-                    #[cfg(feature = "cuda")]
-                    if average.device().is_cuda() {
-                        return cxr_ops::cuda_lerp(average, &now, f64::from(lerp.share));
-                    }
-                    average.inplace_op2(&now, &lerp)
-                })?;
+            let pairs = self.tensors.iter().map(|(name, average)| {
+                let Some(now) = now.get(name) else {
+                    bail!("average of weights: `{name}` is missing");
+                };
+                Ok((average, now.contiguous()?))
+            });
+            let pairs = pairs.collect::<candle_core::Result<Vec<_>>>()?;
+            #[cfg(feature = "cuda")]
+            if parameters.device().is_cuda() {
+                let pairs: Vec<_> = pairs.iter().map(|(to, now)| (*to, now)).collect();
+                cxr_ops::cuda_lerp(&pairs, f64::from(lerp.share))?;
+                self.updates += 1;
+                return Ok(());
+            }
+            (pairs.par_iter()).try_for_each(|(average, now)| average.inplace_op2(now, &lerp))?;
         }
         self.updates += 1;
         Ok(())

@@ -2,6 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Storage, Tensor};
+use cxr_ops::GradientSink;
 use rayon::prelude::*;
 
 use crate::{TrainError, Trained};
@@ -35,6 +36,20 @@ impl Gradients {
             #[cfg(feature = "cuda")]
             on_device: None,
         })
+    }
+
+    /// The gradients of `trained` from a loss, whose network was called in the scope of `sink`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and what the backward pass cannot compute.
+    pub fn backward(
+        trained: &[Trained],
+        loss: &Tensor,
+        sink: &GradientSink,
+    ) -> Result<Self, TrainError> {
+        let mut gradients = loss.backward()?;
+        sink.add_to(&mut gradients)?;
+        Self::new(trained, &gradients)
     }
 
     /// Euclidean norm over all values of all parameters, as PyTorch's `clip_grad_norm_` takes it. Sums

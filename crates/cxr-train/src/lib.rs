@@ -69,7 +69,7 @@ pub use cxr_ops::{
     Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune,
     set_exact_f32, set_graphs, uses_graphs,
 };
-pub use cxr_ops::{InstructionSet, ParameterPath, Phase, Precision};
+pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};
 
 pub use average::WeightAverage;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use cxr_ops::Phase;
+use cxr_ops::{GradientSink, Phase};
 
 use crate::groups::{self, BACKBONE};
 use crate::{Classifier, Gradients, Optimiser, TrainError, VariantExperiment};
@@ -46,7 +46,7 @@ pub fn rehearse(
     let images = images.to_device(device)?;
     let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
     let targets = targets.to_dtype(candle_core::DType::F32)?;
-    let targets = targets.reshape((batch, n_labels))?.to_device(device)?;
+    let targets = targets.reshape((batch, n_labels))?;
     let keys: Vec<u64> = (0..batch as u64).collect();
 
     let mut rehearsal = Rehearsal {
@@ -71,16 +71,18 @@ pub fn rehearse(
         let rate = images_a_second(batch, budget, device, &mut || {
             let phase = Phase::Train { image_keys: &keys };
             let precision = experiment.training.precision;
+            let sink = GradientSink::new();
             let features = if is_whole {
-                precision.scope(|| classifier.features(&images, phase))?
+                let features = || classifier.features(&images, phase);
+                sink.scope(|| precision.scope(features))?
             } else {
                 precision
                     .scope(|| classifier.features(&images, Phase::Evaluate))?
                     .detach()
             };
             let logits = classifier.logits(&features, phase)?;
-            let gradients = loss.loss(&logits, &targets, None)?.backward()?;
-            let gradients = Gradients::new(&trained, &gradients)?;
+            let loss = loss.loss(&logits, &targets, None)?;
+            let gradients = Gradients::backward(&trained, &loss, &sink)?;
             // A rate of zero: the network stays finite, whatever its images are.
             optimiser.step(0., &trained, &gradients)
         })?;

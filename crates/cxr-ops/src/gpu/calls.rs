@@ -433,6 +433,23 @@ pub(super) fn sums_of_squares<M: Machine>(
     Ok(Squares { parts, stride })
 }
 
+/// Moves tensors by a share of the way towards others, each given as the address that is written to, what it moves to
+/// and their number of values.
+pub(super) fn lerp<M: Machine>(
+    machine: &M,
+    pairs: &[(u64, View<'_, M::Memory>, usize)],
+    share: f32,
+) -> Result<()> {
+    let rows = pairs.iter();
+    let table: Vec<u64> = rows
+        .flat_map(|&(average, values, n)| [average, machine.address(values), n as u64])
+        .collect();
+    let table = machine.upload(&table)?;
+    let blocks = blocks_for_tensors(pairs.len())?;
+    let arguments = &mut [Argument::Table(&table), Argument::Float(share)];
+    machine.launch("lerp", blocks, arguments)
+}
+
 /// For [`gather`]: of each tensor its address and number of values, in the order in which they are to lie.
 pub(super) fn gather_rows(tensors: &[(u64, usize)]) -> Vec<u64> {
     let mut begin = 0;

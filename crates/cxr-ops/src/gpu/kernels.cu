@@ -275,6 +275,16 @@ KERNEL squares_parts(const unsigned long long *table, float *parts) {
     if (threadIdx.x == 0) split(all, parts + 2 * ((long long)blockIdx.y * gridDim.x + blockIdx.x));
 }
 
+// Two tensors of the table: {average, what it moves to, their values}: average ← average + share·(values − average).
+KERNEL lerp(const unsigned long long *table, float share) {
+    const unsigned long long *row = table + 3 * blockIdx.y;
+    float *average = (float *)row[0];
+    const float *x = (const float *)row[1];
+    long long n = (long long)row[2];
+    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS)
+        average[i] += share * (x[i] - average[i]);
+}
+
 // A tensor of the table: {its address, its values, where they begin in `out`}. Copies all of them.
 KERNEL gather(const unsigned long long *table, float *out) {
     const unsigned long long *row = table + 3 * blockIdx.y;

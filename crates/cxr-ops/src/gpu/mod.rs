@@ -41,8 +41,6 @@ pub use images::{CudaImages, StoredImage};
 #[cfg(feature = "cuda")]
 pub use network::{cuda_densenet_evaluate, cuda_densenet_train};
 #[cfg(feature = "cuda")]
-pub use normalise::cuda_lerp;
-#[cfg(feature = "cuda")]
 pub(crate) use normalise::{batch_norm, batch_norm_train};
 #[cfg(feature = "cuda")]
 pub(crate) use operations::{
@@ -50,7 +48,7 @@ pub(crate) use operations::{
     max_pool2d_gradient,
 };
 #[cfg(feature = "cuda")]
-pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_sgd};
+pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_lerp, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{
     autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,

@@ -233,24 +233,6 @@ impl CustomOp3 for Normalise {
     }
 }
 
-/// `average ← average + share·(values − average)` in place, on a CUDA device.
-///
-/// # Errors
-/// Tensors of another size, or that are not contiguous `f32` of one CUDA device.
-pub fn cuda_lerp(average: &Tensor, values: &Tensor, share: f64) -> Result<()> {
-    if average.elem_count() != values.elem_count() {
-        let (expected, found) = (average.elem_count(), values.elem_count());
-        bail!("lerp: expected {expected} values, got {found}");
-    }
-    cuda::with_values([values], "lerp", |_, [batch]| {
-        average.inplace_op1(&Record {
-            batch,
-            momentum: share,
-            factor: 1.,
-        })
-    })
-}
-
 /// A running average moves towards `factor` times a batch's value.
 struct Record<'a> {
     batch: Values<'a>,

@@ -137,6 +137,31 @@ pub fn cuda_sgd(
     })
 }
 
+/// `average ← average + share·(values − average)` in place, for pairs (average, values) on a CUDA device.
+///
+/// # Errors
+/// Tensors of another size, or that are not contiguous `f32` of one CUDA device.
+pub fn cuda_lerp(pairs: &[(&Tensor, &Tensor)], share: f64) -> Result<()> {
+    let Some((first, _)) = pairs.first() else {
+        return Ok(());
+    };
+    let gpu = Gpu::single(first.device().as_cuda_device()?);
+    let guards: Vec<_> = (pairs.iter())
+        .map(|(average, values)| [average, values].map(|tensor| tensor.storage_and_layout()))
+        .collect();
+    let mut all = Vec::with_capacity(pairs.len());
+    for [average, values] in &guards {
+        let [n, found] = [average.1, values.1].map(|layout| layout.shape().elem_count());
+        if n != found {
+            bail!("lerp: expected {n} values, got {found}");
+        }
+        // As an operation in place: the average is what is meant to change.
+        let address = gpu.address(view(&average.0, average.1)?);
+        all.push((address, view(&values.0, values.1)?, n));
+    }
+    calls::lerp(&gpu, &all, share as f32)
+}
+
 /// How large some tensors of a CUDA device are together. The device knows it; the host does once it asks.
 #[derive(Debug)]
 pub struct CudaSize {

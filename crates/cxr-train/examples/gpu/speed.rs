@@ -121,9 +121,7 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
             features
         };
         let loss = loss.loss(&classifier.logits(&features, phase)?, &targets, None)?;
-        let mut gradients = loss.backward()?;
-        sink.add_to(&mut gradients)?;
-        let gradients = Gradients::new(&trained, &gradients)?;
+        let gradients = Gradients::backward(&trained, &loss, &sink)?;
         optimiser.step(1e-5, &trained, &gradients)?;
         Ok(loss)
     };

@@ -228,11 +228,8 @@ impl Trainer<'_> {
         }
         let loss = self.loss.loss(&logits, &targets, mask.as_ref())?;
         drop(span);
-        let span = self.profile.span("backward");
-        let mut gradients = loss.backward()?;
-        sink.add_to(&mut gradients)?;
-        let gradients = Gradients::new(trained, &gradients)?;
-        drop(span);
+        let backward = || Gradients::backward(trained, &loss, &sink);
+        let gradients = self.profile.time("backward", backward)?;
         let made = MadeBatch {
             loss: loss.detach(),
             gradients: gradients.size()?,

@@ -34,6 +34,25 @@ fn squares_of_all_tensors_at_once() -> Result<()> {
 }
 
 #[test]
+fn averages_move_by_a_share() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let ([mut averages, values], _) = step_inputs();
+    let before = averages.clone();
+    let pairs: Vec<_> = (averages.iter_mut().zip(&values))
+        .map(|(average, values)| (average.as_mut_ptr() as u64, values.into(), values.len()))
+        .collect();
+    calls::lerp(&machine, &pairs, 0.25)?;
+    for ((average, before), values) in averages.iter().zip(&before).zip(&values) {
+        let both = before.iter().zip(values);
+        let expected: Vec<f32> = both.map(|(old, new)| 0.75 * old + 0.25 * new).collect();
+        assert_close("average", average, &expected);
+    }
+    Ok(())
+}
+
+#[test]
 fn tensors_are_gathered_in_their_order() -> Result<()> {
     let Some(machine) = Emulator::new() else {
         return Ok(());
