@@ -81,8 +81,8 @@ pub use fused::{Fused, GradientSink, apply_fused};
 pub use gpu::{
     AdamWConstants, Algorithms, CudaImages, CudaSize, CudaUpdate, CudaValues, DenseNetPlan,
     StoredImage, autotuned, cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device,
-    cuda_lerp, cuda_memory_peak, cuda_sgd, is_exact_f32, set_autotune, set_exact_f32, set_graphs,
-    uses_graphs,
+    cuda_graph_launches, cuda_lerp, cuda_memory_peak, cuda_sgd, end_autotune, is_exact_f32,
+    release_graphs, set_autotune, set_exact_f32, set_graphs, uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::linear;

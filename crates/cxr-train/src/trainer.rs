@@ -341,6 +341,17 @@ impl<'a> Trainer<'a> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
+        let outcome = self.stages(observer, stop);
+        #[cfg(feature = "cuda")]
+        cxr_ops::release_graphs();
+        outcome
+    }
+
+    fn stages(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<TrainOutcome, TrainError> {
         let training = &self.variant.experiment().training;
         while let Some(stage) = training.stages.get(self.state.progress.position.stage) {
             let position = self.state.progress.position;
@@ -421,8 +432,14 @@ impl<'a> Trainer<'a> {
                     step,
                     steps,
                 });
-                let made = self.step(place, &mut batches, rate)?;
-                pending.push(made);
+                match self.step(place, &mut batches, rate) {
+                    Ok(made) => pending.push(made),
+                    Err(error) => {
+                        // What went wrong in a step before may be why.
+                        self.settle(place, &mut pending, observer)?;
+                        return Err(error);
+                    }
+                }
                 self.state.progress.position.step += 1;
                 let is_last = step + 1 == steps;
                 let is_due = (step + 1).is_multiple_of(training.checkpoint_steps) && !is_last;

@@ -99,7 +99,7 @@ pub(super) fn run(
 ) -> anyhow::Result<Ending> {
     crate::cuda::find_driver()?;
     let program = match program {
-        Some(program) => program.to_owned(),
+        Some(program) => std::path::absolute(program)?,
         None => {
             let build = [
                 "build",
@@ -227,7 +227,9 @@ pub(super) fn run(
         parity.stdout(Stdio::null());
     }
     match interrupt.run(&mut parity)?.ending {
-        Ending::Failed => bail!("two epochs on the GPU do not end where the CPU's do"),
+        Ending::Failed => bail!(
+            "two epochs on the GPU did not end where the CPU's do, or did not end (see above)"
+        ),
         ending => Ok(ending),
     }
 }

@@ -9,6 +9,14 @@ use candle_core::{Result, bail};
 /// By what is to be done, such as `forward NHWC bf16 64×56×56×128 by 32×3×3/1+1`, the name of an algorithm.
 pub type Algorithms = BTreeMap<String, String>;
 
+/// What is to be done with an algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Do,
+    /// So as to learn how long it takes.
+    Time,
+}
+
 /// What timing has chosen so far; `None` where nothing is timed.
 #[derive(Debug, Default)]
 pub(super) struct Choices(Mutex<Option<Arc<Algorithms>>>);
@@ -30,21 +38,18 @@ impl Choices {
     }
 
     /// Does a piece of work by one of `algorithms`, which stand in the order in which they are tried where nothing is
-    /// timed. `seconds` tells how long something takes.
+    /// timed. `act` does it by one of them and returns the seconds it took where they are [wanted](Act::Time).
     pub(super) fn run<A: Copy, E: Display>(
         &self,
         work: impl FnOnce() -> String,
         algorithms: &[(A, &'static str)],
-        mut run: impl FnMut(A) -> std::result::Result<(), E>,
-        mut seconds: impl FnMut(
-            &mut dyn FnMut() -> std::result::Result<(), E>,
-        ) -> std::result::Result<f64, E>,
+        mut act: impl FnMut(A, Act) -> std::result::Result<f64, E>,
     ) -> Result<()> {
         let mut refusals = Vec::new();
         let Some(choices) = self.get() else {
             for &(algorithm, name) in algorithms {
-                match run(algorithm) {
-                    Ok(()) => return Ok(()),
+                match act(algorithm, Act::Do) {
+                    Ok(_) => return Ok(()),
                     Err(error) => refusals.push(format!("{name}: {error}")),
                 }
             }
@@ -53,15 +58,18 @@ impl Choices {
         let work = work();
         let known = choices.get(&work);
         let known = known.and_then(|known| algorithms.iter().find(|(_, name)| name == known));
-        // One that another version of the library chose may be refused by this one.
-        if let Some(&(algorithm, _)) = known
-            && run(algorithm).is_ok()
-        {
-            return Ok(());
+        if let Some(&(algorithm, name)) = known {
+            // Another one would be another result than the one that was asked for by name.
+            return match act(algorithm, Act::Do) {
+                Ok(_) => Ok(()),
+                Err(error) => bail!(
+                    "`{name}` was chosen before for this and does not do it now: {work}: {error}\nhint: without the choices (algorithms.json of a run) it is timed again"
+                ),
+            };
         }
         let mut fastest: Option<(f64, A, &'static str)> = None;
         for &(algorithm, name) in algorithms {
-            match seconds(&mut || run(algorithm)) {
+            match act(algorithm, Act::Time) {
                 Ok(time) if fastest.is_none_or(|(least, ..)| time < least) => {
                     fastest = Some((time, algorithm, name));
                 }
@@ -72,7 +80,7 @@ impl Choices {
         let Some((_, algorithm, name)) = fastest else {
             return refused(&work, &refusals);
         };
-        if let Err(error) = run(algorithm) {
+        if let Err(error) = act(algorithm, Act::Do) {
             return refused(&work, &[format!("{name}: {error}")]);
         }
         let mut choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,23 +107,16 @@ mod tests {
 
     /// What was run, one after the other.
     fn run(choices: &Choices, work: &str, algorithms: &[(u8, &'static str)]) -> Result<Vec<u8>> {
-        let (mut runs, mut last) = (Vec::new(), 0);
-        let order = std::cell::RefCell::new((&mut runs, &mut last));
+        let mut runs = Vec::new();
         choices.run(
             || work.to_owned(),
             algorithms,
-            |algorithm| {
-                let mut order = order.borrow_mut();
+            |algorithm, _| {
                 if algorithm == 0 {
                     return Err("cannot");
                 }
-                order.0.push(algorithm);
-                *order.1 = algorithm;
-                Ok(())
-            },
-            |once| {
-                once()?;
-                Ok(f64::from(*order.borrow().1))
+                runs.push(algorithm);
+                Ok(f64::from(algorithm))
             },
         )?;
         Ok(runs)
@@ -146,16 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_not_timed_unless_it_is_refused() -> Result<()> {
+    fn what_is_known_is_not_timed() -> Result<()> {
         let choices = Choices::default();
         let known = |name: &str| Algorithms::from([("a".to_owned(), name.to_owned())]);
         choices.set(Some(known("slow")));
         assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3]);
-        for strange in ["none", "of another version"] {
-            choices.set(Some(known(strange)));
-            assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3, 1, 2, 1]);
-            assert_eq!(choices.get().as_deref(), Some(&known("fast")));
-        }
+        // Of a name that it does not know nothing can be said.
+        choices.set(Some(known("of another version")));
+        assert_eq!(run(&choices, "a", &ALGORITHMS)?, [3, 1, 2, 1]);
+        assert_eq!(choices.get().as_deref(), Some(&known("fast")));
+        // One that fails is not replaced without a word.
+        choices.set(Some(known("none")));
+        let error = run(&choices, "a", &ALGORITHMS).unwrap_err().to_string();
+        assert!(error.starts_with("`none` was chosen before") && error.contains("cannot"));
+        assert_eq!(choices.get().as_deref(), Some(&known("none")));
         Ok(())
     }
 }

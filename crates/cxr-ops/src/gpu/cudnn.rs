@@ -24,6 +24,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut
 use candle_core::{CudaDevice, Error, Result, bail};
 use half::bf16;
 
+use super::choices::Act;
 use super::cuda::{Gpu, Values};
 use super::is_exact_f32;
 use super::machine::{Convolution, Machine, Pass};
@@ -261,12 +262,17 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             y: &self.output,
         };
-        by_one_of(device, "forward", &self.words, &FORWARD, |algorithm| {
-            let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
-            // SAFETY: the three are of the described sizes.
-            unsafe { call.launch(algorithm, Some(&mut room), T::ONCE, images, weight, output)? };
-            Ok(())
-        })
+        let bytes = |algorithm| call.get_workspace_size(algorithm);
+        by_one_of(
+            device,
+            ("forward", &self.words),
+            &FORWARD,
+            bytes,
+            |algorithm, room| {
+                // SAFETY: the three are of the described sizes.
+                unsafe { call.launch(algorithm, Some(room), T::ONCE, images, weight, output) }
+            },
+        )
     }
 
     fn of_images(
@@ -282,27 +288,12 @@ impl<T: Element> Descriptors<T> {
             w: &self.weight,
             dy: &self.output,
         };
-        by_one_of(
-            device,
-            "images' gradient",
-            &self.words,
-            &OF_IMAGES,
-            |algorithm| {
-                let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
-                // SAFETY: as in `forward`.
-                unsafe {
-                    call.launch(
-                        algorithm,
-                        Some(&mut room),
-                        T::ONCE,
-                        result,
-                        weight,
-                        gradient,
-                    )?;
-                };
-                Ok(())
-            },
-        )
+        let bytes = |algorithm| call.get_workspace_size(algorithm);
+        let work = ("images' gradient", self.words.as_str());
+        by_one_of(device, work, &OF_IMAGES, bytes, |algorithm, room| {
+            // SAFETY: as in `forward`.
+            unsafe { call.launch(algorithm, Some(room), T::ONCE, result, weight, gradient) }
+        })
     }
 
     fn of_weight(
@@ -318,65 +309,55 @@ impl<T: Element> Descriptors<T> {
             dw: &self.weight,
             dy: &self.output,
         };
-        by_one_of(
-            device,
-            "weight's gradient",
-            &self.words,
-            &OF_WEIGHT,
-            |algorithm| {
-                let mut room = workspace(device, call.get_workspace_size(algorithm)?)?;
-                // SAFETY: as in `forward`.
-                unsafe {
-                    call.launch(
-                        algorithm,
-                        Some(&mut room),
-                        T::ONCE,
-                        images,
-                        result,
-                        gradient,
-                    )?;
-                };
-                Ok(())
-            },
-        )
+        let bytes = |algorithm| call.get_workspace_size(algorithm);
+        let work = ("weight's gradient", self.words.as_str());
+        by_one_of(device, work, &OF_WEIGHT, bytes, |algorithm, room| {
+            // SAFETY: as in `forward`.
+            unsafe { call.launch(algorithm, Some(room), T::ONCE, images, result, gradient) }
+        })
     }
 }
 
-/// Does one pass of a convolution by one of these algorithms.
+/// Does one pass of a convolution, given in words, by one of these algorithms, each of which needs a workspace of some
+/// bytes.
 fn by_one_of<A: Copy>(
     device: &CudaDevice,
-    pass: &str,
-    words: &str,
+    (pass, words): (&str, &str),
     algorithms: &[(A, &'static str)],
-    run: impl FnMut(A) -> std::result::Result<(), CudnnError>,
+    bytes: impl Fn(A) -> std::result::Result<usize, CudnnError>,
+    mut launch: impl FnMut(A, &mut CudaSlice<u8>) -> std::result::Result<(), CudnnError>,
 ) -> Result<()> {
     let work = || format!("{pass} {words}");
-    let seconds = |once: &mut dyn FnMut() -> std::result::Result<(), CudnnError>| {
-        once()?;
-        time(device, once)
-    };
-    let done = super::settings::CHOICES.run(work, algorithms, run, seconds);
+    let done = super::settings::CHOICES.run(work, algorithms, |algorithm, act| {
+        let mut room = workspace(device, bytes(algorithm)?)?;
+        let mut once = || launch(algorithm, &mut room);
+        match act {
+            Act::Do => once().map(|()| 0.),
+            Act::Time => time(device, &mut once),
+        }
+    });
     done.map_err(|error| error.context("conv2d by cuDNN"))
 }
 
-/// Seconds of the fastest of some runs.
+/// Seconds of one of some runs in succession.
 fn time(
     device: &CudaDevice,
     once: &mut dyn FnMut() -> std::result::Result<(), CudnnError>,
 ) -> std::result::Result<f64, CudnnError> {
-    const RUNS: usize = 5;
+    const RUNS: u32 = 10;
     let stream = device.cuda_stream();
     // cuDNN's error stands for the driver's, which would be the same for every algorithm.
     let failed = |_| CudnnError(Status::CUDNN_STATUS_EXECUTION_FAILED);
     let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
-    let mut least = f32::INFINITY;
+    // Each begins on an idle device, at work on a first run while the host tells it the others.
+    stream.synchronize().map_err(failed)?;
+    once()?;
+    let begin = stream.record_event(flags).map_err(failed)?;
     for _ in 0..RUNS {
-        let begin = stream.record_event(flags).map_err(failed)?;
         once()?;
-        let end = stream.record_event(flags).map_err(failed)?;
-        least = least.min(begin.elapsed_ms(&end).map_err(failed)?);
     }
-    Ok(f64::from(least) / 1e3)
+    let end = stream.record_event(flags).map_err(failed)?;
+    Ok(f64::from(begin.elapsed_ms(&end).map_err(failed)?) / 1e3 / f64::from(RUNS))
 }
 
 /// Where there is too little memory, an algorithm that needs less may do, as where timing chooses and one asks for more

@@ -8,8 +8,10 @@
 //! Launches are recorded on a stream that nobody else uses: other threads work on the device's own meanwhile.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use candle_core::backend::BackendDevice as _;
 use candle_core::cuda_backend::DeviceId;
@@ -24,7 +26,9 @@ use super::cuda::{self, Gpu, Values};
 use super::densenet::{self, DenseNetPlan, Statistics, Tape};
 use super::machine::{Machine as _, View};
 use super::rows::Grid;
-use super::settings::{is_exact_f32, uses_graphs};
+use super::settings::{
+    GRAPH_LAUNCHES, give_back_freed_memory, give_back_memory_of_graphs, is_exact_f32, uses_graphs,
+};
 use crate::Precision;
 
 /// What has to be the same for passes to be repeated.
@@ -45,6 +49,10 @@ struct Recorded {
     graphs: Option<Graphs>,
     /// Passes that came without being repeated, and how often in succession.
     lately: Option<(Key, usize)>,
+    /// Passes that could not be recorded.
+    refused: Option<Key>,
+    /// By device the same one with a stream that nobody else uses.
+    recorders: HashMap<DeviceId, CudaDevice>,
 }
 
 thread_local! {
@@ -112,10 +120,12 @@ pub(super) fn forward(
     RECORDED.with_borrow_mut(|recorded| {
         let is_idle = recorded.graphs.as_ref().is_none_or(Graphs::is_idle);
         let is_recorded = (recorded.graphs.as_ref()).is_some_and(|graphs| graphs.key == key);
-        if !is_idle {
+        if !is_idle || recorded.refused.as_ref() == Some(&key) {
             return Ok(None);
         }
-        if !is_recorded {
+        if is_recorded {
+            recorded.lately = None;
+        } else {
             let times = match recorded.lately.take() {
                 Some((before, times)) if before == key => times + 1,
                 _ => 1,
@@ -126,13 +136,52 @@ pub(super) fn forward(
             }
             // What is there no more makes room first.
             recorded.graphs = None;
-            recorded.graphs = Some(Graphs::record(gpu, plan, (images, grid), parameters, key)?);
+            let recorder = recorded.recorder(gpu)?;
+            match Graphs::record(gpu, recorder, plan, (images, grid), parameters, key.clone()) {
+                Ok(graphs) => recorded.graphs = Some(graphs),
+                Err(error) => {
+                    tracing::warn!(%error, "a DenseNet's passes cannot be recorded as graphs: launched one by one");
+                    recorded.refused = Some(key);
+                    return Ok(None);
+                }
+            }
         }
         let Some(graphs) = &mut recorded.graphs else {
             bail!("no graphs were recorded");
         };
         graphs.forward(images, see).map(Some)
     })
+}
+
+/// Frees what graphs of this thread hold, but for passes that wait for their backward pass.
+pub fn release_graphs() {
+    RECORDED.with_borrow_mut(|recorded| {
+        if recorded.graphs.as_ref().is_some_and(Graphs::is_idle) {
+            recorded.graphs = None;
+        }
+    });
+}
+
+impl Recorded {
+    fn recorder(&mut self, gpu: &Gpu) -> Result<Gpu> {
+        let id = gpu.device.id();
+        let device = match self.recorders.get(&id) {
+            Some(device) => device.clone(),
+            None => {
+                let ordinal = gpu.device.cuda_stream().context().ordinal();
+                let device = CudaDevice::new_with_stream(ordinal)?;
+                // SAFETY: what one stream writes the other reads only after a wait of the host, or when it launches the
+                // graph.
+                unsafe { device.disable_event_tracking() };
+                self.recorders.insert(id, device.clone());
+                device
+            }
+        };
+        Ok(Gpu {
+            device,
+            precision: gpu.precision,
+        })
+    }
 }
 
 /// The backward pass of one that was repeated.
@@ -152,6 +201,7 @@ pub(super) fn backward(
 impl Graphs {
     fn record(
         gpu: &Gpu,
+        recorder: Gpu,
         plan: &DenseNetPlan,
         (images, grid): (Values<'_>, Grid),
         parameters: &[Values<'_>],
@@ -161,13 +211,6 @@ impl Graphs {
         if !stream.context().has_async_alloc() {
             bail!("this driver has no stream-ordered memory, which CUDA graphs need");
         }
-        let ordinal = stream.context().ordinal();
-        let recorder = Gpu {
-            device: CudaDevice::new_with_stream(ordinal)?,
-            precision: gpu.precision,
-        };
-        // SAFETY: what one stream writes the other reads only after a wait of the host, or when it launches the graph.
-        unsafe { recorder.device.disable_event_tracking() };
         let features = plan.feature_grid(grid).rows() * plan.feature_maps();
         let input = copied(gpu, images, 3 * grid.rows())?;
         let gradient = gpu.device.alloc_zeros::<f32>(features)?;
@@ -189,7 +232,12 @@ impl Graphs {
             (&gradient).into(),
         )?);
         drop(tape);
+        // Rows of zeros copy nothing.
+        let mut all = recorder.alloc(sizes.iter().sum())?;
+        calls::gather(&recorder, &rows, sizes.len(), &mut all)?;
+        drop(all);
         recorder.device.synchronize()?;
+        give_back_freed_memory(&gpu.device)?;
 
         let (graph, (features, tape)) = recorded(&recorder, forward)?;
         let (features, tape) = (ManuallyDrop::new(features), ManuallyDrop::new(tape));
@@ -273,6 +321,7 @@ impl Pass {
         unsafe { result::graph::launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
             .map_err(Error::wrap)?;
         self.was_launched = true;
+        GRAPH_LAUNCHES.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -293,6 +342,7 @@ impl Drop for Graphs {
             unsafe { ManuallyDrop::drop(&mut self.gradients) };
         }
         let _ = self.recorder.device.synchronize();
+        let _ = give_back_memory_of_graphs(&self.gpu.device);
     }
 }
 

@@ -152,11 +152,8 @@ impl<M> Residents<M> {
 }
 
 fn side_by_side(images: &[StoredImage<'_>]) -> Vec<u8> {
-    images
-        .iter()
-        .flat_map(|image| image.pixels)
-        .copied()
-        .collect()
+    let pixels = images.iter().map(|image| image.pixels);
+    pixels.collect::<Vec<_>>().concat()
 }
 
 #[cfg(feature = "cuda")]

@@ -37,6 +37,8 @@ pub use choices::Algorithms;
 #[cfg(feature = "cuda")]
 pub use densenet::DenseNetPlan;
 #[cfg(feature = "cuda")]
+pub use graph::release_graphs;
+#[cfg(feature = "cuda")]
 pub use images::{CudaImages, StoredImage};
 #[cfg(feature = "cuda")]
 pub use network::{cuda_densenet_evaluate, cuda_densenet_train};
@@ -51,8 +53,8 @@ pub(crate) use operations::{
 pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_lerp, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{
-    autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune, set_exact_f32,
-    set_graphs, uses_graphs,
+    autotuned, cuda_device, cuda_graph_launches, cuda_memory_peak, end_autotune, is_exact_f32,
+    set_autotune, set_exact_f32, set_graphs, uses_graphs,
 };
 
 /// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
@@ -75,12 +77,13 @@ pub struct AdamWConstants {
 
 #[cfg(feature = "cuda")]
 mod settings {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
     use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
     use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
     use candle_core::cuda_backend::cudarc::driver::sys::{
-        CUgraphMem_attribute, CUmemPool_attribute, cuDeviceGetGraphMemAttribute,
+        CUdevice, CUgraphMem_attribute, CUmemPool_attribute, cuDeviceGetGraphMemAttribute,
+        cuDeviceGraphMemTrim,
     };
     use candle_core::{CudaDevice, Device, Result};
 
@@ -97,6 +100,11 @@ mod settings {
         CHOICES.set(Some(known));
     }
 
+    /// Ends what [`set_autotune`] began, and forgets its choices.
+    pub fn end_autotune() {
+        CHOICES.set(None);
+    }
+
     /// What [`set_autotune`] has chosen so far; `None` where it was not called.
     pub fn autotuned() -> Option<Algorithms> {
         CHOICES.get().map(|chosen| (*chosen).clone())
@@ -104,6 +112,12 @@ mod settings {
 
     static IS_EXACT: AtomicBool = AtomicBool::new(false);
     static USES_GRAPHS: AtomicBool = AtomicBool::new(false);
+    pub(super) static GRAPH_LAUNCHES: AtomicUsize = AtomicUsize::new(0);
+
+    /// How often this process has launched a CUDA graph: twice in each training step that is repeated.
+    pub fn cuda_graph_launches() -> usize {
+        GRAPH_LAUNCHES.load(Ordering::Relaxed)
+    }
 
     /// Whether training steps on CUDA devices repeat a DenseNet's passes as CUDA graphs.
     pub fn uses_graphs() -> bool {
@@ -155,19 +169,53 @@ mod settings {
         if !context.has_async_alloc() {
             return Ok(None);
         }
-        let (mut peak, mut of_graphs) = (0u64, 0u64);
-        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        let attribute_of_graphs = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
+        let mut of_graphs = 0u64;
+        let attribute = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
         // SAFETY: as in `keep_freed_memory`.
         unsafe {
-            let pool = get_default_mem_pool(context.cu_device())?;
-            mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast())?;
             let of_graphs = (&raw mut of_graphs).cast();
-            cuDeviceGetGraphMemAttribute(context.cu_device(), attribute_of_graphs, of_graphs)
-                .result()?;
+            cuDeviceGetGraphMemAttribute(context.cu_device(), attribute, of_graphs).result()?;
         }
         // Two peaks, which need not be of one moment: at most so much.
-        Ok(Some(peak + of_graphs))
+        let now = pool_peak(context.cu_device())? + of_graphs;
+        Ok(Some(now.max(PEAK_BEFORE_GRAPHS.load(Ordering::Relaxed))))
+    }
+
+    /// The peak of the pool when graphs took over from it.
+    static PEAK_BEFORE_GRAPHS: AtomicU64 = AtomicU64::new(0);
+
+    fn pool_peak(device: CUdevice) -> Result<u64> {
+        let mut peak = 0u64;
+        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: as in `keep_freed_memory`.
+        unsafe {
+            let pool = get_default_mem_pool(device)?;
+            mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast())?;
+        }
+        Ok(peak)
+    }
+
+    /// Gives freed memory back, out of which that of graphs does not come, and begins to look for the peak anew.
+    pub(super) fn give_back_freed_memory(device: &CudaDevice) -> Result<()> {
+        let device = device.cuda_stream().context().cu_device();
+        PEAK_BEFORE_GRAPHS.fetch_max(pool_peak(device)?, Ordering::Relaxed);
+        let mut zero = 0u64;
+        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: as in `keep_freed_memory`.
+        unsafe {
+            let pool = get_default_mem_pool(device)?;
+            mem_pool::trim_to(pool, 0)?;
+            mem_pool::set_attribute(pool, attribute, (&raw mut zero).cast())?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what graphs held that are no more.
+    pub(super) fn give_back_memory_of_graphs(device: &CudaDevice) -> Result<()> {
+        let stream = device.cuda_stream();
+        // SAFETY: the device lives.
+        unsafe { cuDeviceGraphMemTrim(stream.context().cu_device()) }.result()?;
+        Ok(())
     }
 
     /// By default the driver gives freed memory back to the system whenever the host waits for the device, which is at

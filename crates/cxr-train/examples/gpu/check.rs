@@ -8,9 +8,10 @@ use cxr_augment::{Affine, Augmentation, GrayImageRef, Normalization, Pipeline};
 use cxr_backbone::{Backbone, DenseNet, DenseNetConfig};
 use cxr_losses::{LOSSES, by_name};
 use cxr_ops::{
-    Activation, Conv2dConfig, CudaImages, CudaSize, Parameters, Phase, Precision, Role,
-    StoredImage, avg_pool2d, batch_norm, batch_norm_train, concat_maps, conv2d, dropout, linear,
-    max_pool2d, set_exact_f32, set_graphs,
+    Activation, Algorithms, Conv2dConfig, CudaImages, CudaSize, Parameters, Phase, Precision, Role,
+    StoredImage, autotuned, avg_pool2d, batch_norm, batch_norm_train, concat_maps, conv2d,
+    cuda_graph_launches, dropout, end_autotune, linear, max_pool2d, set_autotune, set_exact_f32,
+    set_graphs,
 };
 use cxr_top::{Head, TopNetwork, TopNetworkConfig};
 use cxr_train::{Gradients, Optimiser, OptimiserConfig, SgdConfig, Trained};
@@ -47,7 +48,8 @@ type Results = Vec<(String, Tensor)>;
 fn with_gradients(noise: &mut Noise, output: &Tensor, inputs: &[(&str, &Var)]) -> Result<Results> {
     let gradient = noise.tensor(output.dims(), output.device())?;
     let gradients = (output * gradient)?.sum_all()?.backward()?;
-    let mut results = vec![("output".to_owned(), output.clone())];
+    // Without what leads to it, which a graph would have to keep.
+    let mut results = vec![("output".to_owned(), output.detach())];
     for (name, input) in inputs {
         let gradient = gradients.get(input).ok_or("an input without a gradient")?;
         results.push((format!("gradient of {name}"), gradient.clone()));
@@ -117,12 +119,19 @@ pub(super) fn run(seed: u64, cuda: &Device) -> Result<ExitCode> {
     ] {
         failures += compare(&format!("f32 {name}, gradients"), 3e-2, seed, cuda, run)?;
     }
-    // The fourth pass is the second that a graph repeats.
     set_graphs(true);
+    let before = cuda_graph_launches();
+    // The fourth pass is the second that graphs repeat.
     failures += compare("f32 densenet, graphs", 3e-2, seed, cuda, |noise, device| {
         trained_densenet(noise, device, 4)
     })?;
+    let launches = cuda_graph_launches() - before;
+    if cuda.is_cuda() && launches != 4 {
+        println!("f32 densenet, graphs: expected 4 launches of graphs, got {launches}  TOO FAR");
+        failures += 1;
+    }
     set_graphs(false);
+    failures += check_choices(seed, cuda)?;
     failures += check_steps(seed, cuda)?;
     failures += compare("bf16 densenet", 3e-2, seed, cuda, |noise, device| {
         let precision = match device {
@@ -139,10 +148,33 @@ pub(super) fn run(seed: u64, cuda: &Device) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Convolutions by the algorithms that timing finds fastest. What Winograd's and Fourier's transforms lose is allowed
+/// for.
+fn check_choices(seed: u64, cuda: &Device) -> Result<usize> {
+    set_autotune(Algorithms::new());
+    let mut failures = 0;
+    for (mode, bound) in [("f32", 1e-4), ("TF32", 3e-3)] {
+        set_exact_f32(mode == "f32");
+        failures += check_convolutions(&|name, run| {
+            compare(&format!("{mode} autotuned {name}"), bound, seed, cuda, run)
+        })?;
+        let name = format!("{mode} autotuned densenet");
+        failures += compare(&name, bound, seed, cuda, |noise, device| {
+            outputs(densenet(noise, device)?)
+        })?;
+    }
+    set_exact_f32(true);
+    for (work, algorithm) in autotuned().into_iter().flatten() {
+        println!("{work}: {algorithm}");
+    }
+    end_autotune();
+    Ok(failures)
+}
+
 type Compare<'a> =
     dyn Fn(&str, &dyn Fn(&mut Noise, &Device) -> Result<Results>) -> Result<usize> + 'a;
 
-fn check_operations(compare: &Compare<'_>) -> Result<usize> {
+fn check_convolutions(compare: &Compare<'_>) -> Result<usize> {
     let mut failures = 0;
     for (maps_in, maps_out, kernel, stride, padding, height, width) in [
         (3, 16, 7, 2, 3, 65, 47),
@@ -161,6 +193,11 @@ fn check_operations(compare: &Compare<'_>) -> Result<usize> {
             with_gradients(noise, &output, &inputs)
         })?;
     }
+    Ok(failures)
+}
+
+fn check_operations(compare: &Compare<'_>) -> Result<usize> {
+    let mut failures = check_convolutions(compare)?;
     for shape in [&[6, 20, 9, 11][..], &[12, 7][..]] {
         failures += compare(&format!("batch_norm_train {shape:?}"), &|noise, device| {
             let x = noise.var(shape, device)?;

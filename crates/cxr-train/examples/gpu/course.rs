@@ -194,7 +194,7 @@ pub(super) fn run(
     })
 }
 
-/// Two epochs of a small network that knows phantoms, as `cargo xtask reproduce demo` has it. Weights are read from the
+/// Two epochs, in which the norm is bounded, of a small network that knows phantoms, as `cargo xtask reproduce demo` has it. Weights are read from the
 /// working folder.
 fn small(seed: u64, rate: f64) -> String {
     format!(
@@ -214,6 +214,7 @@ image_size = 256
 crop_size = 224
 [training]
 batch_size = 16
+clip_norm = 1.0
 [training.optimiser]
 weight_decay = 4e-3
 [[training.stages]]
