@@ -100,6 +100,16 @@ impl RunFolder {
         self.path.join("checkpoints").join(file)
     }
 
+    /// Writes what timing has chosen on a GPU, if it chooses, as every checkpoint does: for who goes on to use the device
+    /// after the training.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    #[cfg(feature = "cuda")]
+    pub fn record_algorithms(&self) -> Result<(), TrainError> {
+        algorithms::record(&self.path)
+    }
+
     fn latest(&self) -> PathBuf {
         self.path.join(LATEST)
     }

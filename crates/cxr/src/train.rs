@@ -104,6 +104,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     watcher.finish()?;
+    #[cfg(feature = "cuda")]
+    folder.record_algorithms()?;
     evaluate::print(&metrics, &path)?;
     Ok(ExitCode::SUCCESS)
 }

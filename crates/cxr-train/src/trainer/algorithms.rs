@@ -45,3 +45,37 @@ pub(super) fn record(folder: &Path) -> Result<(), TrainError> {
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use cxr_ops::end_autotune;
+
+    use super::*;
+
+    #[test]
+    fn choices_are_those_of_the_run_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let chosen = |work: &str| Algorithms::from([(work.to_owned(), "gemm".to_owned())]);
+        end_autotune();
+        record(path).unwrap();
+        assert!(!path.join(FILE).exists());
+        // Nothing was chosen before.
+        set_autotune(Algorithms::new());
+        recall(path).unwrap();
+        set_autotune(chosen("a"));
+        record(path).unwrap();
+
+        set_autotune(chosen("b"));
+        recall(path).unwrap();
+        let both = chosen("a").into_iter().chain(chosen("b")).collect();
+        assert_eq!(autotuned(), Some(both));
+        std::fs::write(path.join(FILE), "[]").unwrap();
+        let error = recall(path).unwrap_err().to_string();
+        assert!(error.contains(FILE), "{error}");
+        // Who does not time does not look.
+        end_autotune();
+        recall(path).unwrap();
+        assert_eq!(autotuned(), None);
+    }
+}
