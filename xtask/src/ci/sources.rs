@@ -47,7 +47,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
         "CUDA graphs: launches, and memory that belongs to one",
     ),
     (
-        "crates/cxr-ops/src/gpu/mod.rs",
+        "crates/cxr-ops/src/gpu/settings.rs",
         "settings of the driver's memory",
     ),
     (

@@ -2,6 +2,7 @@
 
 mod graph;
 mod images;
+mod memory;
 mod network;
 mod operations;
 mod optimiser;

@@ -1,0 +1,158 @@
+//! What holds for all CUDA devices of the process: precision, choices, graphs, and the driver's memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
+use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUdevice, CUgraphMem_attribute, CUmemPool_attribute, cuDeviceGetGraphMemAttribute,
+    cuDeviceGraphMemTrim,
+};
+use candle_core::{CudaDevice, Device, Result};
+
+use super::choices::{Algorithms, Choices};
+
+pub(super) static CHOICES: Choices = Choices::none();
+pub(super) static GRAPH_LAUNCHES: AtomicUsize = AtomicUsize::new(0);
+static IS_EXACT: AtomicBool = AtomicBool::new(false);
+static USES_GRAPHS: AtomicBool = AtomicBool::new(false);
+/// The peak of the memory pool when graphs took over from it.
+static PEAK_BEFORE_GRAPHS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets timing choose how each convolution on a CUDA device is computed, for the whole process: the first time that
+/// a shape comes, each algorithm of cuDNN's that is deterministic is timed, and the fastest stays. What is
+/// among `known` is taken as it is: with all that [`autotuned`] tells, the same bits come out again.
+///
+/// Without it the choice is fixed.
+pub fn set_autotune(known: Algorithms) {
+    CHOICES.set(Some(known));
+}
+
+/// Ends what [`set_autotune`] began, and forgets its choices.
+pub fn end_autotune() {
+    CHOICES.set(None);
+}
+
+/// What [`set_autotune`] has chosen so far; `None` where it was not called.
+pub fn autotuned() -> Option<Algorithms> {
+    CHOICES.get().map(|chosen| (*chosen).clone())
+}
+
+/// How often this process has launched a CUDA graph: twice in each training step that is repeated.
+pub fn cuda_graph_launches() -> usize {
+    GRAPH_LAUNCHES.load(Ordering::Relaxed)
+}
+
+/// Whether training steps on CUDA devices repeat a DenseNet's passes as CUDA graphs.
+pub fn uses_graphs() -> bool {
+    USES_GRAPHS.load(Ordering::Relaxed)
+}
+
+/// Chooses for the whole process. Passes over batches of one size are recorded when they come for the third time, and
+/// repeated from then on, which spares the host some thousand launches a step; they hold their memory from one step
+/// to the next. What is computed is the same. At first nothing is recorded.
+pub fn set_graphs(uses_graphs: bool) {
+    USES_GRAPHS.store(uses_graphs, Ordering::Relaxed);
+}
+
+/// Whether products on CUDA devices are all of single precision. By default their factors are rounded to TF32:
+/// ten bits of fraction instead of 23, summed in single precision, several times as fast.
+pub fn is_exact_f32() -> bool {
+    IS_EXACT.load(Ordering::Relaxed)
+}
+
+/// Chooses for the whole process; see [`is_exact_f32`].
+pub fn set_exact_f32(is_exact: bool) {
+    IS_EXACT.store(is_exact, Ordering::Relaxed);
+    candle_core::cuda::set_gemm_reduced_precision_f32(!is_exact);
+}
+
+/// The CUDA device `ordinal`, counted from 0, with a stream of its own, so that tensors may cross threads.
+///
+/// # Errors
+/// No such device, or libraries that cannot be loaded.
+pub fn cuda_device(ordinal: usize) -> Result<Device> {
+    set_exact_f32(is_exact_f32());
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: all work for this device goes to its one stream, in whose order memory is taken and given back. The
+    // gain: no two events for every tensor and no waiting for them.
+    unsafe { cuda.disable_event_tracking() };
+    keep_freed_memory(cuda)?;
+    Ok(device)
+}
+
+/// The largest number of bytes that were taken on a CUDA device at once: tensors, what operations keep, and their
+/// workspaces; not the driver's context. `None` where the driver does not count.
+///
+/// # Errors
+/// A device that is no CUDA device, or what it reports.
+pub fn cuda_memory_peak(device: &Device) -> Result<Option<u64>> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(None);
+    }
+    let mut of_graphs = 0u64;
+    let attribute = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
+    // SAFETY: as in `keep_freed_memory`.
+    unsafe {
+        let of_graphs = (&raw mut of_graphs).cast();
+        cuDeviceGetGraphMemAttribute(context.cu_device(), attribute, of_graphs).result()?;
+    }
+    // Two peaks, which need not be of one moment: at most so much.
+    let now = pool_peak(context.cu_device())? + of_graphs;
+    Ok(Some(now.max(PEAK_BEFORE_GRAPHS.load(Ordering::Relaxed))))
+}
+
+fn pool_peak(device: CUdevice) -> Result<u64> {
+    let mut peak = 0u64;
+    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: as in `keep_freed_memory`.
+    unsafe {
+        let pool = get_default_mem_pool(device)?;
+        mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast())?;
+    }
+    Ok(peak)
+}
+
+/// Gives freed memory back, out of which that of graphs does not come, and begins to look for the peak anew.
+pub(super) fn give_back_freed_memory(device: &CudaDevice) -> Result<()> {
+    let device = device.cuda_stream().context().cu_device();
+    PEAK_BEFORE_GRAPHS.fetch_max(pool_peak(device)?, Ordering::Relaxed);
+    let mut zero = 0u64;
+    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: as in `keep_freed_memory`.
+    unsafe {
+        let pool = get_default_mem_pool(device)?;
+        mem_pool::trim_to(pool, 0)?;
+        mem_pool::set_attribute(pool, attribute, (&raw mut zero).cast())?;
+    }
+    Ok(())
+}
+
+/// Gives back what graphs held that are no more.
+pub(super) fn give_back_memory_of_graphs(device: &CudaDevice) -> Result<()> {
+    let stream = device.cuda_stream();
+    // SAFETY: the device lives.
+    unsafe { cuDeviceGraphMemTrim(stream.context().cu_device()) }.result()?;
+    Ok(())
+}
+
+/// By default the driver gives freed memory back to the system whenever the host waits for the device, which is at
+/// every step.
+fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut threshold = u64::MAX;
+    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the attribute is a `u64`, and the device's own pool lives as long as the device.
+    unsafe {
+        let pool = get_default_mem_pool(context.cu_device())?;
+        mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast())?;
+    }
+    Ok(())
+}
