@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it cannot read")]
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -212,6 +213,10 @@ fn images_that_are_damaged_twice_or_unexpected_are_told() {
         );
         let store = builder.commit().unwrap();
         assert_eq!((store.len(), store.contains(&name(2))), (4, false));
+        // Each image has a number of its own, and one that is not there has none.
+        let numbers: BTreeSet<_> = store.names().map(|name| store.number(&name)).collect();
+        assert_eq!((numbers.len(), numbers.contains(&None)), (4, false));
+        assert_eq!(store.number(&name(2)), None);
     }
 }
 
