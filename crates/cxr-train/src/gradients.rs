@@ -164,7 +164,7 @@ impl MeanGradients {
 }
 
 /// How large some tensors are together. Of tensors on a CUDA device the device knows it, and the host once it asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Size {
     /// The Euclidean norm over all values, and the first tensor that has a value which is not finite, or so large that
     /// its square is not.
@@ -173,7 +173,7 @@ pub(crate) enum Size {
         first_not_finite: Option<usize>,
     },
     #[cfg(feature = "cuda")]
-    OnDevice(cxr_ops::CudaSize),
+    OnDevice(std::sync::Arc<cxr_ops::CudaSize>),
 }
 
 impl Size {
@@ -202,7 +202,7 @@ impl Size {
         let these: (Vec<Tensor>, Vec<Tensor>) = (these(&there), these(&here));
         let on_device = cxr_ops::CudaSize::of(&these.0)?;
         if here.is_empty() {
-            return Ok(Self::OnDevice(on_device));
+            return Ok(Self::OnDevice(on_device.into()));
         }
         let (norm, first) = on_device.read()?;
         let (of_rest, first_of_rest) = Self::of(&these.1)?.read()?;

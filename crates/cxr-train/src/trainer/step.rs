@@ -129,7 +129,12 @@ impl Trainer<'_> {
             return Err(TrainError::setting("loader", expected, found));
         };
         let _span = self.profile.span("optimiser");
-        let (size, factor) = (gradients.size()?, gradients.scale());
+        let size = match &made[..] {
+            // The mean of one batch is that batch's.
+            [only] => only.gradients.clone(),
+            _ => gradients.size()?,
+        };
+        let factor = gradients.scale();
         if let Some(largest) = training.clip_norm {
             gradients.clip_to(&size, largest)?;
         }
