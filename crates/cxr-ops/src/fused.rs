@@ -77,13 +77,15 @@ pub(crate) trait TensorOp: Send + Sync + 'static {
 /// use candle_core::{Device, Result, Tensor, Var};
 /// use cxr_ops::GradientSink;
 ///
-/// # fn network(images: &Tensor, _: &Var) -> Result<Tensor> { images.sqr() }
+/// # fn network(images: &Tensor, weight: &Var) -> Result<Tensor> { images * weight.as_tensor() }
 /// # fn main() -> Result<()> {
-/// # let (images, weight) = (Tensor::ones(3, candle_core::DType::F32, &Device::Cpu)?, Var::ones(1, candle_core::DType::F32, &Device::Cpu)?);
+/// # let images = Tensor::new(&[3f32], &Device::Cpu)?;
+/// # let weight = Var::new(&[2f32], &Device::Cpu)?;
 /// let sink = GradientSink::new();
 /// let output = sink.scope(|| network(&images, &weight))?;
 /// let mut gradients = output.sum_all()?.backward()?;
 /// sink.add_to(&mut gradients)?;
+/// assert!(gradients.get(&weight).is_some());
 /// # Ok(())
 /// # }
 /// ```

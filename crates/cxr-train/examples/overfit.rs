@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p cxr-train --example overfit -- [LOSS …]`, or `cargo xtask verify overfit`
 
+mod phantoms;
+
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,10 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::Device;
 use cxr_augment::ViewSet;
-use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, StoreSettings, ValidationSplit,
-    prepare,
-};
+use cxr_dataset::Part;
 use cxr_losses::LOSSES;
 use cxr_metrics::{Scored, roc_auc};
 use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
@@ -111,19 +110,7 @@ fn data(folder: &Path) -> Result<TrainingData, Box<dyn Error>> {
     };
     let config = PhantomConfig::new(5, size(LISTED, 3), size(12, 1))?.with_side(2 * SIDE)?;
     write_dataset(&config, folder, &|_| (), &AtomicBool::new(false))?;
-    let index = Index::read(folder.join("Data_Entry_2017_v2020.csv"))?;
-    let lists = OfficialLists::read(
-        folder.join("train_val_list.txt"),
-        folder.join("test_list.txt"),
-    )?;
-    let split = Split::new(&index, &lists, ValidationSplit::Paper, 3)?;
-    let sources: Vec<(ImageName, _)> = (Part::ALL.into_iter().flat_map(|part| split.part(part)))
-        .map(|name| (name.clone(), folder.join("images").join(name.as_str())))
-        .collect();
-    let store = folder.join("images.store");
-    let settings = StoreSettings::new(SIDE as u32)?;
-    let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;
-    let data = TrainingData::new(index, split, prepared.commit()?)?;
+    let data = phantoms::prepared(folder, SIDE as u32, 3)?;
     assert_eq!(data.split().train().len(), IMAGES);
     Ok(data)
 }

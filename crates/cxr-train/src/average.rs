@@ -41,9 +41,6 @@ impl WeightAverage {
             });
             self.tensors = copies.collect::<candle_core::Result<_>>()?;
         } else {
-            let lerp = Lerp {
-                share: (1. - self.decay) as f32,
-            };
             let pairs = self.tensors.iter().map(|(name, average)| {
                 let Some(now) = now.get(name) else {
                     bail!("average of weights: `{name}` is missing");
@@ -51,14 +48,7 @@ impl WeightAverage {
                 Ok((average, now.contiguous()?))
             });
             let pairs = pairs.collect::<candle_core::Result<Vec<_>>>()?;
-            #[cfg(feature = "cuda")]
-            if parameters.device().is_cuda() {
-                let pairs: Vec<_> = pairs.iter().map(|(to, now)| (*to, now)).collect();
-                cxr_ops::cuda_lerp(&pairs, f64::from(lerp.share))?;
-                self.updates += 1;
-                return Ok(());
-            }
-            (pairs.par_iter()).try_for_each(|(average, now)| average.inplace_op2(now, &lerp))?;
+            lerp_all(&pairs, (1. - self.decay) as f32)?;
         }
         self.updates += 1;
         Ok(())
@@ -83,6 +73,17 @@ impl WeightAverage {
             tensors,
         }
     }
+}
+
+/// Moves averages towards weights, all of one device.
+fn lerp_all(pairs: &[(&Tensor, Tensor)], share: f32) -> candle_core::Result<()> {
+    #[cfg(feature = "cuda")]
+    if pairs.iter().any(|(average, _)| average.device().is_cuda()) {
+        let pairs: Vec<_> = pairs.iter().map(|(average, now)| (*average, now)).collect();
+        return cxr_ops::cuda_lerp(&pairs, f64::from(share));
+    }
+    let lerp = Lerp { share };
+    (pairs.par_iter()).try_for_each(|(average, now)| average.inplace_op2(now, &lerp))
 }
 
 /// `average ← average + share·(weights − average)`.

@@ -6,10 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::Device;
 use cxr_augment::ViewSet;
-use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, StoreSettings, ValidationSplit,
-    prepare,
-};
+use cxr_dataset::Part;
 use cxr_ops::{Precision, cuda_memory_peak};
 use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
 use cxr_train::{
@@ -17,7 +14,7 @@ use cxr_train::{
 };
 use serde::Serialize;
 
-use super::Result;
+use super::{Result, phantoms};
 
 const SIDE: u32 = 256;
 
@@ -29,23 +26,7 @@ fn data(folder: &Path, images: usize, test: usize) -> Result<TrainingData> {
     };
     let config = PhantomConfig::new(1, size(images), size(test))?.with_side(2 * SIDE as usize)?;
     write_dataset(&config, folder, &|_| (), &AtomicBool::new(false))?;
-    let index = Index::read(folder.join("Data_Entry_2017_v2020.csv"))?;
-    let lists = OfficialLists::read(
-        folder.join("train_val_list.txt"),
-        folder.join("test_list.txt"),
-    )?;
-    let split = Split::new(&index, &lists, ValidationSplit::Paper, 0)?;
-    let sources: Vec<(ImageName, _)> = (Part::ALL.into_iter().flat_map(|part| split.part(part)))
-        .map(|name| (name.clone(), folder.join("images").join(name.as_str())))
-        .collect();
-    let store = folder.join("images.store");
-    let prepared = prepare(
-        &sources,
-        store,
-        StoreSettings::new(SIDE)?,
-        PrepareOptions::default(),
-    )?;
-    Ok(TrainingData::new(index, split, prepared.commit()?)?)
+    phantoms::prepared(folder, SIDE, 0)
 }
 
 /// The paper's training: stages, and epochs of each, which `run` replaces.

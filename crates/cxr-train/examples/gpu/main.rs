@@ -15,6 +15,8 @@
 
 mod check;
 mod course;
+#[path = "../phantoms/mod.rs"]
+mod phantoms;
 mod speed;
 
 use std::process::ExitCode;
@@ -52,30 +54,19 @@ fn main() -> Result<ExitCode> {
                 precision,
             )?)
         }
-        ["course", dtype] => print(&course::run(precision(dtype)?, 3_200, 6, &cuda_device(0)?)?),
-        ["course", dtype, images, epochs] => {
-            let device = cuda_device(0)?;
-            print(&course::run(
-                precision(dtype)?,
-                images.parse()?,
-                epochs.parse()?,
-                &device,
-            )?)
-        }
-        ["course", dtype, images, epochs, "cpu"] => {
-            let device = Device::Cpu;
-            print(&course::run(
-                precision(dtype)?,
-                images.parse()?,
-                epochs.parse()?,
-                &device,
-            )?)
-        }
+        ["course", dtype] => course(dtype, ["3200", "6"], &cuda_device(0)?),
+        ["course", dtype, images, epochs] => course(dtype, [images, epochs], &cuda_device(0)?),
+        ["course", dtype, images, epochs, "cpu"] => course(dtype, [images, epochs], &Device::Cpu),
         ["parity"] => course::parity(3, &cuda_device(0)?),
         ["parity", seeds] => course::parity(seeds.parse()?, &cuda_device(0)?),
         ["parity", seeds, "cpu"] => course::parity(seeds.parse()?, &Device::Cpu),
         _ => Err(USAGE.into()),
     }
+}
+
+fn course(dtype: &str, [images, epochs]: [&str; 2], device: &Device) -> Result<ExitCode> {
+    let (images, epochs) = (images.parse()?, epochs.parse()?);
+    print(&course::run(precision(dtype)?, images, epochs, device)?)
 }
 
 fn precision(name: &str) -> Result<Precision> {

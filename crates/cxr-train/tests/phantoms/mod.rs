@@ -7,13 +7,12 @@
     reason = "shared by several tests"
 )]
 
+#[path = "../../examples/phantoms/mod.rs"]
+mod prepared;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, StoreSettings, ValidationSplit,
-    prepare,
-};
 use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
 use cxr_train::{Event, Observer, TrainingData};
 
@@ -38,21 +37,7 @@ pub(crate) fn write(folder: &Path, train_val: usize) {
 
 /// Prepares the phantoms of a folder.
 pub(crate) fn read(folder: &Path) -> TrainingData {
-    let index = Index::read(folder.join("Data_Entry_2017_v2020.csv")).unwrap();
-    let lists = OfficialLists::read(
-        folder.join("train_val_list.txt"),
-        folder.join("test_list.txt"),
-    )
-    .unwrap();
-    let split = Split::new(&index, &lists, ValidationSplit::Paper, 3).unwrap();
-    let sources: Vec<(ImageName, _)> = (Part::ALL.into_iter().flat_map(|part| split.part(part)))
-        .map(|name| (name.clone(), folder.join("images").join(name.as_str())))
-        .collect();
-    let store = folder.join("images.store");
-    let settings = StoreSettings::new(64).unwrap();
-    let prepared = prepare(&sources, store, settings, PrepareOptions::default()).unwrap();
-    assert!(prepared.failures().is_empty());
-    TrainingData::new(index, split, prepared.commit().unwrap()).unwrap()
+    prepared::prepared(folder, 64, 3).unwrap()
 }
 
 /// Sets the stop flag after so many steps.

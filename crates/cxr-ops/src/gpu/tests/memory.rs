@@ -108,7 +108,7 @@ fn densenet121_in_batches_of_64() -> Result<()> {
             .map(|n| machine.alloc(n))
             .collect::<Result<Vec<_>>>()?;
         let n_values: usize = parameters.iter().map(|lot| lot.values).sum();
-        let _moments = machine.alloc(2 * n_values)?;
+        let moments = machine.alloc(2 * n_values)?;
         let images = machine.alloc(3 * grid.rows())?;
         let views: Vec<_> = parameters.iter().map(View::from).collect();
         let (features, tape) = densenet::forward(
@@ -129,7 +129,7 @@ fn densenet121_in_batches_of_64() -> Result<()> {
             peak / MIB
         );
         assert!(peak < most * MIB, "{precision:?}: {} MiB", peak / MIB);
-        drop((features, tape, gradients, gradient, images, _moments));
+        drop((features, tape, gradients, gradient, images, moments));
         drop(parameters);
         assert_eq!(machine.ledger.lent.get(), 0);
     }
