@@ -162,6 +162,16 @@ pub enum DatasetError {
     },
 }
 
+impl From<cxr_fs::FsError> for DatasetError {
+    fn from(error: cxr_fs::FsError) -> Self {
+        Self::Io {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
 impl DatasetError {
     pub(crate) fn io(
         action: &'static str,

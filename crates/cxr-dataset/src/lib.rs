@@ -31,7 +31,6 @@
 //! ```
 
 mod archive;
-mod atomic;
 mod boxes;
 mod decode;
 #[cfg(feature = "dicom")]

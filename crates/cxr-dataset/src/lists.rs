@@ -108,7 +108,7 @@ impl OfficialLists {
                 text += name.as_str();
                 text.push('\n');
             }
-            crate::atomic::write(path, text.as_bytes())?;
+            cxr_fs::write(path, text.as_bytes())?;
         }
         Ok(())
     }

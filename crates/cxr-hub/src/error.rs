@@ -177,6 +177,16 @@ pub enum HubError {
     Interrupted,
 }
 
+impl From<cxr_fs::FsError> for HubError {
+    fn from(error: cxr_fs::FsError) -> Self {
+        Self::Io {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
 impl HubError {
     /// For `map_err`: adds action and path to the system's reason.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {

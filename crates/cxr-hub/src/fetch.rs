@@ -1,7 +1,7 @@
 //! Files to folders: what is here already, who else is at it, and which source serves.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -443,23 +443,17 @@ fn make_folder(folder: &Path) -> Result<(), HubError> {
 /// Only one process at a time may write a file's part.
 struct Lock {
     path: PathBuf,
-    file: File,
+    held: cxr_fs::Lock,
 }
 
 impl Lock {
     fn take(folder: &Path, name: &FileName) -> Result<Self, HubError> {
         let path = folder.join(name.with_ending(LOCK));
-        let file = File::create(&path).map_err(HubError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { path, file }),
-            Err(TryLockError::WouldBlock) => Err(HubError::Busy {
+        match cxr_fs::Lock::try_acquire(&path)? {
+            Some(held) => Ok(Self { path, held }),
+            None => Err(HubError::Busy {
                 path: folder.join(name.as_str()),
             }),
-            // Some network file systems have no locks: better to go on than to refuse them.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-                Ok(Self { path, file })
-            }
-            Err(TryLockError::Error(error)) => Err(HubError::io("lock", &path)(error)),
         }
     }
 
@@ -467,6 +461,6 @@ impl Lock {
     /// before and gets it now finds the file there, and touches nothing.
     fn release(self) {
         let _ = std::fs::remove_file(&self.path);
-        drop(self.file);
+        drop(self.held);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{PART, PART_STATE};
-use crate::{Digest, FileName, Hasher, HubError, atomic};
+use crate::{Digest, FileName, Hasher, HubError};
 
 /// What a file must turn out to be, and who said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Part {
             let text = toml::to_string(&origin).map_err(|error| {
                 HubError::io("write", &self.origin_path)(std::io::Error::other(error.to_string()))
             })?;
-            atomic::write(&self.origin_path, text.as_bytes())?;
+            cxr_fs::write(&self.origin_path, text.as_bytes())?;
             self.origin = Some(origin);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::RECEIPT;
-use crate::{Digest, FileName, HubError, atomic};
+use crate::{Digest, FileName, HubError};
 
 /// Where a file came from and what it was verified against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ impl Receipt {
         let text = toml::to_string(self).map_err(|error| {
             HubError::io("write", &path)(std::io::Error::other(error.to_string()))
         })?;
-        atomic::write(&path, text.as_bytes())
+        Ok(cxr_fs::write(&path, text.as_bytes())?)
     }
 
     /// Whether a file with these metadata is, by length and time, the one that was verified.

@@ -84,3 +84,13 @@ pub enum PhantomError {
         source: image::ImageError,
     },
 }
+
+impl From<cxr_fs::FsError> for PhantomError {
+    fn from(error: cxr_fs::FsError) -> Self {
+        Self::File {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -67,7 +67,7 @@ pub struct Summary {
 /// [`Labels::Nuisance`] have `labels.csv` in place of the two tables.
 ///
 /// The images are drawn on rayon's current threads; their bytes do not depend on how many there are. Every
-/// file appears under its name only when it is complete. `observer` hears of every image, on the thread
+/// file appears under its name only when it is complete. No other process may write the same folder meanwhile. `observer` hears of every image, on the thread
 /// that drew it. When `stop` becomes true no further image is begun; a later call with the same
 /// configuration and folder draws only what is missing, and the label file comes last.
 ///
@@ -99,14 +99,12 @@ pub fn write_dataset(
         };
         let path = image_folder.join(study.file_name());
         if path.exists() {
-            // What a process that was killed left of a file which another has completed.
-            remove(&beside(&path))?;
             already_there.fetch_add(1, Ordering::Relaxed);
         } else if stop.load(Ordering::Relaxed) {
             return Err(interrupted());
         } else {
             let radiograph = study.render(config.side());
-            replace(&path, &encode(&radiograph, study.is_rgba(), &path)?)?;
+            cxr_fs::write_unsynced(&path, &encode(&radiograph, study.is_rgba(), &path)?)?;
         }
         let written = written.fetch_add(1, Ordering::Relaxed) + 1;
         observer(Progress { written, images });
@@ -114,7 +112,7 @@ pub fn write_dataset(
     })?;
 
     for list in [List::TrainVal, List::Test] {
-        replace(
+        cxr_fs::write(
             &folder.join(list.file_name()),
             list_text(&cohort, list).as_bytes(),
         )?;
@@ -122,12 +120,12 @@ pub fn write_dataset(
     let (box_text, boxes) = box_text(&cohort);
     let (label_file, label_text) = match config.labels() {
         Labels::Findings => {
-            replace(&folder.join(BOX_FILE), box_text.as_bytes())?;
+            cxr_fs::write(&folder.join(BOX_FILE), box_text.as_bytes())?;
             (LABEL_FILE, label_text(&cohort))
         }
         Labels::Nuisance => (NUISANCE_FILE, nuisance_text(&cohort)),
     };
-    replace(&folder.join(label_file), label_text.as_bytes())?;
+    cxr_fs::write(&folder.join(label_file), label_text.as_bytes())?;
     Ok(Summary {
         images,
         already_there: already_there.into_inner(),
@@ -152,11 +150,13 @@ pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
     let tables = [LABEL_FILE, NUISANCE_FILE, BOX_FILE].into_iter();
     for name in tables.chain([List::TrainVal, List::Test].map(List::file_name)) {
         remove(&folder.join(name))?;
-        remove(&beside(&folder.join(name)))?;
     }
     let images = folder.join(IMAGE_FOLDER);
+    for folder in [folder, &images] {
+        cxr_fs::remove_unfinished(folder)?;
+    }
     for name in names(&images)? {
-        if is_image_name(name.strip_suffix(".tmp").unwrap_or(&name)) {
+        if is_image_name(&name) {
             remove(&images.join(name))?;
         }
     }
@@ -197,6 +197,10 @@ fn names(folder: &Path) -> Result<Vec<String>, PhantomError> {
 /// Marks an empty folder as this configuration's, or finds that it is already.
 fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
     create_folder(folder)?;
+    // What a process that was killed has left.
+    for folder in [folder, &folder.join(IMAGE_FOLDER)] {
+        cxr_fs::remove_unfinished(folder)?;
+    }
     let marker = folder.join(MARKER);
     let ours = marker_text(config);
     match fs::read_to_string(&marker) {
@@ -206,11 +210,8 @@ fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
             found: "phantoms of another configuration".to_owned(),
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut names = names(folder)?;
-            // What a call leaves that was ended while it wrote the marker.
-            names.retain(|name| *name != format!("{MARKER}.tmp"));
-            match names.first() {
-                None => replace(&marker, ours.as_bytes()),
+            match names(folder)?.first() {
+                None => Ok(cxr_fs::write(&marker, ours.as_bytes())?),
                 Some(name) => Err(PhantomError::FolderInUse {
                     folder: folder.to_path_buf(),
                     found: format!("`{name}`"),
@@ -350,13 +351,6 @@ fn create_folder(folder: &Path) -> Result<(), PhantomError> {
     fs::create_dir_all(folder).map_err(|source| file_error("create", folder, source))
 }
 
-/// Writes beside the place and renames, so that a file is never seen half written.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), PhantomError> {
-    let beside = beside(path);
-    fs::write(&beside, bytes).map_err(|source| file_error("write", &beside, source))?;
-    fs::rename(&beside, path).map_err(|source| file_error("rename a file to", path, source))
-}
-
 /// Removes a file that may not be there.
 fn remove(path: &Path) -> Result<(), PhantomError> {
     match fs::remove_file(path) {
@@ -365,12 +359,6 @@ fn remove(path: &Path) -> Result<(), PhantomError> {
         }
         _ => Ok(()),
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    PathBuf::from(name)
 }
 
 fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> PhantomError {

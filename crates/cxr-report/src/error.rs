@@ -192,3 +192,12 @@ pub enum ReportError {
     #[error(transparent)]
     Metric(#[from] MetricError),
 }
+
+impl From<cxr_fs::FsError> for ReportError {
+    fn from(error: cxr_fs::FsError) -> Self {
+        Self::Write {
+            path: error.path,
+            source: error.source,
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
 use crate::error::ReportError;
 
 /// The folder in a run's folder.
@@ -181,7 +180,7 @@ impl Explanations {
     pub fn write(&self, run_folder: &Path) -> Result<(), ReportError> {
         let path = run_folder.join(EXPLANATIONS_FOLDER).join(EXPLANATIONS_FILE);
         match serde_json::to_string_pretty(self) {
-            Ok(text) => atomic::write(&path, (text + "\n").as_bytes()),
+            Ok(text) => Ok(cxr_fs::write(&path, (text + "\n").as_bytes())?),
             Err(error) => Err(ReportError::Write {
                 path,
                 source: error.into(),

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use crate::atomic;
 use crate::error::ReportError;
 use crate::evaluation::Truth;
 
@@ -92,7 +91,7 @@ impl LabelTable {
     /// # Errors
     /// [`ReportError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        atomic::write(path, self.to_csv().as_bytes())
+        Ok(cxr_fs::write(path, self.to_csv().as_bytes())?)
     }
 
     /// Reads a table that [`Self::write`] wrote; `None` when there is none.

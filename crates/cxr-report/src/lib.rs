@@ -31,7 +31,6 @@
 //! # Ok::<(), cxr_report::ReportError>(())
 //! ```
 
-mod atomic;
 pub mod comparison;
 mod document;
 mod error;

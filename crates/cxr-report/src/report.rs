@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::atomic;
 use crate::error::ReportError;
 use crate::evidence::{Evidence, LossTest};
 use crate::explanations::BoxScores;
@@ -41,7 +40,7 @@ impl Reproduction {
     pub fn write(&self, experiment_folder: &Path) -> Result<(), ReportError> {
         let path = experiment_folder.join(REPRODUCTION_FILE);
         match serde_json::to_string_pretty(self) {
-            Ok(text) => atomic::write(&path, (text + "\n").as_bytes()),
+            Ok(text) => Ok(cxr_fs::write(&path, (text + "\n").as_bytes())?),
             Err(error) => Err(ReportError::Write {
                 path,
                 source: error.into(),
@@ -214,7 +213,7 @@ impl Report {
         let mut written = Vec::with_capacity(files.len());
         for (name, bytes) in &files {
             let path = folder.join(name);
-            atomic::write(&path, bytes)?;
+            cxr_fs::write(&path, bytes)?;
             written.push(path);
         }
         written.reverse();

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::atomic;
 use crate::error::ReportError;
 use crate::predictions::{Predictions, Unscorable};
 use crate::summary::Summary;
@@ -198,7 +197,7 @@ impl RunMetrics {
             source: error.into(),
         })?;
         text.push('\n');
-        atomic::write(path, text.as_bytes())
+        Ok(cxr_fs::write(path, text.as_bytes())?)
     }
 }
 

@@ -149,6 +149,16 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     }
 }
 
+impl From<cxr_fs::FsError> for TrainError {
+    fn from(error: cxr_fs::FsError) -> Self {
+        Self::Io {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
 impl TrainError {
     pub(crate) fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> Self {
         Self::Setting {

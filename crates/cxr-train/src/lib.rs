@@ -46,7 +46,6 @@ mod data;
 mod error;
 mod events;
 mod experiment;
-mod files;
 mod frozen;
 mod gradients;
 mod groups;
@@ -82,7 +81,6 @@ pub use experiment::{
     BackboneConfig, DataConfig, DenseNetSizes, Experiment, HeadConfig, ModelConfig, PhantomLabels,
     PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
 };
-pub use files::write_atomically;
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::{ParameterGroup, Trained};
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::Read as _;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Classifier, ModelCard, TrainError, write_atomically};
+use crate::{Classifier, ModelCard, TrainError};
 
 /// The metadata key under which the description stands, as JSON.
 const KEY: &str = "cxr";
@@ -118,7 +118,7 @@ pub(crate) fn write(
     let metadata = HashMap::from([(KEY.to_owned(), text)]);
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| bad(error.to_string()))?;
-    write_atomically(path, |file| file.write_all(&bytes))
+    Ok(cxr_fs::write(path, &bytes)?)
 }
 
 /// What a file says of itself, without reading its tensors.

@@ -11,7 +11,7 @@ use cxr_metrics::{LabelMean, MultiLabel};
 use cxr_ops::Phase;
 
 use crate::loader::{Pixels, images};
-use crate::{Classifier, Event, ModelCard, Observer, TrainError, TrainingData, write_atomically};
+use crate::{Classifier, Event, ModelCard, Observer, TrainError, TrainingData};
 
 /// The logits of some images, one matrix per view.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +135,7 @@ impl Prediction {
         let logits = self.logits(set)?;
         let header = std::iter::once("Image Index".to_owned())
             .chain(self.labels.iter().map(|label| format!("logit_{label}")));
-        write_atomically(path, |file| {
+        let written = cxr_fs::write_with(path, |file| {
             let mut table = csv::Writer::from_writer(std::io::BufWriter::new(file));
             table.write_record(header)?;
             for (name, logits) in self.names.iter().zip(logits.chunks(self.labels.len())) {
@@ -143,6 +143,7 @@ impl Prediction {
                 table.write_record(row.chain(logits.iter().map(ToString::to_string)))?;
             }
             table.flush()
-        })
+        });
+        Ok(written?)
     }
 }

@@ -1,6 +1,6 @@
 //! Where a run stands, for whoever looks from outside.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -64,7 +64,7 @@ impl RunStatus {
         Ok(Self {
             first_epoch: before.map(|stage| stage.epochs).sum(),
             stages: stages.into_iter().map(|stage| stage.name).collect(),
-            in_use: is_in_use(folder),
+            in_use: cxr_fs::Lock::is_held(&folder.join(LOCK)),
             position: progress.position,
             history: progress.history,
             best: progress.best,
@@ -76,13 +76,6 @@ impl RunStatus {
     pub fn is_trained(&self) -> bool {
         self.position.stage >= self.stages.len()
     }
-}
-
-/// Whether a process holds the folder. The lock is asked for as one of many readers, and given back
-/// at once.
-fn is_in_use(folder: &Path) -> bool {
-    let lock = File::open(folder.join(LOCK)).map(|file| file.try_lock_shared());
-    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
 }
 
 /// The last whole line of a step, if it is among the last ones.

@@ -5,8 +5,6 @@ mod algorithms;
 mod step;
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,20 +13,20 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::Part;
+use cxr_fs::Lock;
 use cxr_losses::MultiLabelLoss;
 use cxr_metrics::MetricError;
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
-use crate::files::remove_unfinished;
 use crate::frozen::load_weights;
 use crate::groups;
 use crate::loader::{LastBatch, Loader};
 use crate::{
     BestEpoch, Classifier, EpochRecord, Event, EventLog, ModelCard, Observer, Optimiser, OwnParts,
     Position, Profile, Stage, StageTime, TrainError, Trained, TrainingData, VariantExperiment,
-    predict, save_model, write_atomically,
+    predict, save_model,
 };
 
 /// Files of a run folder.
@@ -36,12 +34,15 @@ pub(crate) const LATEST: &str = "checkpoints/latest.safetensors";
 pub(crate) const EVENTS: &str = "events.jsonl";
 pub(crate) const LOCK: &str = ".lock";
 
+/// Whoever only looks at a run ([`crate::RunStatus`]) holds its lock for an instant.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// The files of a run.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     /// Held as long as the folder is used.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl RunFolder {
@@ -57,21 +58,17 @@ impl RunFolder {
             source,
         };
         std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::create(path.join(LOCK)).map_err(failed)?;
-        match try_lock(&lock) {
-            Ok(()) => {
-                remove_unfinished(path)?;
-                remove_unfinished(&path.join("checkpoints"))?;
-                Ok(Self {
-                    path: path.to_owned(),
-                    _lock: lock,
-                })
-            }
-            Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
+        let Some(lock) = Lock::try_acquire_for(&path.join(LOCK), PATIENCE)? else {
+            return Err(TrainError::InUse {
                 path: path.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
+            });
+        };
+        cxr_fs::remove_unfinished(path)?;
+        cxr_fs::remove_unfinished(&path.join("checkpoints"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The folder.
@@ -116,20 +113,6 @@ impl RunFolder {
 
     fn best(&self) -> PathBuf {
         self.path.join("checkpoints").join("best.safetensors")
-    }
-}
-
-/// Tries for a moment: who only looks at a run ([`crate::RunStatus`]) holds its lock for an instant.
-fn try_lock(lock: &File) -> Result<(), TryLockError> {
-    const PATIENCE: Duration = Duration::from_millis(200);
-    let begin = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            done => return done,
-        }
     }
 }
 
@@ -287,9 +270,7 @@ impl<'a> Trainer<'a> {
                 load_weights(&experiment.model.backbone, weights, parameters)?;
             }
             let text = trainer.experiment_text.clone();
-            write_atomically(&folder.path().join("experiment.toml"), |file| {
-                file.write_all(text.as_bytes())
-            })?;
+            cxr_fs::write(&folder.path().join("experiment.toml"), text.as_bytes())?;
         }
         Ok(trainer)
     }

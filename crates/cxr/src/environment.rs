@@ -45,10 +45,7 @@ pub(crate) fn write(
         command: std::env::args().collect(),
     };
     let text = serde_json::to_string_pretty(&environment)?;
-    cxr_train::write_atomically(&folder.join("environment.json"), |file| {
-        use std::io::Write as _;
-        writeln!(file, "{text}")
-    })?;
+    cxr_fs::write(&folder.join("environment.json"), (text + "\n").as_bytes())?;
     Ok(())
 }
 

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
 use cxr_report::evaluation::{LeftOut, Truth};
 use cxr_report::labels::LabelRow;
@@ -80,8 +79,7 @@ impl ScoringArgs {
         };
         let mut text = serde_json::to_string_pretty(value)?;
         text.push('\n');
-        write_whole(path, text.as_bytes())
-            .with_context(|| format!("cannot write `{}`", path.display()))
+        Ok(cxr_fs::write(path, text.as_bytes())?)
     }
 }
 
@@ -109,21 +107,6 @@ pub(crate) fn label_row(record: &Record) -> LabelRow {
         patient: patient.map(|patient| patient.as_str().to_owned()),
         states: states.collect(),
     }
-}
-
-/// Writes beside the file and renames, so that nobody ever sees half of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    // By default a temporary file is private; this one is to be read like any other.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Prints to the terminal; a reader that has gone away, such as `head`, is no error.

@@ -8,17 +8,19 @@ use super::manifest::Manifest;
 /// What each crate may depend on. Tests, examples and benchmarks may reach further, but never so that
 /// a crate comes to depend on itself.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
+    ("cxr-fs", &[]),
     ("cxr-metrics", &[]),
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
-    ("cxr-dataset", &[]),
-    ("cxr-phantom", &[]),
+    ("cxr-dataset", &["cxr-fs"]),
+    ("cxr-phantom", &["cxr-fs"]),
     ("cxr-augment", &[]),
     ("cxr-backbone", &["cxr-ops"]),
     ("cxr-top", &["cxr-ops"]),
     (
         "cxr-train",
         &[
+            "cxr-fs",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",
@@ -29,11 +31,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("cxr-explain", &["cxr-train", "cxr-dataset"]),
-    ("cxr-report", &["cxr-metrics"]),
-    ("cxr-hub", &[]),
+    ("cxr-report", &["cxr-fs", "cxr-metrics"]),
+    ("cxr-hub", &["cxr-fs"]),
     (
         "cxr",
         &[
+            "cxr-fs",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",
@@ -48,7 +51,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-hub",
         ],
     ),
-    ("xtask", &["cxr-dataset", "cxr-report", "cxr-hub"]),
+    ("xtask", &["cxr-fs", "cxr-dataset", "cxr-report", "cxr-hub"]),
 ];
 
 /// Packages that are for binaries: a library has errors of its own and knows no terminal.

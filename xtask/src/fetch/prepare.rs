@@ -77,11 +77,7 @@ impl Ledger {
         self.archives.push(settled);
         self.archives
             .sort_by(|first, second| first.name.cmp(&second.name));
-        let beside = path.with_extension("toml.new");
-        let text = toml::to_string(self)?;
-        std::fs::write(&beside, text)
-            .and_then(|()| std::fs::rename(&beside, path))
-            .with_context(|| format!("cannot write `{}`", path.display()))
+        Ok(cxr_fs::write(path, toml::to_string(self)?.as_bytes())?)
     }
 }
 

@@ -37,7 +37,7 @@ impl Split {
                 };
             }
         }
-        crate::atomic::write(path.as_ref(), text.as_bytes())
+        Ok(cxr_fs::write(path.as_ref(), text.as_bytes())?)
     }
 
     /// Reads back what [`Self::write`] wrote.

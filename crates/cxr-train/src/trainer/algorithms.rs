@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cxr_ops::{Algorithms, autotuned, set_autotune};
 
-use crate::{TrainError, write_atomically};
+use crate::TrainError;
 
 const FILE: &str = "algorithms.json";
 
@@ -40,10 +40,10 @@ pub(super) fn record(folder: &Path) -> Result<(), TrainError> {
     let Some(chosen) = autotuned() else {
         return Ok(());
     };
-    write_atomically(&folder.join(FILE), |file| {
+    Ok(cxr_fs::write_with(&folder.join(FILE), |file| {
         serde_json::to_writer_pretty(file, &chosen)?;
         Ok(())
-    })
+    })?)
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! Heat maps of image files.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{decode_radiograph, resize_bicubic};
 use cxr_explain::grad_cam;
-use cxr_train::{Classifier, ModelCard, Phase, load_model, write_atomically};
+use cxr_train::{Classifier, ModelCard, Phase, load_model};
 
 use super::picture::Picture;
 use super::{Args, model_file};
@@ -33,7 +32,7 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     bar.finish();
     let path = args.output.join("explanations.csv");
     let text = table.join("\n") + "\n";
-    write_atomically(&path, |file| file.write_all(text.as_bytes()))?;
+    cxr_fs::write(&path, text.as_bytes())?;
     say(&format!(
         "{} heat maps and `{}`",
         table.len() - 1,

@@ -1,13 +1,11 @@
 //! An image as the network sees it, and as a file.
 
-use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
 use candle_core::{Device, Tensor};
 use cxr_augment::{GrayImageRef, Normalization, View};
 use cxr_explain::{HeatMap, OverlayStyle, overlay};
-use cxr_train::{ModelCard, write_atomically};
+use cxr_train::ModelCard;
 
 /// The central window of a prepared image: what the network sees in single view.
 pub(super) struct Picture {
@@ -68,8 +66,6 @@ impl Picture {
         let mut writer = encoder.write_header()?;
         writer.write_image_data(bytes)?;
         writer.finish()?;
-        write_atomically(path, |target| target.write_all(&file))
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(())
+        Ok(cxr_fs::write(path, &file)?)
     }
 }

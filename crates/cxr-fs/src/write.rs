@@ -1,0 +1,299 @@
+//! Whole files or none.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::FsError;
+
+/// What the names of files begin and end with that are not yet in their place.
+const UNFINISHED: (&str, &str) = (".tmp", ".tmp");
+
+/// Links that lead on to links; the systems' own limit is of this size.
+const MAX_LINKS: usize = 40;
+
+/// Writes `bytes` to a file: see [`write_with`].
+///
+/// # Errors
+/// The file cannot be written; what was there before still is.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// Writes a file beside its place, syncs it, renames it there and syncs the folder, so that neither a reader nor a full
+/// disk, a kill or a power cut ever leaves half of it. Folders on the way are made.
+///
+/// A link is followed and stays; the permissions of a file that is replaced are kept; a device or a pipe is
+/// written to as it is.
+///
+/// # Errors
+/// The file cannot be written, or is read-only; what was there before still is.
+pub fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), FsError> {
+    replace(path, Durability::Synced, write)
+}
+
+/// As [`write`](fn@write), but leaves it to the system when the bytes reach the disk: whole after a kill, not after a power
+/// cut. For thousands of files that can be made again, such as drawn images.
+///
+/// # Errors
+/// The file cannot be written; what was there before still is.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    replace(path, Durability::Unsynced, |file| file.write_all(bytes))
+}
+
+/// Whether bytes are on the disk before a write is called done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    Synced,
+    Unsynced,
+}
+
+fn replace(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), FsError> {
+    match destination(path)? {
+        Destination::Stream(place) => {
+            let opened = File::options().write(true).open(&place);
+            let mut file = opened.map_err(FsError::at("open", path))?;
+            write(&mut file)
+                .and_then(|()| file.flush())
+                .map_err(FsError::at("write", path))
+        }
+        Destination::File { place, before } => {
+            let file = write_beside(&place, before.as_ref(), durability, write)?;
+            file.persist(&place)
+                .map_err(|error| FsError::at("write", path)(error.error))?;
+            match durability {
+                Durability::Synced => sync_folder(folder_of(&place)),
+                Durability::Unsynced => Ok(()),
+            }
+        }
+    }
+}
+
+/// Where bytes for a path go.
+pub(crate) enum Destination {
+    /// A regular file, which may exist already.
+    File {
+        place: PathBuf,
+        before: Option<Metadata>,
+    },
+    /// A device, a pipe or a socket.
+    Stream(PathBuf),
+}
+
+/// Follows links, and looks at what is there.
+pub(crate) fn destination(path: &Path) -> Result<Destination, FsError> {
+    let mut place = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let metadata = match std::fs::symlink_metadata(&place) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Destination::File {
+                    place,
+                    before: None,
+                });
+            }
+            Err(error) => return Err(FsError::at("write", path)(error)),
+        };
+        let kind = metadata.file_type();
+        if kind.is_symlink() {
+            let target =
+                std::fs::read_link(&place).map_err(FsError::at("read the link", &place))?;
+            // An open pipe or file of a process, such as `/dev/stdout`: its link is a name, not a path.
+            if std::fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file()) {
+                return Ok(Destination::Stream(place));
+            }
+            place = folder_of(&place).join(target);
+        } else if kind.is_dir() {
+            let error = io::Error::from(ErrorKind::IsADirectory);
+            return Err(FsError::at("write", path)(error));
+        } else if kind.is_file() {
+            let before = Some(metadata);
+            return Ok(Destination::File { place, before });
+        } else {
+            return Ok(Destination::Stream(place));
+        }
+    }
+    let error = io::Error::other("its links lead round in a circle");
+    Err(FsError::at("write", path)(error))
+}
+
+/// Writes a temporary file in the folder of `place`.
+pub(crate) fn write_beside(
+    place: &Path,
+    before: Option<&Metadata>,
+    durability: Durability,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<NamedTempFile, FsError> {
+    if before.is_some_and(|before| before.permissions().readonly()) {
+        let error = io::Error::new(ErrorKind::PermissionDenied, "the file is read-only");
+        return Err(FsError::at("replace", place)(error));
+    }
+    let folder = folder_of(place);
+    std::fs::create_dir_all(folder).map_err(FsError::at("make the folder", folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED.0).suffix(UNFINISHED.1);
+    // The default is a private file; ours is as any other, and the umask decides who may read it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let failed = || FsError::at("write", place);
+    let mut file = builder.tempfile_in(folder).map_err(failed())?;
+    if let Some(before) = before {
+        file.as_file()
+            .set_permissions(before.permissions())
+            .map_err(failed())?;
+    }
+    write(file.as_file_mut()).map_err(failed())?;
+    file.as_file_mut().flush().map_err(failed())?;
+    if durability == Durability::Synced {
+        file.as_file().sync_all().map_err(failed())?;
+    }
+    Ok(file)
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes sure that what was renamed in a folder is still so after a power cut.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), FsError> {
+    // Elsewhere a folder cannot be opened, or does not have to be.
+    #[cfg(unix)]
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some network file systems refuse it.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied
+            ) =>
+        {
+            return Err(FsError::at("sync the folder", folder)(error));
+        }
+        _ => {}
+    }
+    let _ = folder;
+    Ok(())
+}
+
+/// Removes what processes that were killed while they wrote have left in a folder, and says how many files
+/// that were. No other process may be writing there. A folder that does not exist holds none.
+///
+/// # Errors
+/// The folder cannot be read, or a file not removed.
+pub fn remove_unfinished(folder: &Path) -> Result<usize, FsError> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(FsError::at("read the folder", folder)(error)),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(FsError::at("read the folder", folder))?;
+        let name = entry.file_name();
+        let is_unfinished = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
+        if is_unfinished && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(FsError::at("remove", &path))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_may_be_read_by_whom_the_umask_lets() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, plain] = ["ours", "plain"].map(|name| folder.path().join(name));
+        write(&ours, b"model").unwrap();
+        std::fs::write(&plain, b"model").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+        std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(0o640)).unwrap();
+        write(&ours, b"another").unwrap();
+        assert_eq!(mode(&ours) & 0o777, 0o640);
+        std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(0o440)).unwrap();
+        let message = write(&ours, b"a third").unwrap_err().source.to_string();
+        assert_eq!(message, "the file is read-only");
+        assert_eq!(std::fs::read(&ours).unwrap(), b"another");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_earlier_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        write(&path, b"whole").unwrap();
+        let full = write_with(&path, |file| {
+            file.write_all(b"ha")?;
+            Err(io::Error::from(ErrorKind::StorageFull))
+        });
+        let message = full.unwrap_err().to_string();
+        assert!(message.contains("cannot write"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("elsewhere/file", &link).unwrap();
+        for text in ["to nothing", "to something"] {
+            write(&link, text.as_bytes()).unwrap();
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+            let file = elsewhere.join("file");
+            assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+        }
+        let circle = folder.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        assert!(write(&circle, b"").is_err());
+        assert!(write(&elsewhere, b"").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_written_to_and_stays() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for path in [Path::new("/dev/null"), &link] {
+            write(path, b"away").unwrap();
+            let kind = std::fs::metadata(path).unwrap().file_type();
+            assert!(kind.is_char_device());
+        }
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".tmpAbC.tmp", ".tmp", "a.tmp", ".tmpx"] {
+            std::fs::write(folder.path().join(name), b"").unwrap();
+        }
+        // `.tmp` alone begins and ends so as well; none of our names is so short.
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 2);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(remove_unfinished(&folder.path().join("none")).unwrap(), 0);
+    }
+}
