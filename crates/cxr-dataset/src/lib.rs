@@ -50,6 +50,8 @@ mod source;
 mod split;
 mod store;
 mod subset;
+mod tone;
+mod warning;
 
 pub use archive::{
     ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
@@ -58,7 +60,7 @@ pub use archive::{
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
-    decode_radiograph_bytes, inspect_image, inspect_image_bytes,
+    decode_radiograph_bytes, decode_radiograph_in, inspect_image, inspect_image_bytes,
 };
 pub use error::DatasetError;
 pub use fingerprint::Fingerprint;
@@ -75,3 +77,5 @@ pub use store::{
     Inserted, PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare,
 };
 pub use subset::Subset;
+pub use tone::Tone;
+pub use warning::ImageWarning;
