@@ -78,4 +78,4 @@ pub use store::{
 };
 pub use subset::Subset;
 pub use tone::Tone;
-pub use warning::ImageWarning;
+pub use warning::{ImageWarning, WarningKind};

@@ -4,7 +4,7 @@
 use crate::ImageWarning;
 
 /// How the values of an image become grey levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Tone {
     /// As the file says: the whole range of its bits is shown, or what its window or table picks.
     #[default]

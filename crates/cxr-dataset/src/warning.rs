@@ -42,19 +42,72 @@ pub enum ImageWarning {
 }
 
 impl ImageWarning {
-    /// What all warnings of this kind have in common, for a count of them.
-    pub fn summary(&self) -> &'static str {
+    /// Its kind, without what is particular to the image.
+    pub fn kind(&self) -> WarningKind {
         match self {
-            Self::NarrowRange { .. } => {
-                "use a small part of the grey levels and come out nearly uniform (`--stretch` uses them all)"
-            }
-            Self::NoModality { .. } => "are DICOM files without Modality, taken for radiographs",
-            Self::UnknownView { .. } => {
-                "are DICOM files of an unknown view, taken for frontal ones"
-            }
-            Self::OtherBodyPart { .. } => "are DICOM files that name another part of the body",
-            Self::TrailingBytes { .. } => "are DICOM files with other bytes behind their pixels",
+            Self::NarrowRange { .. } => WarningKind::NarrowRange,
+            Self::NoModality { .. } => WarningKind::NoModality,
+            Self::UnknownView { .. } => WarningKind::UnknownView,
+            Self::OtherBodyPart { .. } => WarningKind::OtherBodyPart,
+            Self::TrailingBytes { .. } => WarningKind::TrailingBytes,
         }
+    }
+}
+
+/// The kinds of [`ImageWarning`], as a store keeps them of its images. The text of one goes on after a number of
+/// images: "3 images are DICOM files …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum WarningKind {
+    /// [`ImageWarning::NarrowRange`].
+    NarrowRange,
+    /// [`ImageWarning::NoModality`].
+    NoModality,
+    /// [`ImageWarning::UnknownView`].
+    UnknownView,
+    /// [`ImageWarning::OtherBodyPart`].
+    OtherBodyPart,
+    /// [`ImageWarning::TrailingBytes`].
+    TrailingBytes,
+}
+
+impl WarningKind {
+    /// Every kind, each at the place of its bit in a store.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NarrowRange,
+        Self::NoModality,
+        Self::UnknownView,
+        Self::OtherBodyPart,
+        Self::TrailingBytes,
+    ];
+
+    pub(crate) fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// Its name in reports for programs, that of the tag `kind` in an [`ImageWarning`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NarrowRange => "narrow-range",
+            Self::NoModality => "no-modality",
+            Self::UnknownView => "unknown-view",
+            Self::OtherBodyPart => "other-body-part",
+            Self::TrailingBytes => "trailing-bytes",
+        }
+    }
+}
+
+impl fmt::Display for WarningKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NarrowRange => {
+                "use few of the grey levels and come out nearly uniform (`cxr prepare --stretch` uses all levels)"
+            }
+            Self::NoModality => "are DICOM files without Modality, taken for radiographs",
+            Self::UnknownView => "are DICOM files of an unknown view, taken for frontal ones",
+            Self::OtherBodyPart => "are DICOM files that name another part of the body",
+            Self::TrailingBytes => "are DICOM files with other bytes behind their pixels",
+        })
     }
 }
 
