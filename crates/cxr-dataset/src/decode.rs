@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::DatasetError;
 use crate::gray::GrayImage;
+use crate::tone::{Tone, eight_bit, sixteen_bit};
+use crate::{DatasetError, ImageFormat, ImageWarning};
 
 /// The most pixels that are decoded. A radiograph straight from the detector has about 20 million;
 /// a small file that declares more than this is refused before memory is taken for it.
@@ -48,7 +49,7 @@ pub fn decode_gray_bytes(
     bytes: &[u8],
     origin: impl AsRef<Path>,
 ) -> Result<GrayImage, DatasetError> {
-    decode(bytes, origin.as_ref()).map(|decoded| decoded.image)
+    decode(bytes, origin.as_ref(), Tone::AsStored).map(|decoded| decoded.image)
 }
 
 /// As [`decode_gray`], and refuses a colour photograph: [`prepare`](crate::prepare) reads images
@@ -70,10 +71,22 @@ pub fn decode_radiograph_bytes(
     bytes: &[u8],
     origin: impl AsRef<Path>,
 ) -> Result<GrayImage, DatasetError> {
+    decode_radiograph_in(bytes, origin, Tone::AsStored).map(|(image, _)| image)
+}
+
+/// As [`decode_radiograph_bytes`], in a tone of choice, and with what the image's owner should know of it.
+///
+/// # Errors
+/// As [`decode_radiograph`].
+pub fn decode_radiograph_in(
+    bytes: &[u8],
+    origin: impl AsRef<Path>,
+    tone: Tone,
+) -> Result<(GrayImage, Vec<ImageWarning>), DatasetError> {
     let origin = origin.as_ref();
-    let decoded = decode(bytes, origin)?;
+    let decoded = decode(bytes, origin, tone)?;
     decoded.refuse_colour(origin)?;
-    Ok(decoded.image)
+    Ok((decoded.image, decoded.warnings))
 }
 
 /// What an image file is, found by decoding all of it.
@@ -88,6 +101,8 @@ pub struct ImageFacts {
     pub width: usize,
     /// Rows.
     pub height: usize,
+    /// What the image's owner should know of it.
+    pub warnings: Vec<ImageWarning>,
 }
 
 /// Decodes an image as [`decode_radiograph`] does, and says what it was.
@@ -108,13 +123,14 @@ pub fn inspect_image_bytes(
     origin: impl AsRef<Path>,
 ) -> Result<ImageFacts, DatasetError> {
     let origin = origin.as_ref();
-    let decoded = decode(bytes, origin)?;
+    let decoded = decode(bytes, origin, Tone::AsStored)?;
     decoded.refuse_colour(origin)?;
     Ok(ImageFacts {
         format: decoded.format,
         mode: decoded.mode,
         width: decoded.image.width(),
         height: decoded.image.height(),
+        warnings: decoded.warnings,
     })
 }
 
@@ -128,6 +144,7 @@ struct Decoded {
     color: f64,
     format: &'static str,
     mode: String,
+    warnings: Vec<ImageWarning>,
 }
 
 impl Decoded {
@@ -145,30 +162,29 @@ impl Decoded {
     }
 }
 
-/// Grey pixels, and how far the colours were apart.
-type Pixels = (GrayImage, f64);
-
-fn decode(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
-    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return decode_png(bytes, origin);
-    }
-    if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-        return decode_jpeg(bytes, origin);
-    }
-    let is_dicom = bytes.get(128..132) == Some(b"DICM");
-    #[cfg(feature = "dicom")]
-    if is_dicom {
-        let (image, mode) = crate::dicom::decode(bytes, origin)?;
-        return Ok(Decoded {
-            image,
-            color: 0.0,
-            format: "DICOM",
-            mode,
-        });
+fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Decoded, DatasetError> {
+    let format = ImageFormat::sniff(bytes);
+    match format {
+        Some(ImageFormat::Png) => return decode_png(bytes, origin, tone),
+        Some(ImageFormat::Jpeg) => return decode_jpeg(bytes, origin, tone),
+        #[cfg(feature = "dicom")]
+        Some(ImageFormat::Dicom) => {
+            let dicom = crate::dicom::decode(bytes, origin, tone)?;
+            return Ok(Decoded {
+                image: dicom.image,
+                color: 0.0,
+                format: ImageFormat::Dicom.name(),
+                mode: dicom.mode,
+                warnings: dicom.warnings,
+            });
+        }
+        _ => {}
     }
     let found = match bytes {
         [] => "an empty file".to_owned(),
-        _ if is_dicom => "a DICOM file, which needs the feature `dicom`".to_owned(),
+        _ if format == Some(ImageFormat::Dicom) => {
+            "a DICOM file, which needs the feature `dicom`".to_owned()
+        }
         _ => {
             let first: String = bytes
                 .iter()
@@ -184,7 +200,7 @@ fn decode(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     })
 }
 
-fn decode_png(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
+fn decode_png(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Decoded, DatasetError> {
     let damaged = |source: png::DecodingError| DatasetError::ImageDamaged {
         path: origin.to_owned(),
         format: "PNG",
@@ -218,28 +234,16 @@ fn decode_png(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     let (color, depth) = reader.output_color_type();
     let mode = png_mode(reader.info());
     let samples = match depth {
-        png::BitDepth::Sixteen => to_eight_bits(&samples),
-        _ => samples,
+        png::BitDepth::Sixteen => Samples::Sixteen(big_endian_words(&samples)),
+        _ => Samples::Eight(samples),
     };
-    let (image, color) = match color {
-        png::ColorType::Grayscale | png::ColorType::Indexed => gray(width, height, samples),
-        png::ColorType::GrayscaleAlpha => {
-            let (pixels, _) = samples.as_chunks::<2>();
-            gray(
-                width,
-                height,
-                pixels.iter().map(|[gray, _]| *gray).collect(),
-            )
-        }
-        png::ColorType::Rgb => luma::<3>(width, height, &samples),
-        png::ColorType::Rgba => luma::<4>(width, height, &samples),
-    }?;
-    Ok(Decoded {
-        image,
-        color,
-        format: "PNG",
-        mode,
-    })
+    let n_channels = match color {
+        png::ColorType::Grayscale | png::ColorType::Indexed => 1,
+        png::ColorType::GrayscaleAlpha => 2,
+        png::ColorType::Rgb => 3,
+        png::ColorType::Rgba => 4,
+    };
+    to_gray(width, height, samples, n_channels, tone).map(|gray| gray.of("PNG", mode))
 }
 
 fn png_mode(info: &png::Info<'_>) -> String {
@@ -253,17 +257,14 @@ fn png_mode(info: &png::Info<'_>) -> String {
     format!("{color} {}-bit", info.bit_depth as u8)
 }
 
-fn decode_jpeg(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
+fn decode_jpeg(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Decoded, DatasetError> {
     use image::{DynamicImage, ImageDecoder};
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| DatasetError::ImageDamaged {
         path: origin.to_owned(),
         format: "JPEG",
         source,
     };
-    // The decoder fills the missing part of a cut file with grey. Within a scan 0xff is always
-    // followed by 0, so a file whose last end marker is behind its last scan marker is whole.
-    let last = |marker: [u8; 2]| bytes.array_windows().rposition(|window| *window == marker);
-    if last([0xff, 0xd9]) <= last([0xff, 0xda]) {
+    if !has_jpeg_end(bytes) {
         return Err(damaged("the file has no end marker".into()));
     }
     let damaged = |error: image::ImageError| damaged(error.into());
@@ -271,33 +272,30 @@ fn decode_jpeg(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), origin)?;
     let (width, height) = (width as usize, height as usize);
-    let (mode, (image, color)) = match DynamicImage::from_decoder(decoder).map_err(damaged)? {
-        DynamicImage::ImageLuma8(image) => ("grey 8-bit", gray(width, height, image.into_raw())?),
-        other => {
-            let rgb = other.into_rgb8();
-            ("RGB 8-bit", luma::<3>(width, height, rgb.as_raw())?)
-        }
+    let (mode, samples, n_channels) = match DynamicImage::from_decoder(decoder).map_err(damaged)? {
+        DynamicImage::ImageLuma8(image) => ("grey 8-bit", image.into_raw(), 1),
+        other => ("RGB 8-bit", other.into_rgb8().into_raw(), 3),
     };
-    Ok(Decoded {
-        image,
-        color,
-        format: "JPEG",
-        mode: mode.to_owned(),
-    })
+    let samples = Samples::Eight(samples);
+    let gray = to_gray(width, height, samples, n_channels, tone)?;
+    Ok(gray.of("JPEG", mode.to_owned()))
 }
 
-fn gray(width: usize, height: usize, pixels: Vec<u8>) -> Result<Pixels, DatasetError> {
-    Ok((GrayImage::new(width, height, pixels)?, 0.0))
+/// Whether a JPEG stream is whole. Decoders fill the missing part of a cut one with grey. Within a scan 0xff is always
+/// followed by 0, so a stream whose last end marker is behind its last scan marker is whole.
+pub(crate) fn has_jpeg_end(bytes: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| bytes.array_windows().rposition(|window| *window == marker);
+    last([0xff, 0xd9]) > last([0xff, 0xda])
 }
 
-pub(crate) fn check_size(width: u64, height: u64, origin: &Path) -> Result<(), DatasetError> {
+fn check_size(width: u64, height: u64, origin: &Path) -> Result<(), DatasetError> {
     match width.checked_mul(height) {
         Some(n_pixels) if n_pixels <= MAX_PIXELS => Ok(()),
         _ => Err(too_large(width, height, origin)),
     }
 }
 
-fn too_large(width: u64, height: u64, origin: &Path) -> DatasetError {
+pub(crate) fn too_large(width: u64, height: u64, origin: &Path) -> DatasetError {
     DatasetError::ImageTooLarge {
         path: origin.to_owned(),
         width,
@@ -306,31 +304,103 @@ fn too_large(width: u64, height: u64, origin: &Path) -> DatasetError {
     }
 }
 
-/// Big-endian 16-bit samples to 8 bits, rounded: 65535 is 255.
-fn to_eight_bits(samples: &[u8]) -> Vec<u8> {
-    let (pairs, _) = samples.as_chunks::<2>();
-    pairs
-        .iter()
-        .map(|&pair| ((u32::from(u16::from_be_bytes(pair)) + 128) / 257) as u8)
-        .collect()
+/// Samples of a PNG or a JPEG, channel by channel.
+enum Samples {
+    Eight(Vec<u8>),
+    Sixteen(Vec<u16>),
+}
+
+/// Grey pixels, how far the colours were apart, and warnings.
+struct Gray {
+    image: GrayImage,
+    color: f64,
+    warnings: Vec<ImageWarning>,
+}
+
+impl Gray {
+    fn of(self, format: &'static str, mode: String) -> Decoded {
+        Decoded {
+            image: self.image,
+            color: self.color,
+            format,
+            mode,
+            warnings: self.warnings,
+        }
+    }
+}
+
+fn to_gray(
+    width: usize,
+    height: usize,
+    samples: Samples,
+    n_channels: usize,
+    tone: Tone,
+) -> Result<Gray, DatasetError> {
+    let is_color = n_channels > 2;
+    // Levels are kept where they are going to be stretched. Else colours become 8 bits first, as other programs do it.
+    let samples = match samples {
+        Samples::Sixteen(words) if is_color && tone == Tone::AsStored => {
+            Samples::Eight(words.into_iter().map(to_eight_bits).collect())
+        }
+        samples => samples,
+    };
+    let color = match &samples {
+        _ if !is_color => 0.0,
+        Samples::Eight(samples) => color(samples, n_channels),
+        Samples::Sixteen(samples) => color(samples, n_channels) / 257.0,
+    };
+    let (pixels, warning) = match samples {
+        Samples::Eight(samples) => eight_bit(channels_to_gray(samples, n_channels), tone),
+        Samples::Sixteen(samples) => sixteen_bit(&channels_to_gray(samples, n_channels), tone),
+    };
+    Ok(Gray {
+        image: GrayImage::new(width, height, pixels)?,
+        color,
+        warnings: warning.into_iter().collect(),
+    })
+}
+
+/// One sample for each pixel: the first of one or two channels, the luma of three or four.
+fn channels_to_gray<T: Copy + Into<u64> + TryFrom<u64>>(
+    samples: Vec<T>,
+    n_channels: usize,
+) -> Vec<T> {
+    let pixels = samples.chunks_exact(n_channels);
+    match n_channels {
+        1 => samples,
+        2 => pixels.filter_map(|pixel| pixel.first().copied()).collect(),
+        _ => pixels.filter_map(luma).collect(),
+    }
 }
 
 /// Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B, in Pillow's 16-bit fixed point. The weights sum to
 /// one exactly, so grey stored as colour comes back unchanged.
-fn luma<const CHANNELS: usize>(
-    width: usize,
-    height: usize,
-    samples: &[u8],
-) -> Result<Pixels, DatasetError> {
-    let (colored, _) = samples.as_chunks::<CHANNELS>();
-    let mut pixels = Vec::with_capacity(colored.len());
+fn luma<T: Copy + Into<u64> + TryFrom<u64>>(pixel: &[T]) -> Option<T> {
+    let (&[red, green, blue], _) = pixel.split_first_chunk()?;
+    let [red, green, blue]: [u64; 3] = [red, green, blue].map(Into::into);
+    T::try_from((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).ok()
+}
+
+/// Mean over all pixels of the largest minus the smallest of three channels.
+fn color<T: Copy + Into<u64>>(samples: &[T], n_channels: usize) -> f64 {
     let mut spread = 0;
-    for pixel in colored {
-        let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-        pixels.push(((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16) as u8);
-        let largest = red.max(green).max(blue);
-        spread += u64::from(largest - red.min(green).min(blue));
+    let mut n_pixels = 0_u64;
+    for pixel in samples.chunks_exact(n_channels) {
+        if let Some((&channels, _)) = pixel.split_first_chunk::<3>() {
+            let [red, green, blue]: [u64; 3] = channels.map(Into::into);
+            spread += red.max(green).max(blue) - red.min(green).min(blue);
+            n_pixels += 1;
+        }
     }
-    let color = spread as f64 / colored.len().max(1) as f64;
-    Ok((GrayImage::new(width, height, pixels)?, color))
+    spread as f64 / n_pixels.max(1) as f64
+}
+
+fn big_endian_words(bytes: &[u8]) -> Vec<u16> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    pairs.iter().map(|&pair| u16::from_be_bytes(pair)).collect()
+}
+
+/// 16 bits to 8, rounded: 65535 is 255.
+fn to_eight_bits(word: u16) -> u8 {
+    ((u32::from(word) + 128) / 257) as u8
 }

@@ -98,6 +98,18 @@ pub enum DatasetError {
         /// The decoder's reason.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// An attribute of a DICOM file is there and its value is not understood.
+    #[error("`{}`: {attribute} is `{value}`, expected {expected}", path.display())]
+    ImageAttribute {
+        /// The file, or the name under which the bytes were handed over.
+        path: PathBuf,
+        /// The attribute's name and tag.
+        attribute: String,
+        /// Its value, escaped.
+        value: String,
+        /// What would be understood.
+        expected: String,
+    },
     /// A sound image, but not one of a chest radiograph from the front.
     #[error("`{}`: expected a frontal radiograph, got {found}", path.display())]
     NotARadiograph {

@@ -37,6 +37,7 @@ mod decode;
 mod dicom;
 mod error;
 mod fingerprint;
+mod format;
 mod gray;
 mod index;
 mod labels;
@@ -48,6 +49,8 @@ mod source;
 mod split;
 mod store;
 mod subset;
+mod tone;
+mod warning;
 
 pub use archive::{
     ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
@@ -56,10 +59,11 @@ pub use archive::{
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
-    decode_radiograph_bytes, inspect_image, inspect_image_bytes,
+    decode_radiograph_bytes, decode_radiograph_in, inspect_image, inspect_image_bytes,
 };
 pub use error::DatasetError;
 pub use fingerprint::Fingerprint;
+pub use format::ImageFormat;
 pub use gray::GrayImage;
 pub use index::{Index, LabelCount, Release};
 pub use labels::{LabelSet, LabelState};
@@ -72,3 +76,5 @@ pub use store::{
     Inserted, PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare,
 };
 pub use subset::Subset;
+pub use tone::Tone;
+pub use warning::{ImageWarning, WarningKind};

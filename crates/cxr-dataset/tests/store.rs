@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cxr_dataset::{
-    DatasetError, ImageName, PrepareOptions, Progress, Store, StoreBuilder, StoreSettings,
-    decode_gray, prepare, resize_bicubic,
+    DatasetError, ImageName, PrepareOptions, Progress, Store, StoreBuilder, StoreSettings, Tone,
+    WarningKind, decode_gray, prepare, resize_bicubic,
 };
 
 const SIDE: u32 = 16;
@@ -335,4 +335,59 @@ fn an_unfinished_store_is_not_opened() {
     drop(prepare(&sources, &target, settings(), PrepareOptions::default()).unwrap());
     let error = Store::open(partial(&target)).unwrap_err();
     assert!(error.to_string().contains("unfinished"), "{error}");
+}
+
+/// Images whose values use a part of their range, 12 bits in 16 (imageio#1049): named, remembered, and stretched.
+#[test]
+fn a_store_remembers_warnings_and_whether_levels_were_stretched() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |number: usize, largest: u16| {
+        let path = folder.path().join(name(number));
+        let mut encoder = png::Encoder::new(std::fs::File::create(&path).unwrap(), 16, 16);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        let values = (0..256_u32).map(|at| (at * u32::from(largest) / 255) as u16);
+        let bytes: Vec<u8> = values.flat_map(u16::to_be_bytes).collect();
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&bytes).unwrap();
+        (name(number), path)
+    };
+    let sources = [write(0, 4095), write(1, 65_535)];
+    let target = folder.path().join("images.store");
+    let prepared = prepare(&sources, &target, settings(), PrepareOptions::default()).unwrap();
+    let told: Vec<_> = prepared.warnings().iter().map(|(name, _)| name).collect();
+    assert_eq!(told, [&name(0)]);
+    let store = prepared.commit().unwrap();
+    assert_eq!(store.warnings(), [(name(0), WarningKind::NarrowRange)]);
+    assert_eq!(store.image(&name(0)).unwrap().iter().max(), Some(&16));
+    let as_stored = store.fingerprint();
+    drop(store);
+    // What was prepared before is still warned of.
+    let again = prepare(&sources, &target, settings(), PrepareOptions::default()).unwrap();
+    assert_eq!((again.n_reused(), again.warnings().len()), (2, 0));
+    assert_eq!(again.commit().unwrap().warnings().len(), 1);
+
+    // Of another tone nothing is taken over, and the digest is another.
+    let stretched = settings().in_tone(Tone::Stretched);
+    let prepared = prepare(&sources, &target, stretched, PrepareOptions::default()).unwrap();
+    assert_eq!((prepared.n_reused(), prepared.warnings().len()), (0, 0));
+    let store = prepared.commit().unwrap();
+    assert_eq!((store.settings(), store.warnings().len()), (stretched, 0));
+    assert_ne!(store.fingerprint(), as_stored);
+    // Both images are the same slope now.
+    assert_eq!(
+        store.image(&name(0)).unwrap(),
+        store.image(&name(1)).unwrap()
+    );
+    assert_eq!(store.image(&name(0)).unwrap().iter().max(), Some(&255));
+
+    // A preparation that was begun in one tone does not go on in another.
+    let other = folder.path().join("other.store");
+    let names = [name(0), name(1)];
+    drop(StoreBuilder::create_or_resume(&other, &names, settings()).unwrap());
+    let error = StoreBuilder::create_or_resume(&other, &names, stretched).unwrap_err();
+    assert!(
+        error.to_string().contains("other images or settings"),
+        "{error}"
+    );
 }

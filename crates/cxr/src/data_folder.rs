@@ -12,6 +12,7 @@ use cxr_dataset::{
 };
 use cxr_train::{Experiment, TrainingData};
 
+use crate::prepare::warning_lines;
 use crate::{lock, progress};
 
 /// The arguments of every command that reads a data set.
@@ -211,7 +212,8 @@ impl DataArgs {
             }
         };
         let store = Store::open(&path)?;
-        if store.settings() != settings {
+        // Levels that were stretched are as good as those that were not.
+        if store.side() != side as usize {
             bail!(
                 "`{}` holds images of {found}×{found} pixels, and the experiment wants {side}×{side}\nhint: prepare them again with `cxr prepare --side {side}`",
                 path.display(),
@@ -383,7 +385,13 @@ fn prepare_images(
         );
     }
     let (new, reused) = (prepared.n_prepared(), prepared.n_reused());
+    let details = prepared.warnings().to_vec();
     let store = prepared.commit()?;
+    let details: Vec<_> = details.iter().collect();
+    for (heading, lines) in warning_lines(&store.warnings(), &details) {
+        progress::say(&heading);
+        progress::say(first_lines(lines.into_iter()).trim_end());
+    }
     progress::say(&format!(
         "images: {new} prepared, {reused} were prepared before"
     ));

@@ -1,15 +1,15 @@
 //! `cxr prepare`: images of any folder or archive to a store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    DatasetError, ImageName, Index, Inserted, PrepareOptions, Progress, Store, StoreBuilder,
-    StoreSettings, archived_names, is_archive,
+    DatasetError, ImageName, ImageWarning, Index, Inserted, PrepareOptions, Progress, Store,
+    StoreBuilder, StoreSettings, Tone, WarningKind, archived_names, is_archive,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data_folder::{add_image, chain, first_lines};
 use crate::progress::{Bar, say};
@@ -39,6 +39,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = StoreSettings::default().side())]
     side: u32,
 
+    /// Stretch the grey levels of each image: the darkest value in use becomes black, the brightest
+    /// white. For images whose values use a part of their range, such as 12 bits stored in 16, which
+    /// come out nearly black. A store holds images of one kind; without the option levels stay as the
+    /// files say
+    #[arg(long)]
+    stretch: bool,
+
     /// Only the images that this label table lists; the others are counted
     #[arg(long, value_name = "LABELS.csv")]
     labels: Option<PathBuf>,
@@ -59,7 +66,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "Examples:
   cxr prepare data/nih/images --out data/nih/images-256.store
   cxr prepare images_001.tar.gz images_002.tar.gz --out images-256.store
-  cxr prepare new/ --append --out images-256.store";
+  cxr prepare new/ --append --out images-256.store
+  cxr prepare twelve-bit/ --stretch --out images-256.store";
 
 /// What the arguments name.
 struct Sources {
@@ -72,7 +80,7 @@ struct Sources {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
-    let settings = StoreSettings::new(args.side)?;
+    let settings = StoreSettings::new(args.side)?.in_tone(tone(args.stretch));
     let stop = stop_flag()?;
     let sources = collect(args)?;
     let new: HashSet<&ImageName> = (sources.files.iter().map(|(name, _)| name))
@@ -242,11 +250,21 @@ fn existing(args: &Args, settings: StoreSettings) -> anyhow::Result<Option<Store
         return Ok(None);
     }
     let store = Store::open(&args.out)?;
-    if store.settings() != settings {
+    if store.settings().side() != settings.side() {
         bail!(
             "`{}` holds images of {side}×{side} pixels\nhint: choose another file, or `--side {side}`",
             args.out.display(),
             side = store.side()
+        );
+    }
+    if store.settings() != settings {
+        let (holds, hint) = match settings.tone() {
+            Tone::Stretched => ("were not stretched", "leave out `--stretch`"),
+            _ => ("were stretched", "pass `--stretch`"),
+        };
+        bail!(
+            "`{}` holds images whose grey levels {holds}\nhint: choose another file, or {hint}",
+            args.out.display()
         );
     }
     Ok(Some(store))
@@ -259,6 +277,14 @@ fn is_up_to_date(store: &Store, sources: &Sources) -> bool {
             let length = std::fs::metadata(path).ok().map(|file| file.len());
             length.is_some() && store.source_len(name) == length
         })
+}
+
+/// The tone that `--stretch` asks for.
+pub(crate) fn tone(stretch: bool) -> Tone {
+    match stretch {
+        true => Tone::Stretched,
+        false => Tone::AsStored,
+    }
 }
 
 fn report(
@@ -275,6 +301,10 @@ fn report(
     let refused: Vec<&(String, String)> = (inserted.iter())
         .flat_map(|inserted| &inserted.refused)
         .collect();
+    let details: Vec<&(ImageName, ImageWarning)> = (inserted.iter())
+        .flat_map(|inserted| &inserted.warnings)
+        .collect();
+    let warnings = store.warnings();
     let sum = |count: fn(&Inserted) -> usize| -> usize { inserted.iter().map(count).sum() };
     let n_prepared = sum(|inserted| inserted.n_prepared);
     let n_refused = sum(|inserted| inserted.n_refused);
@@ -282,6 +312,7 @@ fn report(
         let report = json!({
             "store": args.out,
             "side": store.side(),
+            "stretched": store.settings().tone() == Tone::Stretched,
             "images": store.len(),
             "asked": n_asked,
             "prepared": n_prepared,
@@ -292,6 +323,7 @@ fn report(
                 json!({"entry": entry, "reason": reason})
             }).collect::<Vec<_>>(),
             "refused_count": n_refused,
+            "warnings": warnings_json(&warnings, &details),
             "unlisted": sources.n_unlisted,
             "fingerprint": store.fingerprint().to_string(),
             "source_fingerprint": store.source_fingerprint().to_string(),
@@ -313,6 +345,10 @@ fn report(
             sources.n_unlisted
         ));
     }
+    for (heading, lines) in warning_lines(&warnings, &details) {
+        say(&heading);
+        say(first_lines(lines.into_iter()).trim_end());
+    }
     if n_refused > 0 {
         let lines = refused
             .iter()
@@ -332,4 +368,45 @@ fn report(
         0 => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::from(SOME_FAILED)),
     }
+}
+
+/// For each kind of warning how many images have it, and a line for each of them.
+pub(crate) fn warning_lines(
+    warnings: &[(ImageName, WarningKind)],
+    details: &[&(ImageName, ImageWarning)],
+) -> Vec<(String, Vec<String>)> {
+    let mut by_kind: BTreeMap<WarningKind, Vec<String>> = BTreeMap::new();
+    let details = texts(details);
+    for (name, kind) in warnings {
+        let line = match details.get(&(name, *kind)) {
+            Some(text) => format!("`{name}`: {text}"),
+            None => format!("`{name}`"),
+        };
+        by_kind.entry(*kind).or_default().push(line);
+    }
+    (by_kind.into_iter())
+        .map(|(kind, lines)| (format!("warning: {} of the images {kind}:", lines.len()), lines))
+        .collect()
+}
+
+/// The same for programs.
+pub(crate) fn warnings_json(
+    warnings: &[(ImageName, WarningKind)],
+    details: &[&(ImageName, ImageWarning)],
+) -> Value {
+    let details = texts(details);
+    let image = |(name, kind): &(ImageName, WarningKind)| {
+        let text = details.get(&(name, *kind));
+        json!({"image": name, "kind": kind.name(), "text": text})
+    };
+    warnings.iter().map(image).collect()
+}
+
+/// What is known of an image beyond the kind of its warning; of those that were prepared before, nothing is.
+fn texts<'a>(
+    details: &[&'a (ImageName, ImageWarning)],
+) -> BTreeMap<(&'a ImageName, WarningKind), String> {
+    (details.iter())
+        .map(|(name, warning)| ((name, warning.kind()), warning.to_string()))
+        .collect()
 }

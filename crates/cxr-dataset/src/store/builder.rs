@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::format::{self, ENTRY_LEN, Entry, HEADER_LEN, Header, Layout};
 use super::{Store, StoreSettings, fingerprints, store_error};
 use crate::{
-    DatasetError, Fingerprint, GrayImage, ImageName, decode_radiograph_bytes, resize_bicubic,
+    DatasetError, Fingerprint, GrayImage, ImageName, ImageWarning, decode_radiograph_in,
+    resize_bicubic,
 };
 
 const OTHER_IMAGES: &str = "it was begun with other images or settings";
@@ -161,11 +162,16 @@ impl StoreBuilder {
             .collect()
     }
 
-    /// Decodes an image file's bytes, resizes, and keeps it. May be called from many threads.
+    /// Decodes an image file's bytes, resizes, and keeps it; returns what its owner should know of
+    /// it. May be called from many threads.
     ///
     /// # Errors
     /// A name that was not announced, bytes that are no image, or a file that cannot be written.
-    pub fn insert_encoded(&self, name: &ImageName, bytes: &[u8]) -> Result<(), DatasetError> {
+    pub fn insert_encoded(
+        &self,
+        name: &ImageName,
+        bytes: &[u8],
+    ) -> Result<Vec<ImageWarning>, DatasetError> {
         self.insert_encoded_from(name, bytes, name.as_ref())
     }
 
@@ -185,17 +191,19 @@ impl StoreBuilder {
         name: &ImageName,
         bytes: &[u8],
         origin: &Path,
-    ) -> Result<(), DatasetError> {
-        let image = decode_radiograph_bytes(bytes, origin)?;
-        self.insert(name, &image, crc32fast::hash(bytes), bytes.len() as u64)
+    ) -> Result<Vec<ImageWarning>, DatasetError> {
+        let (image, warnings) = decode_radiograph_in(bytes, origin, self.settings.tone())?;
+        let bits = (warnings.iter()).fold(0, |bits, warning| bits | warning.kind().bit());
+        self.insert(name, &image, bytes, bits)?;
+        Ok(warnings)
     }
 
     fn insert(
         &self,
         name: &ImageName,
         image: &GrayImage,
-        source_crc: u32,
-        source_len: u64,
+        source: &[u8],
+        warnings: u32,
     ) -> Result<(), DatasetError> {
         let slot = self.slot(name).ok_or_else(|| DatasetError::NotInStore {
             path: self.target.clone(),
@@ -206,8 +214,9 @@ impl StoreBuilder {
         let entry = Entry {
             present: true,
             pixels_crc: crc32fast::hash(prepared.pixels()),
-            source_crc,
-            source_len,
+            source_crc: crc32fast::hash(source),
+            source_len: source.len() as u64,
+            warnings,
         };
         self.write_image(slot, prepared.pixels(), entry)
     }

@@ -11,7 +11,7 @@
 //! first, and a stopped preparation continues where it was. A place whose image could not be
 //! prepared stays empty, and its entry says so.
 
-use crate::{Fingerprint, ImageName, StoreSettings};
+use crate::{Fingerprint, ImageName, StoreSettings, Tone, WarningKind};
 
 pub(super) const MAGIC: &[u8; 8] = b"CXRSTORE";
 pub(super) const VERSION: u32 = 1;
@@ -21,6 +21,9 @@ const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 const PAGE: u64 = 4096;
 /// The one resizing there is: antialiased bicubic, a = −0.5.
 const BICUBIC: u32 = 1;
+/// How values became grey levels.
+const AS_STORED: u32 = 0;
+const STRETCHED: u32 = 1;
 
 /// Where things lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +87,11 @@ impl Header {
         fields.extend(self.layout.n_images.to_le_bytes());
         fields.extend(self.layout.names_len.to_le_bytes());
         fields.extend(self.index_crc.to_le_bytes());
-        fields.extend(0_u32.to_le_bytes());
+        let tone = match self.settings.tone() {
+            Tone::AsStored => AS_STORED,
+            Tone::Stretched => STRETCHED,
+        };
+        fields.extend(tone.to_le_bytes());
         fields.extend(self.fingerprint.as_bytes());
         fields.extend(self.source_fingerprint.as_bytes());
         for (byte, field) in bytes.iter_mut().zip(fields) {
@@ -118,12 +125,19 @@ impl Header {
         if u32_at(header, 20) != Some(BICUBIC) {
             return Err("its images were resized in an unknown way");
         }
+        let tone = match u32_at(header, 44) {
+            Some(AS_STORED) => Tone::AsStored,
+            Some(STRETCHED) => Tone::Stretched,
+            _ => return Err("its grey levels were made in an unknown way"),
+        };
         let digest = |at: usize| -> Option<Fingerprint> {
             Some(Fingerprint(header.get(at..at + 32)?.try_into().ok()?))
         };
         Ok(Self {
             complete,
-            settings: StoreSettings::new(side).map_err(|_| "its image size is out of range")?,
+            settings: StoreSettings::new(side)
+                .map_err(|_| "its image size is out of range")?
+                .in_tone(tone),
             layout: Layout {
                 n_images: u64_at(header, 24).ok_or(SHORT)?,
                 names_len: u64_at(header, 32).ok_or(SHORT)?,
@@ -145,13 +159,24 @@ pub(super) struct Entry {
     /// CRC-32 and length of the file that was decoded.
     pub(super) source_crc: u32,
     pub(super) source_len: u64,
+    /// One bit for each kind of warning.
+    pub(super) warnings: u32,
 }
 
 impl Entry {
+    pub(super) fn kinds(self) -> impl Iterator<Item = WarningKind> {
+        (WarningKind::ALL.into_iter()).filter(move |kind| self.warnings & kind.bit() != 0)
+    }
+
     pub(super) fn to_bytes(self) -> [u8; ENTRY_LEN] {
         let mut bytes = [0; ENTRY_LEN];
         let (numbers, length) = bytes.split_at_mut(16);
-        let fields = [self.pixels_crc, u32::from(self.present), self.source_crc, 0];
+        let fields = [
+            self.pixels_crc,
+            u32::from(self.present),
+            self.source_crc,
+            self.warnings,
+        ];
         for (slot, field) in numbers.chunks_exact_mut(4).zip(fields) {
             slot.copy_from_slice(&field.to_le_bytes());
         }
@@ -168,6 +193,7 @@ impl Entry {
                 _ => return None,
             },
             source_crc: u32_at(bytes, 8)?,
+            warnings: u32_at(bytes, 12).filter(|bits| bits >> WarningKind::ALL.len() == 0)?,
             source_len: u64_at(bytes, 16)?,
         })
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::{PrepareOptions, StoreBuilder};
-use crate::{DatasetError, ImageName, visit_archive};
+use crate::{DatasetError, ImageName, ImageWarning, visit_archive};
 
 /// What became of the images of some files or of an archive.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Inserted {
     pub n_other: usize,
     /// Images that could not be read, decoded or resized, sorted by name.
     pub failures: Vec<(ImageName, DatasetError)>,
+    /// What the owner of the images that this call prepared should know of them, sorted by name.
+    pub warnings: Vec<(ImageName, ImageWarning)>,
     /// Entries of an archive that were refused, and why: the first hundred.
     pub refused: Vec<(String, String)>,
     /// How many entries were refused.
@@ -50,7 +52,7 @@ impl StoreBuilder {
         let n_reused = total - pending.len();
         let done = AtomicUsize::new(n_reused);
         options.observe(n_reused, total);
-        let failures = Mutex::new(Vec::new());
+        let reports = Mutex::new(Reports::default());
         (pending.par_iter().with_max_len(1)).try_for_each(|(name, path)| {
             if options.is_stopped() {
                 return Err(self.interrupted(done.load(Ordering::Relaxed), total));
@@ -58,15 +60,16 @@ impl StoreBuilder {
             let outcome = std::fs::read(path)
                 .map_err(DatasetError::io("read", path))
                 .and_then(|bytes| self.insert_encoded_from(name, &bytes, path));
-            self.settle(name, outcome, &failures)?;
+            self.settle(name, outcome, &reports)?;
             options.observe(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             Ok(())
         })?;
-        let failures = sorted(failures);
+        let Reports { failures, warnings } = sorted(reports);
         Ok(Inserted {
             n_prepared: pending.len() - failures.len(),
             n_reused,
             failures,
+            warnings,
             ..Inserted::default()
         })
     }
@@ -86,7 +89,7 @@ impl StoreBuilder {
         let archive = archive.as_ref();
         let total = self.n_expected();
         let n_workers = rayon::current_num_threads();
-        let failures = Mutex::new(Vec::new());
+        let reports = Mutex::new(Reports::default());
         let fatal = Mutex::new(None);
         let is_over = AtomicBool::new(false);
         let n_prepared = AtomicUsize::new(0);
@@ -98,8 +101,8 @@ impl StoreBuilder {
             let receiver = std::sync::Arc::new(Mutex::new(receiver));
             for _ in 0..n_workers {
                 let receiver = std::sync::Arc::clone(&receiver);
-                let (failures, fatal, is_over, n_prepared) =
-                    (&failures, &fatal, &is_over, &n_prepared);
+                let (reports, fatal, is_over, n_prepared) =
+                    (&reports, &fatal, &is_over, &n_prepared);
                 scope.spawn(move || {
                     loop {
                         let next = receiver
@@ -110,7 +113,7 @@ impl StoreBuilder {
                         let origin = archive.join(name.as_str());
                         let outcome = self.insert_encoded_from(&name, &bytes, &origin);
                         n_prepared.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
-                        if let Err(error) = self.settle(&name, outcome, failures) {
+                        if let Err(error) = self.settle(&name, outcome, reports) {
                             is_over.store(true, Ordering::Relaxed);
                             *fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                             return;
@@ -146,7 +149,7 @@ impl StoreBuilder {
                     Err(error) => {
                         let origin = archive.join(name.as_str());
                         let error = DatasetError::io("read", origin)(error);
-                        self.settle(&name, Err(error), &failures)
+                        self.settle(&name, Err(error), &reports)
                     }
                 }
             })
@@ -156,25 +159,33 @@ impl StoreBuilder {
             return Err(error);
         }
         let summary = summary?;
+        let Reports { failures, warnings } = sorted(reports);
         Ok(Inserted {
             n_prepared: n_prepared.into_inner(),
             n_other: summary.n_other,
-            failures: sorted(failures),
+            failures,
+            warnings,
             n_refused: summary.n_refused + twice.len(),
             refused: summary.refused.into_iter().chain(twice).collect(),
             ..inserted
         })
     }
 
-    /// Keeps a failure for the report, or returns one that ends the preparation.
+    /// Keeps warnings or a failure for the report, or returns one that ends the preparation.
     fn settle(
         &self,
         name: &ImageName,
-        outcome: Result<(), DatasetError>,
-        failures: &Mutex<Vec<(ImageName, DatasetError)>>,
+        outcome: Result<Vec<ImageWarning>, DatasetError>,
+        reports: &Mutex<Reports>,
     ) -> Result<(), DatasetError> {
+        let reports = || reports.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(warnings) if warnings.is_empty() => Ok(()),
+            Ok(warnings) => {
+                let named = warnings.into_iter().map(|warning| (name.clone(), warning));
+                reports().warnings.extend(named);
+                Ok(())
+            }
             // The store's own file failed, not the image: a full disk ends the preparation.
             Err(
                 error @ DatasetError::Io {
@@ -183,8 +194,7 @@ impl StoreBuilder {
             ) => Err(error),
             Err(error) => {
                 self.forget(name)?;
-                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.push((name.clone(), error));
+                reports().failures.push((name.clone(), error));
                 Ok(())
             }
         }
@@ -199,12 +209,19 @@ impl StoreBuilder {
     }
 }
 
-fn sorted(failures: Mutex<Vec<(ImageName, DatasetError)>>) -> Vec<(ImageName, DatasetError)> {
-    let mut failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+/// What the threads say of images.
+#[derive(Default)]
+struct Reports {
+    failures: Vec<(ImageName, DatasetError)>,
+    warnings: Vec<(ImageName, ImageWarning)>,
+}
+
+fn sorted(reports: Mutex<Reports>) -> Reports {
+    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failures = &mut reports.failures;
     failures.sort_by(|(first, _), (second, _)| first.cmp(second));
-    failures
+    reports.warnings.sort();
+    reports
 }
 
 pub(super) fn file_len(path: &Path) -> Option<u64> {

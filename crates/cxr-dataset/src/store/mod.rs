@@ -18,30 +18,37 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprinter;
-use crate::{DatasetError, Fingerprint, ImageName};
+use crate::{DatasetError, Fingerprint, ImageName, Tone, WarningKind};
 use format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
 
 const PREPARE_AGAIN: &str = "delete it and prepare it again";
 
-/// How the images of a store are made: grey, stretched to a square by antialiased bicubic
-/// resizing, 8 bits.
+/// How the images of a store are made: grey in a [`Tone`], resized to a square by antialiased
+/// bicubic resizing, 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RawSettings", into = "RawSettings")]
 pub struct StoreSettings {
     side: u32,
+    tone: Tone,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSettings {
     side: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stretched: bool,
 }
 
 impl TryFrom<RawSettings> for StoreSettings {
     type Error = DatasetError;
 
     fn try_from(raw: RawSettings) -> Result<Self, DatasetError> {
-        Self::new(raw.side)
+        let tone = match raw.stretched {
+            true => Tone::Stretched,
+            false => Tone::AsStored,
+        };
+        Ok(Self::new(raw.side)?.in_tone(tone))
     }
 }
 
@@ -49,6 +56,7 @@ impl From<StoreSettings> for RawSettings {
     fn from(settings: StoreSettings) -> Self {
         Self {
             side: settings.side,
+            stretched: settings.tone == Tone::Stretched,
         }
     }
 }
@@ -60,7 +68,10 @@ impl StoreSettings {
     /// [`DatasetError::ImageShape`] unless `side` is from 1 to 8192.
     pub fn new(side: u32) -> Result<Self, DatasetError> {
         if (1..=8192).contains(&side) {
-            Ok(Self { side })
+            Ok(Self {
+                side,
+                tone: Tone::AsStored,
+            })
         } else {
             Err(DatasetError::ImageShape {
                 problem: format!("expected a side from 1 to 8192 pixels, got {side}"),
@@ -68,16 +79,30 @@ impl StoreSettings {
         }
     }
 
+    /// The same, of images whose grey levels are made in this tone.
+    #[must_use]
+    pub fn in_tone(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+
     /// Width and height of every image, in pixels.
     pub fn side(&self) -> u32 {
         self.side
+    }
+
+    /// How values become grey levels.
+    pub fn tone(&self) -> Tone {
+        self.tone
     }
 }
 
 impl Default for StoreSettings {
     /// The paper's 256×256.
     fn default() -> Self {
-        Self { side: 256 }
+        Self {
+            side: 256,
+            tone: Tone::AsStored,
+        }
     }
 }
 
@@ -237,6 +262,19 @@ impl Store {
         self.find(name).map(|(_, entry)| entry.source_len)
     }
 
+    /// What was said of its images when they were prepared, by kind, sorted by name.
+    pub fn warnings(&self) -> Vec<(ImageName, WarningKind)> {
+        let mut warnings = Vec::new();
+        for slot in 0..self.n_slots() {
+            if let (Some(entry), Some(name)) = (self.entry(slot), self.name(slot))
+                && entry.present
+            {
+                warnings.extend(entry.kinds().map(|kind| (ImageName::trusted(name), kind)));
+            }
+        }
+        warnings
+    }
+
     fn verify_index(&mut self, n_images: usize) -> Result<(), DatasetError> {
         let index = self.map.get(HEADER_LEN..self.pixels_at).unwrap_or(&[]);
         if crc32fast::hash(index) != self.header.index_crc {
@@ -328,6 +366,9 @@ fn fingerprints(
     let mut content = Fingerprinter::default();
     content.text("cxr prepared images 1");
     content.number(u64::from(settings.side()));
+    if settings.tone() == Tone::Stretched {
+        content.text("stretched");
+    }
     let mut sources = Fingerprinter::default();
     sources.text("cxr source images 1");
     for (name, entry) in images {

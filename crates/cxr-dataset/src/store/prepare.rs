@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::insert::file_len;
 use super::{Store, StoreBuilder, StoreSettings};
-use crate::{DatasetError, ImageName};
+use crate::{DatasetError, ImageName, ImageWarning};
 
 /// How far a preparation has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ impl PrepareOptions<'_> {
 pub struct Prepared {
     outcome: Outcome,
     failures: Vec<(ImageName, DatasetError)>,
+    warnings: Vec<(ImageName, ImageWarning)>,
     n_reused: usize,
     n_prepared: usize,
 }
@@ -59,6 +60,11 @@ impl Prepared {
     /// Images that could not be read, decoded or resized, sorted by name.
     pub fn failures(&self) -> &[(ImageName, DatasetError)] {
         &self.failures
+    }
+
+    /// What the owner of the images that this call prepared should know of them, sorted by name.
+    pub fn warnings(&self) -> &[(ImageName, ImageWarning)] {
+        &self.warnings
     }
 
     /// Images that were prepared by this call.
@@ -115,6 +121,7 @@ pub fn prepare(
         return Ok(Prepared {
             outcome: Outcome::Unchanged(store),
             failures: Vec::new(),
+            warnings: Vec::new(),
             n_reused: total,
             n_prepared: 0,
         });
@@ -127,6 +134,7 @@ pub fn prepare(
         n_prepared: inserted.n_prepared,
         n_reused: inserted.n_reused,
         failures: inserted.failures,
+        warnings: inserted.warnings,
     })
 }
 

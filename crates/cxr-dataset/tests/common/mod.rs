@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 
 pub(crate) mod archives;
+pub(crate) mod dicom;
 
 /// The folder of real data, or `None` and a line that says so.
 pub(crate) fn shared_data() -> Option<PathBuf> {

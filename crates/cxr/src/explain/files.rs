@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{decode_radiograph, resize_bicubic};
+use cxr_dataset::{decode_radiograph_in, resize_bicubic};
 use cxr_explain::grad_cam;
 use cxr_train::{Classifier, ModelCard, Phase, load_model};
 
 use super::picture::Picture;
 use super::{Args, model_file};
 use crate::SOME_FAILED;
+use crate::prepare::tone;
 use crate::progress::{Bar, say};
 
 pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCode> {
@@ -58,7 +59,11 @@ fn explain_file(
     wanted: &[usize],
     file: &Path,
 ) -> anyhow::Result<Vec<String>> {
-    let image = decode_radiograph(file)?;
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let (image, warnings) = decode_radiograph_in(&bytes, file, tone(args.stretch))?;
+    for warning in warnings {
+        say(&format!("warning: `{}`: {warning}", file.display()));
+    }
     let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
     let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
     let logits = classifier.forward_t(&picture.tensor, Phase::Evaluate)?;

@@ -45,6 +45,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     output: PathBuf,
 
+    /// Stretch the grey levels of the images, for a model that was trained on a store made with
+    /// `cxr prepare --stretch`
+    #[arg(long, requires = "images")]
+    stretch: bool,
+
     #[command(flatten)]
     data: Option<DataArgs>,
 

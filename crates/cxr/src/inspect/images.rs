@@ -8,14 +8,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_dataset::{
-    DatasetError, ImageFacts, ImageName, Part, Split, Store, inspect_image, inspect_image_bytes,
-    is_archive, visit_archive,
+    DatasetError, ImageFacts, ImageName, ImageWarning, Part, Split, Store, WarningKind,
+    inspect_image, inspect_image_bytes, is_archive, visit_archive,
 };
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::counts;
 use crate::data_folder::{chain, first_lines, image_files, store_file};
+use crate::prepare::{warning_lines, warnings_json};
 use crate::progress::Bar;
 
 /// The images of one place.
@@ -26,6 +27,9 @@ pub(super) struct Found {
     modes: BTreeMap<String, usize>,
     /// What is wrong with which images.
     broken: Vec<(String, String)>,
+    /// What the owner of which images should know of them; the text is gone once they are in a store.
+    warnings: Vec<(ImageName, WarningKind)>,
+    details: Vec<(ImageName, ImageWarning)>,
     /// Digest of a store's pixels.
     fingerprint: Option<String>,
 }
@@ -38,6 +42,8 @@ pub(super) fn look(path: &Path, stop: &AtomicBool) -> anyhow::Result<Option<Foun
         sizes: BTreeMap::new(),
         modes: BTreeMap::new(),
         broken: Vec::new(),
+        warnings: Vec::new(),
+        details: Vec::new(),
         fingerprint: None,
     };
     let finished = if path.is_dir() {
@@ -61,6 +67,7 @@ pub(super) fn look(path: &Path, stop: &AtomicBool) -> anyhow::Result<Option<Foun
         found.look_at_files(vec![(name, path.to_owned())], stop)
     };
     found.broken.sort();
+    found.warnings.sort();
     Ok(finished.then_some(found))
 }
 
@@ -75,6 +82,10 @@ impl Found {
                 *self.sizes.entry((facts.width, facts.height)).or_default() += 1;
                 let mode = format!("{} {}", facts.format, facts.mode);
                 *self.modes.entry(mode).or_default() += 1;
+                for warning in facts.warnings {
+                    self.warnings.push((name.clone(), warning.kind()));
+                    self.details.push((name.clone(), warning));
+                }
             }
             Err(error) => self.broken.push((name.to_string(), error)),
         }
@@ -144,6 +155,7 @@ impl Found {
         let store = Store::open(path)?;
         self.path = path.to_owned();
         self.fingerprint = Some(store.fingerprint().to_string());
+        self.warnings = store.warnings();
         let bar = Bar::new("verifying", "images", store.len());
         for (position, name) in store.names().enumerate() {
             if stop.load(Ordering::Relaxed) {
@@ -179,6 +191,7 @@ impl Found {
         for (mode, count) in &self.modes {
             let _ = writeln!(text, "{count:>9} {mode}");
         }
+        let details: Vec<_> = self.details.iter().collect();
         let sizes = self.sizes.iter();
         json["images"] = json!({
             "path": self.path,
@@ -188,6 +201,7 @@ impl Found {
             "broken": self.broken.iter()
                 .map(|(image, error)| json!({"image": image, "error": error}))
                 .collect::<Vec<_>>(),
+            "warnings": warnings_json(&self.warnings, &details),
             "fingerprint": self.fingerprint,
         });
         if let Some(split) = split {
@@ -207,6 +221,9 @@ impl Found {
             json["images"]["of_the_split"] = json!(n_here);
             json["images"]["absent"] = json!(n_absent);
             json["images"]["in_no_part"] = json!(n_unlisted);
+        }
+        for (heading, lines) in warning_lines(&self.warnings, &details) {
+            let _ = write!(text, "{heading}\n{}", first_lines(lines.into_iter()));
         }
         match self.broken.len() {
             0 => *text += "none is broken\n",
