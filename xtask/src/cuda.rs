@@ -1,4 +1,4 @@
-//! Whether this machine can run what is built with CUDA.
+//! Whether this machine can build and run what uses CUDA.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,21 @@ pub(crate) fn find_driver() -> anyhow::Result<()> {
     bail!(
         "cannot compute on `cuda`: this machine has no NVIDIA driver (`{DRIVER}` is nowhere to be found)\nhint: install it (docs/cuda.md), or compute on the CPU: leave `--device` out"
     )
+}
+
+/// Whether there is a compiler for CUDA: where `NVCC` or `CUDA_HOME` says, or on the path.
+pub(crate) fn has_toolkit() -> bool {
+    let named = std::env::var_os("NVCC").map(PathBuf::from);
+    let at_home = |home| Some(PathBuf::from(std::env::var_os(home)?).join("bin/nvcc"));
+    let at_home = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(at_home);
+    let candidates = named
+        .into_iter()
+        .chain(at_home)
+        .chain([PathBuf::from("nvcc")]);
+    candidates.into_iter().any(|nvcc| {
+        let output = Command::new(nvcc).arg("--version").output();
+        output.is_ok_and(|output| output.status.success())
+    })
 }
 
 fn folders(library_path: &OsStr) -> Vec<PathBuf> {

@@ -1,28 +1,22 @@
 //! The project's own commands, called as `cargo xtask COMMAND`.
 //!
-//! - `fetch` brings data and weights, verified;
-//! - `reproduce` builds the `cxr` binary, runs every variant of an experiment and writes its report;
-//! - `report` writes a report anew from run folders;
+//! - `fetch`, `reproduce` and `report` build the `cxr` binary and hand over to it;
 //! - `bench` runs the crates' benchmark binaries, and their Python peers in turn;
 //! - `verify` checks what is too slow for every day: the report's page in a browser, training that is
 //!   killed and resumed, every loss on a few images, the demo's sameness and its figures;
 //! - `ci` checks what a change must pass, cheapest first.
 //!
-//! It trains nothing itself and links no tensor library, so that it compiles in seconds: training is
-//! the `cxr` binary's business.
+//! It trains nothing itself and links no tensor library, so that it compiles in seconds.
 
 mod bench;
 mod ci;
 mod cuda;
-mod experiment;
-mod fetch;
-mod items;
+mod pass_on;
 mod process;
-mod report;
-mod reproduce;
 mod verify;
 mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,11 +37,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Fetch(fetch::Args),
-    /// Run every variant of an experiment that is not finished, then write its report
-    Reproduce(reproduce::Arguments),
-    /// Write the report of an experiment anew from its run folders alone
-    Report(report::Arguments),
+    /// Build `cxr` and call `cxr fetch`: data and weights, verified
+    #[command(disable_help_flag = true)]
+    Fetch(PassedOn),
+    /// Build `cxr` and call `cxr reproduce`: every variant of an experiment, then its report
+    #[command(disable_help_flag = true)]
+    Reproduce(PassedOn),
+    /// Build `cxr` and call `cxr report`: the report of an experiment, from its run folders alone
+    #[command(disable_help_flag = true)]
+    Report(PassedOn),
     /// Measure our throughput, and that of the usual Python tools where they are installed
     Bench(bench::Arguments),
     /// Check what is too slow, or needs too much, for every day: the demo's sameness, the finished demo beside a
@@ -57,16 +55,27 @@ enum Command {
     Ci(ci::Arguments),
 }
 
+/// Arguments that are another program's business.
+#[derive(clap::Args)]
+struct PassedOn {
+    /// What `cxr` takes; `--help` lists it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let run = || -> anyhow::Result<ExitCode> {
+        let workspace = Workspace::find()?;
+        let pass_on =
+            |command, passed: PassedOn| pass_on::run(&workspace, command, &passed.arguments);
         let ending = match arguments.command {
-            Command::Fetch(arguments) => return fetch::run(arguments),
-            Command::Reproduce(arguments) => reproduce::run(&Workspace::find()?, &arguments)?,
-            Command::Report(arguments) => report::run(&arguments)?,
-            Command::Bench(arguments) => bench::run(&Workspace::find()?, &arguments)?,
-            Command::Verify(arguments) => verify::run(&Workspace::find()?, &arguments)?,
-            Command::Ci(arguments) => ci::run(&Workspace::find()?, &arguments)?,
+            Command::Fetch(passed) => return pass_on("fetch", passed),
+            Command::Reproduce(passed) => return pass_on("reproduce", passed),
+            Command::Report(passed) => return pass_on("report", passed),
+            Command::Bench(arguments) => bench::run(&workspace, &arguments)?,
+            Command::Verify(arguments) => verify::run(&workspace, &arguments)?,
+            Command::Ci(arguments) => ci::run(&workspace, &arguments)?,
         };
         Ok(ending.into())
     };

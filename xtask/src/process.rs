@@ -1,6 +1,6 @@
 //! Children that are told of Ctrl-C, and how a command ends.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,30 +76,6 @@ impl Interrupt {
         self.wait(command.stdout(Stdio::piped()))
     }
 
-    /// The same, for one of several children at once: each line of its output goes where ours goes,
-    /// behind `label`. It may be called on several threads.
-    pub(crate) fn run_labelled(&self, command: &mut Command, label: &str) -> anyhow::Result<Ended> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let name = program(command);
-        let Some(mut child) = self.start(command, &name)? else {
-            return Ok(Ended::interrupted());
-        };
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        // One stream on a thread of its own, as a full pipe would stop the child.
-        std::thread::scope(|scope| {
-            let errors =
-                stderr.map(|stderr| scope.spawn(|| relay(stderr, std::io::stderr(), label)));
-            if let Some(stdout) = stdout {
-                relay(stdout, std::io::stdout(), label);
-            }
-            errors.map(std::thread::ScopedJoinHandle::join)
-        });
-        self.end(child, &name)
-    }
-
     fn wait(&self, command: &mut Command) -> anyhow::Result<(Ended, String)> {
         let name = program(command);
         let Some(mut child) = self.start(command, &name)? else {
@@ -154,23 +130,6 @@ impl Interrupt {
 
 fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
-}
-
-/// Copies lines, each behind `label`; bytes that are no text are replaced. A reader that hung up is the
-/// reader's business: the child goes on.
-fn relay(from: impl Read, mut to: impl Write, label: &str) {
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match from.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line);
-                let _ = to.write_all(format!("{label}: {}\n", text.trim_end()).as_bytes());
-            }
-        }
-    }
 }
 
 /// How a child ended.

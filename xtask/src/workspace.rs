@@ -62,7 +62,7 @@ impl Workspace {
 }
 
 /// The executable that one of cargo's messages announces, if it is that of `target`.
-fn executable_of(message: &str, target: &str) -> Option<PathBuf> {
+pub(crate) fn executable_of(message: &str, target: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let is_target =
         message.get("reason")? == "compiler-artifact" && message.pointer("/target/name")? == target;

@@ -1,5 +1,7 @@
 use candle_core::DType;
 
+use crate::Granularity;
+
 /// What can be wrong with a loss's parameters or inputs.
 ///
 /// [`MultiLabelLoss::forward`](crate::MultiLabelLoss::forward) returns candle's error type, which then wraps one of these:
@@ -65,6 +67,25 @@ pub enum LossError {
         /// The logits' shape.
         expected: Vec<usize>,
         /// The shape that was given.
+        got: Vec<usize>,
+    },
+    /// The values of a loss must have the shape that its granularity says.
+    #[error(
+        "the values of loss `{loss}`, one for each {}, must have shape {expected:?}, got {got:?}",
+        match granularity {
+            Granularity::Element => "element",
+            Granularity::Image => "image",
+            Granularity::Label => "label",
+        }
+    )]
+    ValuesShape {
+        /// The loss's name.
+        loss: String,
+        /// What one value is said to stand for.
+        granularity: Granularity,
+        /// The shape that follows from it and the logits.
+        expected: Vec<usize>,
+        /// The shape that the values have.
         got: Vec<usize>,
     },
     /// Targets and mask must lie on the logits' device or on the CPU.

@@ -2,7 +2,7 @@ use std::fmt::Debug;
 
 use candle_core::{Result, Tensor, Var};
 
-use crate::Reduction;
+use crate::{LossError, Reduction};
 
 /// A loss of an N×L matrix of logits (N images or documents, L labels) against N×L targets.
 ///
@@ -60,9 +60,12 @@ pub trait MultiLabelLoss: Debug + Send + Sync {
     /// The scalar to train on: [`forward`](Self::forward) followed by [`default_reduction`](Self::default_reduction).
     ///
     /// # Errors
-    /// Those of [`forward`](Self::forward).
+    /// Those of [`forward`](Self::forward), and values that are not of the shape that [`granularity`](Self::granularity)
+    /// says.
     fn loss(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let values = self.forward(logits, targets, mask)?;
+        self.granularity()
+            .check(self.name(), logits.dims(), values.dims())?;
         self.default_reduction()
             .apply(&values, self.granularity(), mask)
     }
@@ -77,6 +80,27 @@ pub enum Granularity {
     Image,
     /// One label over the batch: the unreduced loss has L values. SigmoidF1 and the distributionally robust loss.
     Label,
+}
+
+impl Granularity {
+    /// Whether a loss's values have its shape: N×L, N or L.
+    fn check(self, loss: &str, logits: &[usize], values: &[usize]) -> Result<()> {
+        let expected = match (self, logits) {
+            (Self::Element, _) => logits,
+            (Self::Image, [images, ..]) => std::slice::from_ref(images),
+            (Self::Label, [.., labels]) => std::slice::from_ref(labels),
+            (_, []) => &[],
+        };
+        if values == expected {
+            return Ok(());
+        }
+        Err(LossError::ValuesShape {
+            loss: loss.to_owned(),
+            granularity: self,
+            expected: expected.to_vec(),
+            got: values.to_vec(),
+        })?
+    }
 }
 
 impl<L: MultiLabelLoss + ?Sized> MultiLabelLoss for Box<L> {

@@ -24,20 +24,33 @@ pub enum Reduction {
 impl Reduction {
     /// Reduces `values`, the result of a loss of this `granularity` under this `mask` (N×L, as given to the loss).
     ///
-    /// Returns a scalar tensor, or `values` itself for [`Reduction::None`].
+    /// Values of elements that the mask says are unknown count as 0 and have gradient 0, whatever they are; within the
+    /// values of images and labels the loss itself has left them out. Returns a scalar tensor, or for
+    /// [`Reduction::None`] the values.
     ///
     /// # Errors
-    /// When `mask` is not a matrix.
+    /// When `mask` is not a matrix, or values of elements are not of its shape.
     pub fn apply(
         self,
         values: &Tensor,
         granularity: Granularity,
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let mask = mask.map(|mask| {
+            let mask = mask.detach().to_dtype(values.dtype())?;
+            mask.to_device(values.device())
+        });
+        let mask = mask.transpose()?;
+        let known = match (&mask, granularity) {
+            (Some(mask), Granularity::Element) => {
+                mask.gt(0f64)?.where_cond(values, &values.zeros_like()?)?
+            }
+            _ => values.clone(),
+        };
         let total = match self {
-            Self::None => return Ok(values.clone()),
-            Self::Sum => return values.sum_all(),
-            Self::Mean | Self::MeanOverImages => values.sum_all()?,
+            Self::None => return Ok(known),
+            Self::Sum => return known.sum_all(),
+            Self::Mean | Self::MeanOverImages => known.sum_all()?,
         };
         let Some(mask) = mask else {
             let count = match (self, granularity) {
@@ -46,8 +59,6 @@ impl Reduction {
             };
             return total.affine(1.0 / count as f64, 0.0);
         };
-        let mask = mask.detach().to_dtype(values.dtype())?;
-        let mask = mask.to_device(values.device())?;
         let count = match (self, granularity) {
             (Self::Mean, Granularity::Element) => mask.sum_all()?,
             (_, Granularity::Label) => known_lines(&mask, D::Minus2)?,

@@ -23,7 +23,7 @@ pub const REPRODUCTION_FILE: &str = "reproduce.json";
 
 const STAGES_FILE: &str = "stages.csv";
 
-/// What a call of `cargo xtask reproduce` was to do, kept so that a report can say what was not run.
+/// What a call of `cxr reproduce` was to do, kept so that a report can say what was not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reproduction {
     /// The command, argument by argument.

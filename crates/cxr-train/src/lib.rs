@@ -62,7 +62,7 @@ mod status;
 mod trainer;
 
 pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, TransformerSizes};
-pub use cxr_losses::{Granularity, MultiLabelLoss};
+pub use cxr_losses::{Granularity, MultiLabelLoss, known};
 #[cfg(feature = "cuda")]
 pub use cxr_ops::{
     Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune,

@@ -28,7 +28,7 @@ type MakeHead<'a> = Box<
 ///
 /// ```
 /// use candle_core::{Result, Tensor};
-/// use cxr_losses::{Granularity, MultiLabelLoss};
+/// use cxr_losses::{Granularity, MultiLabelLoss, known};
 /// use cxr_train::OwnParts;
 ///
 /// /// Squared error of the probabilities.
@@ -36,7 +36,9 @@ type MakeHead<'a> = Box<
 /// struct Brier;
 ///
 /// impl MultiLabelLoss for Brier {
-///     fn forward(&self, logits: &Tensor, targets: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
+///     fn forward(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+///         // Unknown targets become 0; their values are left out when the values are reduced.
+///         let (targets, _) = known(targets, mask)?;
 ///         let probabilities = ((logits.neg()?.exp()? + 1.)?).recip()?;
 ///         (probabilities - targets)?.sqr()
 ///     }

@@ -28,7 +28,7 @@ pub(crate) struct DataArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) metadata: Option<PathBuf>,
 
-    /// A store that `cxr prepare` or `cargo xtask fetch nih --prepare` wrote, to be read instead of
+    /// A store that `cxr prepare` or `cxr fetch nih --prepare` wrote, to be read instead of
     /// image files
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,

@@ -1,10 +1,11 @@
 //! What to compute on.
 
+use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
     /// What to compute on: cpu, cuda, or cuda:N for a GPU other than the first; docs/cuda.md
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
@@ -43,7 +44,30 @@ impl FromStr for DeviceName {
     }
 }
 
+impl fmt::Display for DeviceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+        }
+    }
+}
+
 impl DeviceArgs {
+    /// The same, for a process that this one starts.
+    pub(crate) fn pass_on(&self, command: &mut std::process::Command) {
+        command.args(["--device", &self.device.to_string()]);
+        for (flag, is_set) in [
+            ("--exact-f32", self.exact_f32),
+            ("--autotune", self.autotune),
+            ("--graphs", self.graphs),
+        ] {
+            if is_set {
+                command.arg(flag);
+            }
+        }
+    }
+
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),

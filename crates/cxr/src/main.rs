@@ -4,18 +4,23 @@
 //! computes stands in them.
 
 mod backbone;
+mod children;
 mod compare;
 mod data_folder;
 mod device;
 mod environment;
 mod evaluate;
+mod experiments;
 mod explain;
+mod fetch;
 mod inspect;
 mod lock;
 mod phantoms;
 mod plan;
 mod prepare;
 mod progress;
+mod report;
+mod reproduce;
 mod runs;
 mod score;
 mod scoring;
@@ -42,6 +47,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Reproduce(reproduce::Args),
+    Experiments(experiments::Args),
+    Fetch(fetch::Args),
     Inspect(inspect::Args),
     Prepare(prepare::Args),
     Train(train::Args),
@@ -50,6 +58,7 @@ enum Command {
     Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Phantoms(phantoms::Args),
     Backbone(backbone::Args),
     Plan(plan::Args),
@@ -68,6 +77,9 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     progress::start_log();
     let done = match Cli::parse().command {
+        Command::Reproduce(args) => reproduce::run(&args),
+        Command::Experiments(args) => experiments::run(&args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Train(args) => train::run(&args),
@@ -76,6 +88,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Phantoms(args) => phantoms::run(&args),
         Command::Backbone(args) => backbone::run(&args),
         Command::Plan(args) => plan::run(&args),

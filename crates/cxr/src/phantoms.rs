@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use cxr_phantom::{Finding, Labels, ListSize, PhantomConfig, PhantomError, Summary};
-use cxr_train::{Experiment, PhantomLabels, PhantomSettings};
+use cxr_train::{PhantomLabels, PhantomSettings};
 
+use crate::experiments::ExperimentSource;
 use crate::lock;
 use crate::progress::{self, say};
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -27,8 +28,8 @@ pub(crate) struct Args {
     data: PathBuf,
 
     /// Write those that an experiment is made on, its [data.phantoms]
-    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["images", "seed", "side"])]
-    experiment: Option<PathBuf>,
+    #[arg(long, value_name = "EXPERIMENT", conflicts_with_all = ["images", "seed", "side"])]
+    experiment: Option<ExperimentSource>,
 
     /// How many images, at least 336; 22.8 % of them for testing, as in the original
     #[arg(long, value_name = "N", default_value_t = 1200)]
@@ -53,12 +54,12 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cxr phantoms --data data/phantoms/try --images 400
-  cxr phantoms --data data/phantoms/demo --experiment xtask/experiments/demo.toml";
+  cxr phantoms --data data/phantoms/demo --experiment demo";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let config = match &args.experiment {
-        Some(path) => of_experiment(path)?,
+        Some(source) => of_experiment(source)?,
         None => PhantomConfig::of_images(args.seed, args.images)?.with_side(args.side)?,
     };
     let stop = stop_flag()?;
@@ -109,14 +110,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_experiment(path: &std::path::Path) -> anyhow::Result<PhantomConfig> {
-    let settings = Experiment::read(path)?.data.phantoms.with_context(|| {
-        format!(
-            "`{}` has no [data.phantoms]: it is made on images that are at hand",
-            path.display()
-        )
+fn of_experiment(source: &ExperimentSource) -> anyhow::Result<PhantomConfig> {
+    let settings = (source.read()?.data.phantoms).with_context(|| {
+        format!("`{source}` has no [data.phantoms]: it is made on images that exist already")
     })?;
-    config(&settings).with_context(|| format!("[data.phantoms] of `{}`", path.display()))
+    config(&settings).with_context(|| format!("[data.phantoms] of `{source}`"))
 }
 
 pub(crate) fn config(settings: &PhantomSettings) -> Result<PhantomConfig, PhantomError> {

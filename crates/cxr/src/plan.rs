@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::data_folder::{DataArgs, Survey, TEST_LIST, image_files, sources};
 use crate::device::DeviceArgs;
+use crate::experiments::ExperimentSource;
 use crate::progress::say;
 use crate::train::set_threads;
 
@@ -24,9 +25,9 @@ use crate::train::set_threads;
 /// and multiplies by images, epochs and views. Nothing of it is kept.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The experiment file
-    #[arg(long, value_name = "FILE.toml")]
-    experiment: PathBuf,
+    /// An experiment that comes with the program, or a path that ends in .toml
+    #[arg(long, value_name = "EXPERIMENT")]
+    experiment: ExperimentSource,
 
     /// The data set, as of `cxr train`; without it the numbers of images are those of the experiment's
     /// phantoms, or of the complete ChestX-ray14
@@ -73,60 +74,87 @@ const SCORING: f64 = 2.2e-5;
 
 /// What it will take. Seconds, and bytes.
 #[derive(Debug, Serialize)]
-struct Plan {
-    images: Images,
-    phantoms: Option<Cost>,
-    prepare: Cost,
+pub(crate) struct Plan {
+    pub(crate) images: Images,
+    pub(crate) phantoms: Option<Cost>,
+    pub(crate) prepare: Cost,
     /// Each run.
-    stages: Vec<StageCost>,
-    predict_seconds: f64,
-    run_bytes: f64,
+    pub(crate) stages: Vec<StageCost>,
+    pub(crate) predict_seconds: f64,
+    pub(crate) run_bytes: f64,
     /// The most memory of a run; `None` where the system does not tell.
-    run_memory: Option<f64>,
-    explain_seconds: f64,
+    pub(crate) run_memory: Option<f64>,
+    pub(crate) explain_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct Images {
-    train: usize,
-    validation: usize,
-    test: usize,
-    boxes: usize,
+pub(crate) struct Images {
+    pub(crate) train: usize,
+    pub(crate) validation: usize,
+    pub(crate) test: usize,
+    pub(crate) boxes: usize,
     /// Where these numbers are from.
-    from: String,
+    pub(crate) from: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Cost {
-    seconds: f64,
-    bytes: f64,
+pub(crate) struct Cost {
+    pub(crate) seconds: f64,
+    pub(crate) bytes: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct StageCost {
-    name: String,
-    seconds: f64,
-    images_per_second: f64,
+pub(crate) struct StageCost {
+    pub(crate) name: String,
+    pub(crate) seconds: f64,
+    pub(crate) images_per_second: f64,
+}
+
+/// The data set that a plan is for; without a folder it is reckoned from the experiment.
+#[derive(Debug, Default)]
+pub(crate) struct Data {
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) metadata: Option<PathBuf>,
+    pub(crate) allow_missing: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
-    let experiment = Experiment::read(&args.experiment)?;
+    let data = Data {
+        folder: args.data.clone(),
+        metadata: args.metadata.clone(),
+        allow_missing: args.allow_missing,
+    };
+    let plan = estimate(&args.experiment.read()?, data, &args.device.open()?)?;
+    if args.json {
+        crate::scoring::print(&(serde_json::to_string_pretty(&plan)? + "\n"))?;
+    } else {
+        print(&plan)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures for some seconds, and multiplies.
+pub(crate) fn estimate(
+    experiment: &Experiment,
+    data: Data,
+    device: &Device,
+) -> anyhow::Result<Plan> {
     // A plan of phantoms that are not written yet does without them.
-    let data = (args.data.clone())
-        .filter(|data| experiment.data.phantoms.is_none() || data.join(TEST_LIST).is_file())
-        .map(|data| DataArgs {
-            data,
-            metadata: args.metadata.clone(),
-            store: None,
-            allow_missing: args.allow_missing,
-        });
+    let folder = (data.folder)
+        .filter(|data| experiment.data.phantoms.is_none() || data.join(TEST_LIST).is_file());
+    let data = folder.map(|folder| DataArgs {
+        data: folder,
+        metadata: data.metadata,
+        store: None,
+        allow_missing: data.allow_missing,
+    });
     let data = data.as_ref();
-    let survey = data.map(|args| args.survey(&experiment)).transpose()?;
+    let survey = data.map(|args| args.survey(experiment)).transpose()?;
     let phantoms = (experiment.data.phantoms.as_ref())
         .map(crate::phantoms::config)
         .transpose()?;
-    let images = images(&experiment, survey.as_ref(), data, phantoms.as_ref())?;
+    let images = images(experiment, survey.as_ref(), data, phantoms.as_ref())?;
     let n_labels = match (&survey, &phantoms) {
         (Some(survey), _) => survey.index.label_set().len(),
         (None, Some(config)) if config.labels() == Labels::Nuisance => {
@@ -139,12 +167,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (drawing, preparing) = try_images(survey.as_ref(), phantoms.as_ref(), settings)?;
 
     let Some(first) = experiment.variants.first() else {
-        anyhow::bail!("`{}` has no variant", args.experiment.display());
+        anyhow::bail!("experiment `{}` has no variant", experiment.name);
     };
     let variant = experiment.variant(&first.name)?;
-    let (rehearsal, run_memory) = measure(&variant, n_labels, &args.device.open()?)?;
+    let (rehearsal, run_memory) = measure(&variant, n_labels, device)?;
     let n_images = (images.train + images.validation + images.test) as f64;
-    let plan = Plan {
+    Ok(Plan {
         phantoms: drawing.map(|drawn| Cost {
             seconds: n_images * drawn.seconds,
             bytes: n_images * drawn.bytes,
@@ -153,20 +181,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             seconds: preparing.map_or(0., |rate| n_images * rate.seconds),
             bytes: preparing.map_or(0., |rate| n_images * rate.bytes),
         },
-        stages: stages(&experiment, &rehearsal, &images),
-        predict_seconds: predicting(&experiment, &rehearsal, &images) + scoring(&images, n_labels),
-        run_bytes: run_bytes(&experiment, &rehearsal, &images, n_labels),
+        stages: stages(experiment, &rehearsal, &images),
+        predict_seconds: predicting(experiment, &rehearsal, &images) + scoring(&images, n_labels),
+        run_bytes: run_bytes(experiment, &rehearsal, &images, n_labels),
         run_memory,
         // One image at a time, forward and back.
         explain_seconds: images.boxes as f64 * 3. / rehearsal.predicting,
         images,
-    };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
-    } else {
-        print(&plan)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn images(

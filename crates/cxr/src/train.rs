@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use cxr_train::{Experiment, Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
+use cxr_train::{Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
+use crate::experiments::{ExperimentSource, provide_weights};
 use crate::progress::say;
 use crate::watcher::Watcher;
 use crate::{INTERRUPTED, environment, evaluate};
@@ -24,9 +25,9 @@ use crate::{INTERRUPTED, environment, evaluate};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The experiment file, such as xtask/experiments/paper.toml
-    #[arg(long, value_name = "FILE.toml")]
-    experiment: PathBuf,
+    /// An experiment that comes with the program, such as `paper`, or a path that ends in .toml
+    #[arg(long, value_name = "EXPERIMENT")]
+    experiment: ExperimentSource,
 
     /// Which of its variants, such as fzlpr-0.2
     #[arg(long, value_name = "NAME")]
@@ -56,11 +57,11 @@ pub(crate) struct Args {
 }
 
 const EXAMPLES: &str = "Example:
-  cxr train --experiment xtask/experiments/nih-sample.toml --variant fzlpr-0.2 --data DIR --allow-missing";
+  cxr train --experiment nih-sample --variant fzlpr-0.2 --data DIR --allow-missing";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
-    let experiment = Experiment::read(&args.experiment)?;
+    let experiment = args.experiment.read()?;
     let variant = match args.seed {
         Some(seed) => experiment.variant_with_seed(&args.variant, seed)?,
         None => experiment.variant(&args.variant)?,
@@ -72,6 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let device = args.device.open()?;
+    provide_weights(&experiment)?;
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, &experiment);
     let Some(prepared) = args.data.prepare(&experiment, &store, &stop)? else {

@@ -51,7 +51,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-hub",
         ],
     ),
-    ("xtask", &["cxr-fs", "cxr-dataset", "cxr-report", "cxr-hub"]),
+    ("xtask", &[]),
 ];
 
 /// Packages that are for binaries: a library has errors of its own and knows no terminal.

@@ -5,11 +5,11 @@ mod dependencies;
 mod manifest;
 mod sources;
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::cuda;
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
 
@@ -37,9 +37,13 @@ enum Step {
     Test,
     /// Documentation
     Doc,
+    /// The feature `cuda`, built and linted, where a CUDA toolkit is found
+    Cuda,
+    /// Licences and sources of dependencies, where cargo-deny is installed
+    Deny,
 }
 
-const ALL: [Step; 7] = [
+const ALL: [Step; 9] = [
     Step::Arrows,
     Step::Never,
     Step::Sources,
@@ -47,10 +51,50 @@ const ALL: [Step; 7] = [
     Step::Clippy,
     Step::Test,
     Step::Doc,
+    Step::Cuda,
+    Step::Deny,
+];
+
+const CLIPPY: [&str; 6] = [
+    "clippy",
+    "--workspace",
+    "--all-targets",
+    "--locked",
+    "--",
+    "--deny=warnings",
+];
+const CUDA_BUILD: [&str; 6] = [
+    "build",
+    "--package",
+    "cxr",
+    "--features",
+    "cuda",
+    "--locked",
+];
+const CUDA_CLIPPY: [&str; 11] = [
+    "clippy",
+    "--package",
+    "cxr",
+    "--package",
+    "cxr-train",
+    "--features",
+    "cxr/cuda,cxr-train/cuda",
+    "--all-targets",
+    "--locked",
+    "--",
+    "--deny=warnings",
 ];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
+    let run_cargo = |arguments: &[&str]| -> anyhow::Result<Ending> {
+        Ok(interrupt.run(workspace.cargo().args(arguments))?.ending)
+    };
+    let is_installed = |subcommand: &str| {
+        let mut command = workspace.cargo();
+        let output = command.args([subcommand, "--version"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
     let is_wanted = |step: &Step| arguments.steps.is_empty() || arguments.steps.contains(step);
     for step in ALL.into_iter().filter(is_wanted) {
         let begin = Instant::now();
@@ -59,8 +103,37 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Step::Arrows => told(&arrows::problems(&manifest::read_all(workspace.root())?)),
             Step::Never => told(&dependencies::problems(&metadata(workspace)?)?),
             Step::Sources => told(&sources::problems(workspace.root())?),
-            Step::Fmt | Step::Clippy | Step::Test | Step::Doc => {
-                interrupt.run(&mut cargo_step(workspace, step))?.ending
+            Step::Fmt => run_cargo(&["fmt", "--all", "--check"])?,
+            Step::Clippy => run_cargo(&CLIPPY)?,
+            Step::Test => run_cargo(&["test", "--workspace", "--locked"])?,
+            Step::Doc => {
+                let mut doc = workspace.cargo();
+                doc.env("RUSTDOCFLAGS", "--deny=warnings");
+                doc.args(["doc", "--workspace", "--no-deps", "--locked"]);
+                interrupt.run(&mut doc)?.ending
+            }
+            Step::Cuda if cuda::has_toolkit() => match run_cargo(&CUDA_BUILD)? {
+                Ending::Done => run_cargo(&CUDA_CLIPPY)?,
+                ending => ending,
+            },
+            Step::Cuda => {
+                println!("   not checked: no CUDA toolkit was found (`nvcc`; docs/cuda.md)");
+                continue;
+            }
+            Step::Deny if is_installed("deny") => {
+                // Not advisories: their list would have to be fetched.
+                run_cargo(&[
+                    "deny",
+                    "--all-features",
+                    "check",
+                    "licenses",
+                    "bans",
+                    "sources",
+                ])?
+            }
+            Step::Deny => {
+                println!("   not checked: cargo-deny is not installed");
+                continue;
             }
         };
         if ending != Ending::Done {
@@ -79,31 +152,6 @@ fn told(problems: &[String]) -> Ending {
         [] => Ending::Done,
         _ => Ending::Failed,
     }
-}
-
-fn cargo_step(workspace: &Workspace, step: Step) -> Command {
-    let mut cargo = workspace.cargo();
-    match step {
-        Step::Fmt => cargo.args(["fmt", "--all", "--check"]),
-        Step::Clippy => cargo.args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "--deny=warnings",
-        ]),
-        Step::Doc => cargo.env("RUSTDOCFLAGS", "--deny=warnings").args([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--locked",
-        ]),
-        Step::Arrows | Step::Never | Step::Sources | Step::Test => {
-            cargo.args(["test", "--workspace", "--locked"])
-        }
-    };
-    cargo
 }
 
 /// Every package that any feature of ours can bring in.

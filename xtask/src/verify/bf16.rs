@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
-use cxr_report::run::{RunMetrics, ViewSet};
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
@@ -90,7 +89,7 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
 
 /// The demo with one variant, more epochs, and this precision.
 fn changed(workspace: &Workspace, precision: &str) -> anyhow::Result<String> {
-    let path = workspace.root().join("xtask/experiments/demo.toml");
+    let path = workspace.root().join("crates/cxr/experiments/demo.toml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut demo: toml::Table = toml::from_str(&text)?;
@@ -112,8 +111,11 @@ fn changed(workspace: &Workspace, precision: &str) -> anyhow::Result<String> {
 }
 
 fn mean_auc(run: &Path) -> anyhow::Result<f64> {
-    let metrics = RunMetrics::read(&run.join("metrics.json"))?;
-    let test = metrics.test.get(&ViewSet::Single);
-    test.and_then(|test| test.means.auc)
-        .with_context(|| format!("`{}` has no mean test AUC", run.display()))
+    let path = run.join("metrics.json");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read `{}`", path.display()))?;
+    let metrics: serde_json::Value = serde_json::from_str(&text)?;
+    (metrics.pointer("/test/single/means/auc"))
+        .and_then(serde_json::Value::as_f64)
+        .with_context(|| format!("`{}` has no mean test AUC", path.display()))
 }

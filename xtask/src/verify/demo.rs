@@ -53,7 +53,7 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
 
 /// The demo with few and small phantoms, one epoch a stage and three variants.
 fn reduced(workspace: &Workspace) -> anyhow::Result<String> {
-    let path = workspace.root().join("xtask/experiments/demo.toml");
+    let path = workspace.root().join("crates/cxr/experiments/demo.toml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut demo: toml::Table = toml::from_str(&text)?;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::process::{Ending, Interrupt};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, absolute};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -70,10 +70,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         println!("== {check:?}");
         let ending = match check {
             Check::Demo => demo::check(workspace, &interrupt)?,
-            Check::Probe => match &arguments.demo {
-                Some(demo) => probe::check(demo)?,
-                None => probe::check(&workspace.root().join("models/runs/demo"))?,
-            },
+            Check::Probe => {
+                let usual = || workspace.root().join("models/runs/demo");
+                let demo = arguments
+                    .demo
+                    .as_deref()
+                    .map_or_else(|| Ok(usual()), absolute)?;
+                probe::check(workspace, &interrupt, &demo)?
+            }
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
             Check::Overfit => overfit::check(workspace, &interrupt)?,

@@ -10,7 +10,9 @@ use cxr_train::*;
 #[derive(Debug)]
 struct Brier;
 impl MultiLabelLoss for Brier {
-    fn forward(&self, z: &Tensor, y: &Tensor, _: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    fn forward(&self, z: &Tensor, y: &Tensor, m: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        // What is unknown is left out when the values are reduced.
+        let (y, _) = known(y, m)?;
         ((z.neg()?.exp()? + 1.)?.recip()? - y)?.sqr()
     }
     fn name(&self) -> &str {

@@ -21,7 +21,7 @@ use crate::train::set_threads;
 ///
 /// With --data and a run folder it makes what the run's report shows: sample images, a panel of nine
 /// heat maps chosen by a rule, and scores of the heat maps against the boxes of BBox_List_2017.csv.
-/// They go to RUN/explanations; `cargo xtask report` takes them from there. What is there already, made
+/// They go to RUN/explanations; `cxr report` takes them from there. What is there already, made
 /// from the same model, predictions, images and boxes, is left as it is.
 ///
 /// A heat map is of the last feature map, after its final normalisation and ReLU: what the top

@@ -1,52 +1,15 @@
-//! `--plan`: what the runs that are not finished will take. The rates are `cxr plan`'s, measured in a few
+//! `--plan`: what the runs that are not finished will take. The rates are those of `cxr plan`, measured in a few
 //! seconds on this machine.
 
-use std::process::Stdio;
+use cxr_train::Experiment;
 
-use anyhow::{Context, bail};
-use cxr_report::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER};
-use serde::Deserialize;
-
-use super::runs::{Run, State, explained};
-use super::work::Work;
-use crate::process::Ending;
+use super::runs::State;
+use crate::device::DeviceArgs;
+use crate::plan::{self, Data, Images, Plan};
+use crate::progress::say;
 
 /// Seconds of a report for each test image of each run: paired tests with their bootstraps, mostly.
 const REPORT: f64 = 1.4e-3;
-
-/// What `cxr plan --json` says; seconds and bytes.
-#[derive(Debug, Deserialize)]
-struct Plan {
-    images: Images,
-    phantoms: Option<Cost>,
-    prepare: Cost,
-    stages: Vec<Stage>,
-    predict_seconds: f64,
-    run_bytes: f64,
-    run_memory: Option<f64>,
-    explain_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Images {
-    train: usize,
-    validation: usize,
-    test: usize,
-    from: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Cost {
-    seconds: f64,
-    bytes: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stage {
-    name: String,
-    seconds: f64,
-    images_per_second: f64,
-}
 
 /// One line of the estimate.
 #[derive(Debug, PartialEq)]
@@ -58,48 +21,39 @@ struct Line {
 }
 
 /// Measures, and prints a line for each part that is not finished.
-pub(super) fn print(work: &Work<'_>, runs: &[Run], jobs: usize) -> anyhow::Result<Ending> {
-    let mut command = work.cxr("plan");
-    command.args(["--json", "--device", work.device.name()]);
-    work.add_experiment(&mut command)?;
-    if !work.data.as_os_str().is_empty() {
-        work.add_data(&mut command)?;
-    }
-    println!("\nmeasuring");
-    let (ended, text) = work.interrupt.output(command.stderr(Stdio::inherit()))?;
-    match ended.ending {
-        Ending::Done => {}
-        Ending::Failed => bail!("no estimate: `cxr plan` ended with {}", ended.status),
-        Ending::Interrupted => return Ok(Ending::Interrupted),
-    }
-    let plan: Plan = serde_json::from_str(&text).context("`cxr plan` is of another version")?;
-    let states: Vec<(String, State)> = runs
-        .iter()
-        .map(|run| (run.name(), State::of(&work.folder(run))))
-        .collect();
-    let explains = explained(work.experiment, runs).filter(|run| {
-        let file = work.folder(run).join(EXPLANATIONS_FOLDER);
-        !file.join(EXPLANATIONS_FILE).is_file()
-    });
-    let lines = lines(&plan, &states, explains.map(Run::name), jobs);
+pub(super) fn print(
+    experiment: &Experiment,
+    data: Data,
+    device: &DeviceArgs,
+    states: &[(String, State)],
+    explains: Option<String>,
+    jobs: u16,
+) -> anyhow::Result<()> {
+    say("measuring");
+    let plan = plan::estimate(experiment, data, &device.open()?)?;
+    let lines = lines(&plan, states, explains, jobs.into());
     let Images {
         train,
         validation,
         test,
         from,
+        ..
     } = &plan.images;
-    println!("\n{train} training, {validation} validation and {test} test images, by {from}\n");
-    print!("{}", table(&lines));
-    println!("\nMeasured now, on this machine:");
-    for stage in &plan.stages {
-        println!("  {}: {:.1} images/s", stage.name, stage.images_per_second);
-    }
-    println!(
-        "Time is images × epochs ÷ these rates, validation, predictions of four views and bootstraps\n\
-         included; reading images is taken to be hidden behind the training, and the build is not counted.\n\
-         Memory is of the largest training step. A run that has begun is counted whole."
+    let mut text = format!(
+        "\n{train} training, {validation} validation and {test} test images, by {from}\n\n{}",
+        table(&lines)
     );
-    Ok(Ending::Done)
+    text += "\nMeasured now, on this machine:\n";
+    for stage in &plan.stages {
+        text += &format!(
+            "  {}: {:.1} images/s\n",
+            stage.name, stage.images_per_second
+        );
+    }
+    text += "Time is images × epochs ÷ these rates, validation, predictions of four views and bootstraps\n\
+             included; reading images is taken to be hidden behind the training.\n\
+             Memory is of the largest training step. A run that has begun is counted whole.\n";
+    crate::scoring::print(&text)
 }
 
 fn lines(
@@ -195,19 +149,34 @@ fn size(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Cost, StageCost};
 
     fn plan() -> Plan {
-        let text = r#"{
-            "images": { "train": 900, "validation": 100, "test": 500, "boxes": 3, "from": "a test" },
-            "phantoms": { "seconds": 10.0, "bytes": 1000.0 },
-            "prepare": { "seconds": 5.0, "bytes": 100.0 },
-            "stages": [
-                { "name": "top network", "seconds": 20.0, "images_per_second": 90.0 },
-                { "name": "all layers", "seconds": 60.0, "images_per_second": 30.0 }
+        let cost = |seconds, bytes| Cost { seconds, bytes };
+        let stage = |name: &str, seconds, images_per_second| StageCost {
+            name: name.to_owned(),
+            seconds,
+            images_per_second,
+        };
+        Plan {
+            images: Images {
+                train: 900,
+                validation: 100,
+                test: 500,
+                boxes: 3,
+                from: "a test".to_owned(),
+            },
+            phantoms: Some(cost(10., 1000.)),
+            prepare: cost(5., 100.),
+            stages: vec![
+                stage("top network", 20., 90.),
+                stage("all layers", 60., 30.),
             ],
-            "predict_seconds": 7.0, "run_bytes": 50.0, "run_memory": 2000.0, "explain_seconds": 4.0
-        }"#;
-        serde_json::from_str(text).unwrap()
+            predict_seconds: 7.,
+            run_bytes: 50.,
+            run_memory: Some(2000.),
+            explain_seconds: 4.,
+        }
     }
 
     #[test]

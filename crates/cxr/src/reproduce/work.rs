@@ -6,23 +6,27 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::Device;
+use cxr_train::Experiment;
+
 use super::runs::Run;
-use crate::experiment::Experiment;
-use crate::process::{Ended, Ending, Interrupt};
-use crate::workspace::{Workspace, absolute};
+use crate::children::{Ended, Ending, Interrupt};
+use crate::device::DeviceArgs;
+use crate::experiments::ExperimentSource;
+use crate::progress::say;
+use crate::scoring::print;
 
 /// What all calls have in common.
 pub(super) struct Work<'a> {
-    pub(super) workspace: &'a Workspace,
     pub(super) interrupt: &'a Interrupt,
     pub(super) experiment: &'a Experiment,
-    /// The `cxr` binary.
+    /// How the children are told of it.
+    pub(super) source: &'a ExperimentSource,
+    /// This program.
     pub(super) executable: PathBuf,
     pub(super) data: &'a Path,
     pub(super) metadata: Option<&'a Path>,
     pub(super) allow_missing: bool,
-    pub(super) device: Device,
+    pub(super) device: &'a DeviceArgs,
     pub(super) runs: &'a Path,
 }
 
@@ -39,12 +43,15 @@ impl Outcome {
         match &self.ended {
             Ok(ended) => {
                 if ended.ending == Ending::Failed {
-                    eprintln!("`{}` failed ({}); going on", self.name, ended.status);
+                    say(&format!(
+                        "`{}` failed ({}); going on",
+                        self.name, ended.status
+                    ));
                 }
                 ended.ending
             }
             Err(error) => {
-                eprintln!("`{}` failed: {error:#}; going on", self.name);
+                say(&format!("`{}` failed: {error:#}; going on", self.name));
                 Ending::Failed
             }
         }
@@ -53,23 +60,23 @@ impl Outcome {
 
 impl Work<'_> {
     /// Writes the experiment's phantoms, those that are missing; phantoms of other settings make way.
-    pub(super) fn phantoms(&self) -> anyhow::Result<Outcome> {
+    pub(super) fn phantoms(&self) -> Outcome {
         self.announce("phantoms");
         let mut command = self.cxr("phantoms");
-        self.add_experiment(&mut command)?;
+        self.add_experiment(&mut command);
         command.arg("--data").arg(self.data).arg("--replace");
-        Ok(self.alone("phantoms".to_owned(), &mut command))
+        self.alone("phantoms".to_owned(), &mut command)
     }
 
     /// Makes what Figures 4 and 7 show of a finished run; returns at once where that is there.
-    pub(super) fn explain(&self, run: &Run) -> anyhow::Result<Outcome> {
+    pub(super) fn explain(&self, run: &Run) -> Outcome {
         let name = format!("explain {}", run.name());
         self.announce(&name);
         let mut command = self.cxr("explain");
         command.arg(self.folder(run));
-        command.args(["--device", self.device.name()]);
-        self.add_data(&mut command)?;
-        Ok(self.alone(name, &mut command))
+        self.device.pass_on(&mut command);
+        self.add_data(&mut command);
+        self.alone(name, &mut command)
     }
 
     /// Trains `runs`, `jobs` of them at once, and gives back how each went, in their order. After a
@@ -104,13 +111,12 @@ impl Work<'_> {
         let name = run.name();
         self.announce(&name);
         let begin = Instant::now();
-        let ended = self.training(run, jobs).and_then(|mut command| {
-            if jobs == 1 {
-                self.interrupt.run(&mut command)
-            } else {
-                self.interrupt.run_labelled(&mut command, &name)
-            }
-        });
+        let mut command = self.training(run, jobs);
+        let ended = if jobs == 1 {
+            self.interrupt.run(&mut command)
+        } else {
+            self.interrupt.run_labelled(&mut command, &name)
+        };
         Outcome {
             name,
             time: begin.elapsed(),
@@ -118,22 +124,22 @@ impl Work<'_> {
         }
     }
 
-    fn training(&self, run: &Run, jobs: usize) -> anyhow::Result<Command> {
+    fn training(&self, run: &Run, jobs: usize) -> Command {
         let mut command = self.cxr("train");
-        self.add_experiment(&mut command)?;
+        self.add_experiment(&mut command);
         command.args(["--variant", &run.variant]);
         if let Some(seed) = run.seed {
             command.args(["--seed", &seed.to_string()]);
         }
-        self.add_data(&mut command)?;
+        self.add_data(&mut command);
         command.arg("--runs").arg(self.runs);
-        command.args(["--device", self.device.name()]);
+        self.device.pass_on(&mut command);
         if jobs > 1 {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let threads = (cores / jobs).max(1);
             command.args(["--threads", &threads.to_string()]);
         }
-        Ok(command)
+        command
     }
 
     /// Where a run is kept.
@@ -142,7 +148,8 @@ impl Work<'_> {
     }
 
     fn announce(&self, name: &str) {
-        println!("\n== {} / {name}", self.experiment.name);
+        // Whoever reads it may be gone; the work goes on.
+        let _ = print(&format!("\n== {} / {name}\n", self.experiment.name));
     }
 
     fn alone(&self, name: String, command: &mut Command) -> Outcome {
@@ -155,27 +162,28 @@ impl Work<'_> {
         }
     }
 
-    /// It runs in the workspace's root, which an experiment's paths are relative to.
-    pub(super) fn cxr(&self, what: &str) -> Command {
+    /// It runs in the home folder, which an experiment's paths are relative to.
+    fn cxr(&self, what: &str) -> Command {
         let mut command = Command::new(&self.executable);
-        command.current_dir(self.workspace.root()).arg(what);
+        command.arg(what);
         command
     }
 
-    pub(super) fn add_experiment(&self, command: &mut Command) -> anyhow::Result<()> {
-        let path = absolute(&self.experiment.path)?;
-        command.arg("--experiment").arg(path);
-        Ok(())
+    fn add_experiment(&self, command: &mut Command) {
+        command.arg("--experiment");
+        match self.source {
+            ExperimentSource::File(path) => command.arg(path),
+            built_in => command.arg(built_in.to_string()),
+        };
     }
 
-    pub(super) fn add_data(&self, command: &mut Command) -> anyhow::Result<()> {
+    fn add_data(&self, command: &mut Command) {
         command.arg("--data").arg(self.data);
         if let Some(metadata) = self.metadata {
-            command.arg("--metadata").arg(absolute(metadata)?);
+            command.arg("--metadata").arg(metadata);
         }
         if self.allow_missing {
             command.arg("--allow-missing");
         }
-        Ok(())
     }
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 
+use cxr_report::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER};
 use cxr_report::run::{EXPERIMENT_FILE, METRICS_FILE};
-
-use crate::experiment::Experiment;
 
 /// One training: a variant with a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +27,8 @@ impl Run {
 
 /// Every variant with the experiment's seed, then every variant with the next one, and so on: whoever
 /// stops early has complete comparisons.
-pub(super) fn runs(experiment: &Experiment, variants: &[&str], seeds: u64) -> Vec<Run> {
-    let seeds = (0..seeds).map(|at| (at > 0).then(|| experiment.seed.saturating_add(at)));
+pub(super) fn runs(seed: u64, variants: &[&str], seeds: u64) -> Vec<Run> {
+    let seeds = (0..seeds).map(|at| (at > 0).then(|| seed.saturating_add(at)));
     let of_seed = |seed| {
         let named = variants.iter();
         named.map(move |&variant| Run {
@@ -107,10 +106,10 @@ impl State {
 
 /// The run that Figures 4 and 7 are drawn from: the paper's proposal, or the first variant of an
 /// experiment that has it not.
-pub(super) fn explained<'a>(experiment: &Experiment, runs: &'a [Run]) -> Option<&'a Run> {
+pub(super) fn explained<'a>(variants: &[String], runs: &'a [Run]) -> Option<&'a Run> {
     const PROPOSAL: &str = "fzlpr-0.2";
-    let has_proposal = experiment.variants.iter().any(|name| name == PROPOSAL);
-    let wanted = match experiment.variants.first() {
+    let has_proposal = variants.iter().any(|name| name == PROPOSAL);
+    let wanted = match variants.first() {
         Some(first) if !has_proposal => first.as_str(),
         _ => PROPOSAL,
     };
@@ -118,19 +117,15 @@ pub(super) fn explained<'a>(experiment: &Experiment, runs: &'a [Run]) -> Option<
         .find(|run| run.seed.is_none() && run.variant == wanted)
 }
 
+/// Whether the pictures of a run are there.
+pub(super) fn is_explained(run_folder: &Path) -> bool {
+    let folder = run_folder.join(EXPLANATIONS_FOLDER);
+    folder.join(EXPLANATIONS_FILE).is_file()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn experiment(seed: u64, variants: &[&str]) -> Experiment {
-        Experiment {
-            path: "made.toml".into(),
-            name: "made".to_owned(),
-            seed,
-            variants: variants.iter().map(|&name| name.to_owned()).collect(),
-            has_phantoms: true,
-        }
-    }
 
     fn names(runs: &[Run]) -> Vec<String> {
         runs.iter().map(Run::name).collect()
@@ -138,10 +133,9 @@ mod tests {
 
     #[test]
     fn the_first_seed_has_the_plain_name_and_each_seed_comes_whole() {
-        let made = experiment(4, &["bce", "fzlpr-0.2"]);
-        let one = runs(&made, &["bce", "fzlpr-0.2"], 1);
+        let one = runs(4, &["bce", "fzlpr-0.2"], 1);
         assert_eq!(names(&one), ["bce", "fzlpr-0.2"]);
-        let three = names(&runs(&made, &["bce", "fzlpr-0.2"], 3));
+        let three = names(&runs(4, &["bce", "fzlpr-0.2"], 3));
         let later = [
             "bce-seed5",
             "fzlpr-0.2-seed5",
@@ -154,8 +148,7 @@ mod tests {
 
     #[test]
     fn shards_share_out_every_run_once() {
-        let made = experiment(0, &["bce", "focal", "zlpr"]);
-        let all = runs(&made, &["bce", "focal", "zlpr"], 3);
+        let all = runs(0, &["bce", "focal", "zlpr"], 3);
         for of in 1..=10 {
             let mut dealt: Vec<String> = (1..=of)
                 .flat_map(|number| {
@@ -181,13 +174,13 @@ mod tests {
 
     #[test]
     fn the_proposal_is_explained_or_the_first_variant_where_there_is_none() {
-        let paper = experiment(0, &["bce", "fzlpr-0.2"]);
-        let all = runs(&paper, &["bce", "fzlpr-0.2"], 2);
+        let paper = ["bce", "fzlpr-0.2"].map(str::to_owned);
+        let all = runs(0, &["bce", "fzlpr-0.2"], 2);
         assert_eq!(explained(&paper, &all).unwrap().name(), "fzlpr-0.2");
-        let others = runs(&paper, &["bce"], 1);
+        let others = runs(0, &["bce"], 1);
         assert_eq!(explained(&paper, &others), None);
-        let other = experiment(0, &["lsep", "bce"]);
-        let all = runs(&other, &["lsep", "bce"], 1);
+        let other = ["lsep", "bce"].map(str::to_owned);
+        let all = runs(0, &["lsep", "bce"], 1);
         assert_eq!(explained(&other, &all).unwrap().name(), "lsep");
     }
 
@@ -203,8 +196,7 @@ mod tests {
 
     #[test]
     fn a_variant_that_is_called_like_a_seed_of_another_is_found() {
-        let made = experiment(0, &["bce", "bce-seed1"]);
-        let of = |seeds| name_of_two(&runs(&made, &["bce", "bce-seed1"], seeds));
+        let of = |seeds| name_of_two(&runs(0, &["bce", "bce-seed1"], seeds));
         assert_eq!((of(1), of(2)), (None, Some("bce-seed1".to_owned())));
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask fetch`: what `data/manifest.toml` and `models/manifest.toml` name, verified.
+//! `cxr fetch`: what `data/manifest.toml` and `models/manifest.toml` name, verified.
 //!
 //! Nothing is unpacked: archives stay as they are, or their images are streamed into a store.
 
@@ -7,14 +7,18 @@ mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
 use cxr_hub::{Endpoint, FileSet, HubError, Manifest, Options, fetch_all};
 use indicatif::DecimalBytes;
 
 use watcher::Watcher;
+
+use crate::SOME_FAILED;
+use crate::progress::say;
+use crate::scoring::print;
+use crate::train::{interrupted, stop_flag};
 
 /// Fetch data and weights, verified; the same command goes on after an interruption
 ///
@@ -34,10 +38,13 @@ pub(crate) struct Args {
     /// The hub's address; otherwise that of the environment variable HF_ENDPOINT, or huggingface.co
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
-    /// Where to put the files; otherwise data/ and models/, as the manifests say
+    /// Where to put the files; otherwise data/ and models/ in the home folder
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
-    /// Another manifest than those of data/ and models/
+    /// The folder that has data/ and models/
+    #[arg(long, value_name = "DIR", env = "CXR_HOME", default_value = ".")]
+    home: PathBuf,
+    /// Another manifest than the two that come with the program; its folders are relative to it
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Put the images of the archives into DIR/images-SIDE.store, without unpacking them
@@ -60,25 +67,18 @@ pub(crate) struct Args {
 }
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask fetch nih-metadata weights
-  cargo xtask fetch nih --prepare --drop-archives
-  cargo xtask fetch nih --mirror nih --to /big/disk/nih --prepare";
-
-const SOME_FAILED: u8 = 3;
-const INTERRUPTED: u8 = 130;
+  cxr fetch nih-metadata weights
+  cxr fetch nih --prepare --drop-archives
+  cxr fetch nih --mirror nih --to /big/disk/nih --prepare";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let manifests = match &args.manifest {
-        Some(path) => vec![path.clone()],
-        None => manifest_paths()?,
+    let shelves = match &args.manifest {
+        Some(path) => vec![Shelf::read(path)?],
+        None => Shelf::built_in(&args.home)?,
     };
-    let shelves = manifests
-        .iter()
-        .map(|path| Shelf::read(path))
-        .collect::<anyhow::Result<Vec<_>>>()?;
     if args.sets.is_empty() {
         for set in shelves.iter().flat_map(|shelf| &shelf.manifest.sets) {
-            print!("{}", describe(set));
+            print(&describe(set))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = stop_flag()?;
     let mut failures = 0;
     for (shelf, set) in wanted {
-        eprint!("{}", describe(set));
+        say(describe(set).trim_end());
         let outcome = if args.prepare && prepare::is_of_archives(set) {
             prepare::run(&args, shelf, set, &options, &stop)
         } else {
@@ -108,8 +108,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         match outcome {
             Err(error) if is_interruption(&error) => {
-                eprintln!("interrupted; the same command goes on from here");
-                return Ok(ExitCode::from(INTERRUPTED));
+                return Ok(interrupted());
             }
             failed => failures += failed?,
         }
@@ -117,7 +116,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match failures {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("failed: {failures}");
+            say(&format!("failed: {failures}"));
             Ok(ExitCode::from(SOME_FAILED))
         }
     }
@@ -135,10 +134,10 @@ fn fetch_set(
     watcher.finish();
     let report = fetched?;
     for (name, error) in &report.failed {
-        eprintln!("error: {name}: {}", chain(error));
+        say(&format!("error: {name}: {}", chain(error)));
     }
     for file in report.fetched {
-        println!("{}", file.path.display());
+        print(&format!("{}\n", file.path.display()))?;
     }
     Ok(report.failed.len())
 }
@@ -173,18 +172,21 @@ impl Shelf {
             manifest: Manifest::read(path)?,
         })
     }
-}
 
-fn manifest_paths() -> anyhow::Result<Vec<PathBuf>> {
-    // Cargo names our own folder; without it the place where we were compiled.
-    let here = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    let Some(root) = here.parent() else {
-        bail!("expected the workspace around `{}`", here.display());
-    };
-    Ok(["models", "data"]
-        .map(|folder| root.join(folder).join("manifest.toml"))
-        .to_vec())
+    /// The manifests that come with the program.
+    fn built_in(home: &Path) -> anyhow::Result<Vec<Self>> {
+        let manifests = [
+            ("models", include_str!("../../../../models/manifest.toml")),
+            ("data", include_str!("../../../../data/manifest.toml")),
+        ];
+        let shelf = |(folder, text)| {
+            Ok(Self {
+                folder: home.join(folder),
+                manifest: Manifest::parse(text, format!("{folder}/manifest.toml"))?,
+            })
+        };
+        manifests.into_iter().map(shelf).collect()
+    }
 }
 
 /// The set `name`. A mirror that a set with one copy only does not have is no mistake:
@@ -242,25 +244,12 @@ fn describe(set: &FileSet) -> String {
     )
 }
 
-/// A flag that Ctrl-C and SIGTERM set.
-fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shelves() -> Vec<Shelf> {
-        let paths = manifest_paths().unwrap();
-        paths
-            .iter()
-            .map(|path| Shelf::read(path).unwrap())
-            .collect()
+        Shelf::built_in(Path::new("")).unwrap()
     }
 
     #[test]

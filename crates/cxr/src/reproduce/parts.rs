@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::Ending;
+use crate::children::Ending;
 
 /// Wall time and ending of each part, in order.
 #[derive(Default)]
@@ -21,20 +21,24 @@ impl Parts {
         failed.map(|(name, _, _)| name.as_str()).collect()
     }
 
-    /// Prints them. `together` is the wall time of all: less than the sum where parts ran at once.
-    pub(super) fn print(&self, together: Duration) {
+    /// A line for each. `together` is the wall time of all: less than the sum where parts ran at once.
+    pub(super) fn table(&self, together: Duration) -> String {
         let of_names = self.0.iter().map(|(name, _, _)| name.len());
         let width = of_names.max().unwrap_or(0).max("together".len());
-        println!("\nwall time");
+        let mut text = "\nwall time\n".to_owned();
         for (name, time, ending) in &self.0 {
             let ending = match ending {
                 Ending::Done => "",
                 Ending::Failed => "  failed",
                 Ending::Interrupted => "  interrupted",
             };
-            println!("  {name:<width$} {:>9.1} s{ending}", time.as_secs_f64());
+            text += &format!("  {name:<width$} {:>9.1} s{ending}\n", time.as_secs_f64());
         }
-        println!("  {:<width$} {:>9.1} s", "together", together.as_secs_f64());
+        text + &format!(
+            "  {:<width$} {:>9.1} s\n",
+            "together",
+            together.as_secs_f64()
+        )
     }
 }
 

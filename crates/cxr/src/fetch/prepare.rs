@@ -1,4 +1,4 @@
-//! `cargo xtask fetch nih --prepare`: archive after archive, fetched, verified, and its images
+//! `cxr fetch nih --prepare`: archive after archive, fetched, verified, and its images
 //! streamed into one store.
 //!
 //! What is done survives a kill at any moment: images are in the unfinished store, and archives
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::watcher::Watcher;
 use super::{Args, Shelf, chain, fetch_set};
+use crate::progress::say;
+use crate::scoring::print;
 
 /// The set with the label table, which says what images there are.
 const METADATA: &str = "nih-metadata";
@@ -110,8 +112,8 @@ pub(super) fn run(
         && store.settings() == settings
         && names.iter().all(|name| store.contains(name))
     {
-        eprintln!("all {} images are prepared", store.len());
-        println!("{}", target.display());
+        say(&format!("all {} images are prepared", store.len()));
+        print(&format!("{}\n", target.display()))?;
         return Ok(0);
     }
     let builder = StoreBuilder::create_or_resume(&target, &names, settings)?;
@@ -293,21 +295,21 @@ fn finish(args: &Args, builder: StoreBuilder, n_failed: usize) -> anyhow::Result
     let missing = builder.missing();
     let n_expected = builder.n_expected();
     if let (Some(first), false) = (missing.first(), args.allow_missing) {
-        eprintln!(
+        say(&format!(
             "{} of {n_expected} images of the label table are missing, the first is `{first}`: the store is not finished\nhint: the same command tries again; `--allow-missing` finishes it without them",
             missing.len()
-        );
+        ));
         return Ok(n_failed.max(1));
     }
     if missing.len() == n_expected {
         bail!("no image could be prepared");
     }
     let store = builder.commit()?;
-    eprintln!(
+    say(&format!(
         "{} of {n_expected} images are prepared, fingerprint {}",
         store.len(),
         store.fingerprint()
-    );
-    println!("{}", store.path().display());
+    ));
+    print(&format!("{}\n", store.path().display()))?;
     Ok(n_failed)
 }

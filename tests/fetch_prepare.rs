@@ -1,13 +1,13 @@
-//! `cargo xtask fetch nih --prepare` against a server on this machine: killed, resumed, offline,
+//! `cxr fetch nih --prepare` against a server on this machine: killed, resumed, offline,
 //! and with archives that lie.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what should not happen")]
 
-#[path = "../../crates/cxr-hub/tests/downloads/server.rs"]
+#[path = "../crates/cxr-hub/tests/downloads/server.rs"]
 #[expect(dead_code, reason = "these tests need a part of the server only")]
 mod server;
 
-#[path = "../../crates/cxr-dataset/tests/common/archives.rs"]
+#[path = "../crates/cxr-dataset/tests/common/archives.rs"]
 #[expect(dead_code, reason = "these tests need a part of it only")]
 mod archives;
 
@@ -109,7 +109,7 @@ impl Place {
     }
 
     fn fetch(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
         command.args(["fetch", "nih", "--prepare", "--side", "16", "--manifest"]);
         command.arg(self.path("manifest.toml")).args(arguments);
         command
@@ -331,7 +331,7 @@ fn a_bomb_a_flipped_byte_and_a_missing_archive_fail_and_the_others_are_prepared(
 fn only_archives_can_be_prepared() {
     let server = Server::start(|_, _| Reply::status(404));
     let place = Place::new(&server, &files());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
     command.args(["fetch", "nih-metadata", "--prepare", "--manifest"]);
     let output = command.arg(place.path("manifest.toml")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
