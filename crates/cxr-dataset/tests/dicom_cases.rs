@@ -290,6 +290,7 @@ fn windows_and_rescales_are_shown_as_pydicom_shows_them() {
             windowed().text(FUNCTION, "CS", "LINEAR_EXACT"),
         ),
         ("sigmoid", windowed().text(FUNCTION, "CS", "SIGMOID")),
+        ("sigmoid", windowed().text(FUNCTION, "CS", "Sigmoid ")),
         ("rescaled window", rescaled),
         ("rescaled window", grouped),
         ("10 bits signed", signed(10)),
@@ -922,6 +923,26 @@ fn values_that_use_a_part_of_their_range_are_told_and_can_be_stretched() {
     let (image, told) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
     assert!(told.is_empty(), "{told:?}");
     assert_eq!((image.pixels()[3], image.pixels()[4]), (0, 0));
+    for form in [Form::Implicit, Form::BigEndian] {
+        let bytes = file(&padded, form);
+        let (same, _) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+        assert_eq!(same, image);
+    }
+    // A negative value for padding, written as signed or as the same bits.
+    for vr in ["SS", "US"] {
+        let mut values = signed_pattern(12);
+        values[3] = 0x800;
+        let data_set = signed(12)
+            .with(PIXEL_DATA, "OW", Value::Words(values))
+            .with(PADDING, vr, Value::Words(vec![0xf800]));
+        for form in FORMS {
+            let bytes = file(&data_set, form);
+            let (image, _) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+            assert_eq!(image.pixels()[3], 0, "{vr}");
+            let least = (image.pixels().iter().enumerate()).filter(|(at, _)| *at != 3);
+            assert_eq!(least.map(|(_, pixel)| *pixel).min(), Some(0), "{vr}");
+        }
+    }
     assert_eq!(image.pixels().iter().max(), Some(&255));
     // What a window shows well is left as it is.
     assert_eq!(warnings(&windowed()), []);
