@@ -344,3 +344,53 @@ fn training_reads_a_store_in_place_of_images_with_the_same_result() {
     };
     assert_eq!(predictions("from-images"), predictions("from-store"));
 }
+
+/// Values of 12 bits in 16 come out nearly black (imageio#1049): they are named, counted, and stretched on demand.
+#[test]
+fn images_of_few_levels_are_named_and_may_be_stretched() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place(folder);
+    std::fs::create_dir(place.path("scans")).unwrap();
+    for (name, largest) in [("narrow.png", 4095_u32), ("whole.png", 65_535)] {
+        let file = std::fs::File::create(place.path("scans").join(name)).unwrap();
+        let mut encoder = png::Encoder::new(file, 64, 64);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        let values = (0..64 * 64_u32).map(|at| (at * largest / 4095) as u16);
+        let bytes: Vec<u8> = values.flat_map(u16::to_be_bytes).collect();
+        encoder
+            .write_header()
+            .unwrap()
+            .write_image_data(&bytes)
+            .unwrap();
+    }
+    let prepare = |more: &[&str], code: i32| {
+        let arguments = ["prepare", "scans", "--side", "64", "--out", "a.store"];
+        place.ends(&[&arguments, more].concat(), code)
+    };
+    let (stdout, stderr) = prepare(&["--json"], 0);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["stretched"], false);
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
+    assert_eq!(report["warnings"][0]["image"], "narrow.png");
+    assert_eq!(report["warnings"][0]["kind"], "narrow-range");
+    assert!(stderr.contains("warning: 1 of the images"), "{stderr}");
+    assert!(stderr.contains("`narrow.png`"), "{stderr}");
+    // Said again of a store that was prepared before, and of the images and the store by `inspect`.
+    let (_, stderr) = prepare(&[], 0);
+    assert!(stderr.contains("`narrow.png`"), "{stderr}");
+    for what in ["scans", "a.store"] {
+        let (stdout, _) = place.ends(&["inspect", what], 0);
+        assert!(stdout.contains("`narrow.png`"), "{what}: {stdout}");
+    }
+    let (_, stderr) = prepare(&["--stretch"], 1);
+    assert!(stderr.contains("were not stretched"), "{stderr}");
+    std::fs::remove_file(place.path("a.store")).unwrap();
+    let (_, stderr) = prepare(&["--stretch"], 0);
+    assert!(!stderr.contains("warning"), "{stderr}");
+    let store = Store::open(place.path("a.store")).unwrap();
+    let image = |name: &str| store.image(&ImageName::new(name).unwrap()).unwrap();
+    assert_eq!(image("narrow.png"), image("whole.png"));
+    let (_, stderr) = prepare(&["--append"], 1);
+    assert!(stderr.contains("pass `--stretch`"), "{stderr}");
+}

@@ -61,7 +61,10 @@ impl DataSetStart {
         let group = u16::from_le_bytes(*start.first_chunk()?);
         match group {
             0x0002 if is_chain(start, true, false) => Some(Self::MetaGroup),
-            0x0008 if is_chain(start, true, false) => Some(Self::Explicit { big_endian: false }),
+            // Files that were stripped of all that identifies them may begin with the patient's sex.
+            0x0008 | 0x0010 if is_chain(start, true, false) => {
+                Some(Self::Explicit { big_endian: false })
+            }
             0x0008 if is_chain(start, false, false) => Some(Self::Implicit),
             0x0800 if is_chain(start, true, true) => Some(Self::Explicit { big_endian: true }),
             _ => None,
@@ -104,7 +107,8 @@ fn is_chain(start: &[u8], explicit: bool, big_endian: bool) -> bool {
     };
     let second = || -> Option<bool> {
         let next = behind(0)?;
-        let ascends = tag(0)? < tag(next)? && two(next)? <= 0x0010;
+        let last_group = if explicit { 0x7fe0 } else { 0x0028 };
+        let ascends = tag(0)? < tag(next)? && two(next)? <= last_group;
         Some(ascends && behind(next).is_some())
     };
     second().unwrap_or(false)
@@ -141,6 +145,14 @@ mod tests {
             (&IMPLICIT[..10], None),
             (b"\x08\0\x05\0\x02\0\0\0XX\x08\0\x04\0\x04\0\0\0AXIS", None),
             (b"\x08\0\x05\0\xff\xff\xff\xffXX", None),
+            (
+                b"\x08\0\x05\0\x02\0\0\0XX\xe0\x7f\x08\0\x04\0\0\0AXIS",
+                None,
+            ),
+            (
+                b"\x10\0\x40\0CS\x02\0F \x28\0\x02\0US\x02\0\x01\0",
+                Some(ImageFormat::Dicom),
+            ),
         ] {
             assert_eq!(ImageFormat::sniff(bytes), format, "{bytes:?}");
         }

@@ -385,7 +385,12 @@ pub(crate) fn warning_lines(
         by_kind.entry(*kind).or_default().push(line);
     }
     (by_kind.into_iter())
-        .map(|(kind, lines)| (format!("warning: {} of the images {kind}:", lines.len()), lines))
+        .map(|(kind, lines)| {
+            (
+                format!("warning: {} of the images {kind}:", lines.len()),
+                lines,
+            )
+        })
         .collect()
 }
 

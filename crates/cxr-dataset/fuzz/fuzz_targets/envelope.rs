@@ -9,7 +9,11 @@ pub fn decode(syntax: &str, input: &[u8]) {
     };
     let (width, height) = (u16::from(width) + 1, u16::from(height) + 1);
     let stored = u16::from(bits % 16) + 1;
-    let allocated = if stored > 8 || kind & 2 != 0 { 16 } else { 8 };
+    let allocated = if stored > 8 || kind & 2 != 0 {
+        16_u16
+    } else {
+        8
+    };
     let mut file = vec![0; 128];
     file.extend(b"DICM");
     let mut element = |group: u16, number: u16, vr: &[u8; 2], value: &[u8]| {

@@ -3,7 +3,7 @@
 //! Only the attributes that this crate looks at are kept, as slices of the file; all others are walked over. Nothing
 //! is allocated by a declared length, and sequences are followed to a bounded depth.
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 
@@ -226,8 +226,12 @@ impl<'a> Reader<'a> {
         }
         let wanted = wanted && KEPT.contains(&tag);
         let in_dictionary = || {
-            let entry = StandardDataDictionary.by_tag(tag);
-            entry.and_then(|entry| entry.vr().exact())
+            match StandardDataDictionary.by_tag(tag)?.vr() {
+                VirtualVr::Exact(vr) => Some(vr),
+                // Signed or not as the pixels are: 16 bits in any case.
+                VirtualVr::Xs => Some(VR::US),
+                _ => None,
+            }
         };
         let is_unknown = head.vr == Some(VR::UN);
         let vr = match head.vr {

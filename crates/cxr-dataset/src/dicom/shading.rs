@@ -129,11 +129,6 @@ enum Modality {
 
 impl Modality {
     fn read(data_set: &DataSet<'_>, stored: &Stored) -> Result<Self, Fault> {
-        let (lowest, highest) = stored.range();
-        if let Some(item) = items(data_set, tags::MODALITY_LUT_SEQUENCE)?.first() {
-            let range = (f64::from(lowest), f64::from(highest));
-            return Ok(Self::Table(Table::read(item, range)?));
-        }
         let (mut slope, mut intercept) = (None, None);
         for place in places(data_set, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE)? {
             slope = slope.or(number(place, tags::RESCALE_SLOPE)?);
@@ -141,6 +136,11 @@ impl Modality {
         }
         if slope == Some(0.0) {
             return Err(Fault::attribute(tags::RESCALE_SLOPE, "0", "another number"));
+        }
+        if let Some(item) = items(data_set, tags::MODALITY_LUT_SEQUENCE)?.first() {
+            let (lowest, highest) = stored.range();
+            let range = (f64::from(lowest), f64::from(highest));
+            return Ok(Self::Table(Table::read(item, range)?));
         }
         Ok(Self::Rescale {
             slope: slope.unwrap_or(1.0),
@@ -277,12 +277,13 @@ impl Curve {
 
     /// The first of the windows.
     fn window(place: &DataSet<'_>) -> Result<Option<Self>, Fault> {
-        let function = text(place, tags::VOILUT_FUNCTION)?;
-        let function = function.as_deref().unwrap_or("LINEAR");
+        let named = text(place, tags::VOILUT_FUNCTION)?.unwrap_or_else(|| "LINEAR".to_owned());
+        let function = named.to_ascii_uppercase();
+        let function = function.as_str();
         if !matches!(function, "LINEAR" | "LINEAR_EXACT" | "SIGMOID") {
             return Err(Fault::attribute(
                 tags::VOILUT_FUNCTION,
-                function,
+                &named,
                 "`LINEAR`, `LINEAR_EXACT` or `SIGMOID`",
             ));
         }

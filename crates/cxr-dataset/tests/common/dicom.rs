@@ -1,4 +1,10 @@
-//! A writer of DICOM files for tests, among them those that no honest program would write.
+//! A writer of DICOM files for tests, among them those that no honest program would write, and what such a file must
+//! be shown as.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use cxr_dataset::{DatasetError, ImageWarning, decode_gray_bytes, inspect_image_bytes};
 
 /// Where a data set is written to, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -241,4 +247,60 @@ pub(crate) fn table(
             Value::Words(vec![n_entries, first, bits]),
         )
         .with((0x28, 0x3006), data.0, data.1)
+}
+
+/// pydicom's pixels of a case.
+pub(crate) fn expected(case: &str) -> Vec<u8> {
+    let csv = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dicom_cases.csv");
+    let mut reader = csv::Reader::from_path(csv).unwrap();
+    let cases: HashMap<String, String> = (reader.deserialize::<(String, String)>())
+        .map(|row| row.unwrap())
+        .collect();
+    let gray = cases
+        .get(case)
+        .unwrap_or_else(|| panic!("no case `{case}`"));
+    gray.split(' ').map(|gray| gray.parse().unwrap()).collect()
+}
+
+pub(crate) fn text_of(error: &DatasetError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+pub(crate) fn is_shown_as(case: &str, what: &str, bytes: &[u8]) {
+    match decode_gray_bytes(bytes, "case.dcm") {
+        Ok(image) => assert_eq!(image.pixels(), expected(case), "{what}, expected `{case}`"),
+        Err(error) => panic!("{what}: {}", text_of(&error)),
+    }
+}
+
+pub(crate) fn refusal(bytes: &[u8]) -> String {
+    match decode_gray_bytes(bytes, "case.dcm") {
+        Ok(_) => panic!("it was read"),
+        Err(error) => text_of(&error),
+    }
+}
+
+pub(crate) fn warnings(data_set: &DataSet) -> Vec<ImageWarning> {
+    let bytes = file(data_set, Form::Explicit);
+    match inspect_image_bytes(&bytes, "case.dcm") {
+        Ok(facts) => facts.warnings,
+        Err(error) => panic!("{}", text_of(&error)),
+    }
+}
+
+pub(crate) const FORMS: [Form; 3] = [Form::Explicit, Form::Implicit, Form::BigEndian];
+
+pub(crate) fn sequence(item: DataSet) -> Value {
+    Value::Items(vec![item], true)
+}
+
+pub(crate) fn words(entries: Vec<u16>) -> (&'static str, Value) {
+    ("OW", Value::Words(entries))
+}
+
+pub(crate) fn signed(bits: u16) -> DataSet {
+    radiograph(bits, &signed_pattern(u32::from(bits))).number((0x28, 0x103), 1)
 }
