@@ -65,15 +65,17 @@ impl AucEstimate {
     ///
     /// Above 0.90, and below 0.10, a sample that lacks the few hard cases has an AUC too high and an
     /// error too small. Growing in from there to the full at 0.95 and 0.05, the variance of the logit
-    /// is replaced by (ν·V_J + 2·V_B)/(ν + 2) with ν + 2 degrees of freedom: V_J is the delete-one-cluster jackknife of
-    /// the logit, V_B what two normal distributions of one variance would give at this AUC for the
-    /// effective number of images. With hundreds of clusters the three agree.
+    /// is replaced by (ν·V_J + κ·V_B)/(ν + κ) with ν + κ degrees of freedom, κ = 4·√(1 + ν/10): V_J is
+    /// the delete-one-cluster jackknife of the logit, V_B what two normal distributions of one variance
+    /// would give at this AUC for the effective number of images. With hundreds of clusters the three
+    /// agree.
     ///
     /// `None` when the standard error is `None` or 0; [`Self::undefined`] says which.
     pub fn interval(&self, level: Level) -> Option<Interval> {
         let error = self.logit_standard_error?;
-        let degrees_of_freedom = self.degrees_of_freedom? + extreme::added_degrees(self.auc);
-        let half = level.t(degrees_of_freedom) * error;
+        let degrees_of_freedom = self.degrees_of_freedom?;
+        let added = extreme::added_degrees(self.auc, degrees_of_freedom);
+        let half = level.t(degrees_of_freedom + added) * error;
         Some(logit_interval(self.auc, half, level))
     }
 
@@ -175,7 +177,7 @@ impl PairedTest {
     }
 }
 
-fn undefined(standard_error: Option<f64>, is_defined: bool) -> Option<Undefined> {
+pub(crate) fn undefined(standard_error: Option<f64>, is_defined: bool) -> Option<Undefined> {
     match standard_error {
         _ if is_defined => None,
         None => Some(Undefined::OneCluster),

@@ -14,8 +14,13 @@ use crate::sorted::{Entry, tie_groups};
 /// How far from 1/2 an AUC is where moderation sets in, and over what distance it becomes full.
 const BEGIN: f64 = 0.40;
 const RAMP: f64 = 0.05;
-/// What the model's variance counts for, in degrees of freedom.
-const PRIOR_DEGREES: f64 = 2.0;
+
+/// What the model's variance counts for, in degrees of freedom, beside an estimate that has so many:
+/// 4.7 beside 4, 8.4 beside 34, and a share that fades, as heavy tails make an estimate worse than its
+/// degrees of freedom say, and hundreds of patients know better than a model.
+fn prior_degrees(degrees_of_freedom: f64) -> f64 {
+    4.0 * (1.0 + degrees_of_freedom / 10.0).sqrt()
+}
 
 /// How much of the variance is the moderated one, 0 … 1.
 fn weight(auc: f64) -> f64 {
@@ -23,8 +28,8 @@ fn weight(auc: f64) -> f64 {
 }
 
 /// The degrees of freedom that the model adds to those of the variance.
-pub(crate) fn added_degrees(auc: f64) -> f64 {
-    PRIOR_DEGREES * weight(auc)
+pub(crate) fn added_degrees(auc: f64, degrees_of_freedom: f64) -> f64 {
+    prior_degrees(degrees_of_freedom) * weight(auc)
 }
 
 /// What the moderated variance is made of, beyond the plain one.
@@ -35,7 +40,7 @@ pub(crate) struct Sources<'a> {
 }
 
 /// The variance of logit(`auc`) to use, 0 < `auc` < 1: `plain` in the middle, towards the ends
-/// (ν·jackknife + 2·model)/(ν + 2). `sources` is called only where they are needed.
+/// (ν·jackknife + κ·model)/(ν + κ). `sources` is called only where they are needed.
 pub(crate) fn moderate<'a>(
     plain: f64,
     degrees_of_freedom: f64,
@@ -49,8 +54,8 @@ pub(crate) fn moderate<'a>(
     let sources = sources();
     let jackknife = jackknife(&sources, auc);
     let model = binormal(sources.classes, auc);
-    let moderated = (degrees_of_freedom * jackknife + PRIOR_DEGREES * model)
-        / (degrees_of_freedom + PRIOR_DEGREES);
+    let prior = prior_degrees(degrees_of_freedom);
+    let moderated = (degrees_of_freedom * jackknife + prior * model) / (degrees_of_freedom + prior);
     (1.0 - weight) * plain + weight * moderated
 }
 

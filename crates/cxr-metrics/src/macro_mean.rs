@@ -6,7 +6,9 @@
 //! easy in all films, are accounted for without resampling.
 
 use crate::clusters::Clusters;
-use crate::delong::{Classes, Differences, PairedTest, is_approximate, logit_interval};
+use crate::delong::{
+    Classes, Differences, PairedTest, Undefined, is_approximate, logit_interval, undefined,
+};
 use crate::error::MetricError;
 use crate::interval::{Interval, Level};
 use crate::multi_label::{Column, LabelMean, MultiLabel};
@@ -36,6 +38,11 @@ impl MeanEstimate {
         }
         let half = level.t(self.degrees_of_freedom?) * error / (mean * (1.0 - mean));
         Some(logit_interval(mean, half, level))
+    }
+
+    /// Why there is no interval; `None` when there is one.
+    pub fn undefined(&self) -> Option<Undefined> {
+        undefined(self.standard_error, self.interval(Level::P95).is_some())
     }
 
     /// Whether there are fewer than [`APPROXIMATE_BELOW`](crate::APPROXIMATE_BELOW) degrees of freedom.

@@ -205,6 +205,16 @@ impl MultiLabel {
         self.column(label)?.scored().ok_or(MetricError::Empty)
     }
 
+    /// The clusters of the images where a label is known, in the order of [`Self::scored`].
+    ///
+    /// # Errors
+    /// [`MetricError::UnknownLabel`], and [`MetricError::Length`] unless there is one cluster per image.
+    pub fn clusters_of(&self, label: &str, clusters: &[u64]) -> Result<Vec<u64>, MetricError> {
+        check_length("clusters, one per example", self.n_images, clusters.len())?;
+        let known = self.column(label)?.known();
+        Ok(known.map(|(row, ..)| clusters[row]).collect())
+    }
+
     /// Counts, AUC, standard error and average precision of every label, from one sort each. The
     /// errors take images as independent, as [`delong`](crate::delong) does.
     pub fn per_label(&self) -> Vec<LabelScores> {

@@ -11,7 +11,7 @@ use super::runs::{Run, State, explained};
 use super::work::Work;
 use crate::process::Ending;
 
-/// Seconds of a report for each test image of each run: paired tests with their bootstraps, mostly.
+/// Seconds of a report for each test image of each run: paired tests, mostly.
 const REPORT: f64 = 1.4e-3;
 
 /// What `cxr plan --json` says; seconds and bytes.
@@ -95,7 +95,7 @@ pub(super) fn print(work: &Work<'_>, runs: &[Run], jobs: usize) -> anyhow::Resul
         println!("  {}: {:.1} images/s", stage.name, stage.images_per_second);
     }
     println!(
-        "Time is images × epochs ÷ these rates, validation, predictions of four views and bootstraps\n\
+        "Time is images × epochs ÷ these rates, validation, predictions of four views and metrics\n\
          included; reading images is taken to be hidden behind the training, and the build is not counted.\n\
          Memory is of the largest training step. A run that has begun is counted whole."
     );

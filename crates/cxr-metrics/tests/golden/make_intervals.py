@@ -142,12 +142,13 @@ def estimate(y, s, clusters):
     if v is None or v <= 0 or auc in (0, 1):
         return case | {"degrees_of_freedom": None, "logit_standard_error": None, "interval": None, "interval_99": None}
     df = satterthwaite([positive.part(1), negative.part(1)])
+    prior = 4 * np.sqrt(1 + df / 10)
     weight = float(np.clip((abs(auc - 0.5) - 0.40) / 0.05, 0, 1))
     spread = v / (auc * (1 - auc)) ** 2
     if weight > 0:
-        moderated = (df * jackknife(y, s, clusters) + 2 * model_variance(auc, positive, negative)) / (df + 2)
+        moderated = (df * jackknife(y, s, clusters) + prior * model_variance(auc, positive, negative)) / (df + prior)
         spread = (1 - weight) * spread + weight * moderated
-    ends = lambda level: list(expit(logit(auc) + np.array([-1, 1]) * stats.t.isf((1 - level) / 2, df + 2 * weight) * np.sqrt(spread)))
+    ends = lambda level: list(expit(logit(auc) + np.array([-1, 1]) * stats.t.isf((1 - level) / 2, df + prior * weight) * np.sqrt(spread)))
     return case | {"degrees_of_freedom": df, "logit_standard_error": np.sqrt(spread), "interval": ends(0.95), "interval_99": ends(0.99)}
 
 
