@@ -114,7 +114,16 @@ fn score_prints_a_table_and_writes_json() {
     assert!(hernia["brier"].as_f64().unwrap() < 0.02); // logits near −3
     assert_eq!(json["macro"]["n_labels"], 1);
     assert_eq!(json["macro"]["auc"], 11.0 / 12.0);
-    assert!(json["macro"]["auc_interval"].is_null());
+    assert!(mass["auc_df"].as_f64().unwrap() >= 1.0 && mass["approximate"] == true);
+    assert!(mass["no_interval"].is_null() && mass["auc_df_clustered"].is_null());
+    assert_eq!(hernia["no_interval"], "one_class");
+    // Of one label the mean is the label, up to the scale of the interval near 1.
+    let means = &json["macro"];
+    assert_eq!(
+        (&means["auc_se"], &means["auc_df"]),
+        (&mass["auc_se"], &mass["auc_df"])
+    );
+    assert!(means["auc_interval"][0].is_f64() && means["bootstrap"].is_null());
     assert_eq!(
         (&json["n_images"], &json["n_patients"]),
         (&8.into(), &3.into())
@@ -169,6 +178,107 @@ fn score_by_patient_with_bootstrap_and_threshold() {
         [3, 1, 2, 1]
     );
     assert_eq!(decision["sensitivity"], 0.75);
+    // `a` has three of the four positives: one degree of freedom, and nothing is known.
+    assert_eq!(decision["by_patient"], true);
+    assert_eq!(decision["sensitivity_df"], 1.0);
+    let ends = |key: &str| [0, 1].map(|end| decision[key][end].as_f64().unwrap());
+    let [lower, upper] = ends("sensitivity_interval");
+    assert!(lower < 0.1 && upper > 0.95, "{lower} to {upper}");
+}
+
+#[test]
+fn the_output_says_what_an_interval_by_image_is_worth() {
+    let bench = small();
+    let unit = [
+        "score",
+        "a.csv",
+        "--labels",
+        "labels.csv",
+        "--json",
+        "out.json",
+    ];
+    let table = bench.prints(&unit);
+    assert!(table.contains("take images as independent"), "{table}");
+    assert!(table.contains("use --by-patient"), "{table}");
+    assert!(bench.json("out.json")["note"].is_string());
+    let mut by_patient = unit.to_vec();
+    by_patient.push("--by-patient");
+    let table = bench.prints(&by_patient);
+    assert!(!table.contains("take images as independent"), "{table}");
+    assert!(table.contains("≈ approximate: fewer than 10"), "{table}");
+    assert!(bench.json("out.json")["note"].is_null());
+
+    // Without a column of patients nobody can tell.
+    let without: String = LABELS
+        .lines()
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            format!("{},{},{}\n", cells[0], cells[2], cells[3])
+        })
+        .collect();
+    std::fs::write(bench.path("labels.csv"), without).unwrap();
+    let table = bench.prints(&unit);
+    assert!(table.contains("patients are not known"), "{table}");
+    let table = bench.prints(&["compare", "a.csv", "b.csv", "--labels", "labels.csv"]);
+    assert!(table.contains("patients are not known"), "{table}");
+
+    // One image per patient: by image is by patient.
+    let one_each: String = LABELS
+        .lines()
+        .enumerate()
+        .map(|(row, line)| {
+            let cells: Vec<&str> = line.split(',').collect();
+            let patient = if row == 0 {
+                "patient".to_owned()
+            } else {
+                format!("p{row}")
+            };
+            format!("{},{patient},{},{}\n", cells[0], cells[2], cells[3])
+        })
+        .collect();
+    std::fs::write(bench.path("labels.csv"), one_each).unwrap();
+    let table = bench.prints(&unit);
+    assert!(!table.contains("independent"), "{table}");
+}
+
+/// A perfect model against an inverted one printed the interval "1.0000 to 1.0000" beside the p-value "–".
+#[test]
+fn a_difference_without_spread_is_undefined_and_says_why() {
+    let labels = "image,patient,Mass\n1.png,a,1\n2.png,b,1\n3.png,c,0\n4.png,d,0\n";
+    let perfect = "image,Mass\n1.png,0.9\n2.png,0.8\n3.png,0.2\n4.png,0.1\n";
+    let inverted = "image,Mass\n1.png,0.1\n2.png,0.2\n3.png,0.8\n4.png,0.9\n";
+    let bench = Workbench::new(&[
+        ("labels.csv", labels),
+        ("a.csv", perfect),
+        ("b.csv", inverted),
+    ]);
+    for unit in [&[][..], &["--by-patient"]] {
+        let mut arguments = vec!["compare", "a.csv", "b.csv", "--labels", "labels.csv"];
+        arguments.extend(["--json", "out.json"]);
+        arguments.extend(unit);
+        let table = bench.prints(&arguments);
+        assert!(!table.contains("1.0000 to 1.0000"), "{table}");
+        assert!(
+            table.contains("no interval and no p-value for Mass: the images show no spread"),
+            "{table}"
+        );
+        let json = bench.json("out.json");
+        let mass = &json["labels"][0];
+        assert_eq!(
+            (&mass["difference"], &mass["se"]),
+            (&1.0.into(), &0.0.into())
+        );
+        for undefined in ["interval", "p_value", "p_value_holm", "df"] {
+            assert!(mass[undefined].is_null(), "{undefined}: {mass}");
+        }
+        assert_eq!(mass["no_interval"], "no_spread");
+        assert!(json["macro"]["interval"].is_null() && json["macro"]["p_value"].is_null());
+    }
+    let table = bench.prints(&["score", "a.csv", "--labels", "labels.csv"]);
+    assert!(
+        table.contains("no interval for Mass: the images show no spread"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -406,6 +516,8 @@ fn compare_tests_two_models() {
     let json = bench.json("out.json");
     assert!(json["macro"]["interval"][0].is_f64());
     assert_ne!(json["labels"][0]["se"], mass["se"]);
+    assert!(json["labels"][0]["df"].is_f64() && json["macro"]["df"].is_f64());
+    assert_eq!(json["macro"]["p_value"], json["labels"][0]["p_value"]);
 }
 
 #[test]

@@ -308,10 +308,7 @@ fn resample_many(
     config: &BootstrapConfig,
     statistic: impl Fn(&[u16]) -> Option<f64> + Sync,
 ) -> Result<Option<BootstrapEstimate>, MetricError> {
-    let clusters = match clusters {
-        Some(clusters) => Clusters::new(clusters, n_images)?,
-        None => Clusters::singletons(n_images),
-    };
+    let clusters = Clusters::or_singletons(clusters, n_images)?;
     let Some(estimate) = statistic(&vec![1; n_images]) else {
         return Ok(None);
     };

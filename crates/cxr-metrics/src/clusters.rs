@@ -32,6 +32,17 @@ impl Clusters {
         }
     }
 
+    /// The clusters that were given, or every example alone.
+    pub(crate) fn or_singletons(
+        identifiers: Option<&[u64]>,
+        n_examples: usize,
+    ) -> Result<Self, MetricError> {
+        match identifiers {
+            Some(identifiers) => Self::new(identifiers, n_examples),
+            None => Ok(Self::singletons(n_examples)),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }

@@ -1,5 +1,6 @@
 use crate::error::MetricError;
 use crate::normal;
+use crate::student;
 
 /// A confidence level strictly between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -40,6 +41,11 @@ impl Level {
     /// The standard normal quantile of a two-sided interval: 1.96 for 95 %.
     pub(crate) fn z(self) -> f64 {
         -normal::quantile((1.0 - self.0) / 2.0)
+    }
+
+    /// The same quantile of Student's t distribution: 2.23 for 95 % and 10 degrees of freedom.
+    pub(crate) fn t(self, degrees_of_freedom: f64) -> f64 {
+        student::two_sided_quantile(1.0 - self.0, degrees_of_freedom)
     }
 }
 
@@ -98,16 +104,22 @@ impl Proportion {
     }
 
     /// Wilson's score interval (1927), which stays in [0, 1] and has width even at 0 and 1.
-    /// It takes the counted examples as independent: several images of one patient are not.
+    /// It takes the counted examples as independent: several images of one patient are not, and
+    /// [`ClusteredProportion`](crate::ClusteredProportion) is for them.
     pub fn wilson(&self, level: Level) -> Interval {
-        let (n, p, z) = (self.of as f64, self.value(), level.z());
-        let scale = 1.0 + z * z / n;
-        let centre = (p + z * z / (2.0 * n)) / scale;
-        let half = z / scale * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-        Interval {
-            lower: (centre - half).max(0.0),
-            upper: (centre + half).min(1.0),
-            level,
-        }
+        wilson(self.value(), self.of as f64, level)
+    }
+}
+
+/// Wilson's interval of the share `p` of `n` examples, a number that need not be whole.
+pub(crate) fn wilson(p: f64, n: f64, level: Level) -> Interval {
+    let z = level.z();
+    let scale = 1.0 + z * z / n;
+    let centre = (p + z * z / (2.0 * n)) / scale;
+    let half = z / scale * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    Interval {
+        lower: (centre - half).max(0.0),
+        upper: (centre + half).min(1.0),
+        level,
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! - **Ranking**: [`roc_auc`], [`partial_auc`], [`average_precision`], [`roc_curve`], [`pr_curve`].
 //! - **Uncertainty**: [`delong`], [`clustered_delong`] for several images of one patient,
-//!   [`paired_delong`], [`bootstrap`] of any statistic by image or by patient, [`holm`].
-//! - **Decisions**: [`Confusion`] with Wilson intervals, [`OperatingRule`].
+//!   [`paired_delong`], [`MultiLabel::macro_auc_estimate`], all with the degrees of freedom that few
+//!   positive patients leave; [`bootstrap`] of any statistic by image or by patient, [`holm`].
+//! - **Decisions**: [`Confusion`] with Wilson intervals, [`ClusteredRates`] for several images of one
+//!   patient, [`OperatingRule`].
 //! - **Calibration**: [`brier`], [`expected_calibration_error`], [`reliability`],
 //!   [`TemperatureScaling`], [`PlattScaling`].
 //! - **Many labels**: [`MultiLabel`], with unknown labels, subsets of labels and means that say over
@@ -42,22 +44,28 @@
 
 mod bootstrap;
 mod calibration;
+mod cluster_sums;
+mod clustered_rates;
 mod clusters;
 mod curve;
 mod decision;
 mod delong;
 mod error;
+mod extreme;
 mod holm;
 mod interval;
 mod label_ranking;
+mod macro_mean;
 mod multi_label;
 mod normal;
 mod operating_point;
 mod random;
 mod ranking;
+mod satterthwaite;
 mod scaling;
 mod scored;
 mod sorted;
+mod student;
 
 pub use bootstrap::{
     BootstrapConfig, BootstrapEstimate, IntervalMethod, Resample, bootstrap, paired_bootstrap,
@@ -65,12 +73,16 @@ pub use bootstrap::{
 pub use calibration::{
     Binning, Forecast, ReliabilityBin, brier, expected_calibration_error, reliability,
 };
+pub use clustered_rates::{ClusteredProportion, ClusteredRates};
 pub use curve::{PrCurve, PrPoint, RocCurve, RocPoint, pr_curve, roc_curve};
 pub use decision::Confusion;
-pub use delong::{AucEstimate, PairedTest, clustered_delong, delong, paired_delong};
+pub use delong::{
+    APPROXIMATE_BELOW, AucEstimate, PairedTest, Undefined, clustered_delong, delong, paired_delong,
+};
 pub use error::MetricError;
 pub use holm::holm;
 pub use interval::{Interval, Level, Proportion};
+pub use macro_mean::{MeanEstimate, MeanTest};
 pub use multi_label::{LabelMean, LabelScores, MultiLabel};
 pub use operating_point::{OperatingPoint, OperatingRule};
 pub use ranking::{average_precision, partial_auc, roc_auc};

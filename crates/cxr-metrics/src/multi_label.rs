@@ -205,9 +205,20 @@ impl MultiLabel {
         self.column(label)?.scored().ok_or(MetricError::Empty)
     }
 
-    /// Counts, AUC, standard error and average precision of every label, from one sort each.
+    /// The clusters of the images where a label is known, in the order of [`Self::scored`].
+    ///
+    /// # Errors
+    /// [`MetricError::UnknownLabel`], and [`MetricError::Length`] unless there is one cluster per image.
+    pub fn clusters_of(&self, label: &str, clusters: &[u64]) -> Result<Vec<u64>, MetricError> {
+        check_length("clusters, one per example", self.n_images, clusters.len())?;
+        let known = self.column(label)?.known();
+        Ok(known.map(|(row, ..)| clusters[row]).collect())
+    }
+
+    /// Counts, AUC, standard error and average precision of every label, from one sort each. The
+    /// errors take images as independent, as [`delong`](crate::delong) does.
     pub fn per_label(&self) -> Vec<LabelScores> {
-        self.per_label_with(None)
+        self.per_label_with(&Clusters::singletons(self.n_images))
     }
 
     /// As [`Self::per_label`], with the standard error of [`clustered_delong`](crate::clustered_delong).
@@ -215,23 +226,20 @@ impl MultiLabel {
     /// # Errors
     /// [`MetricError::Length`] unless there is one cluster per image.
     pub fn per_label_clustered(&self, clusters: &[u64]) -> Result<Vec<LabelScores>, MetricError> {
-        Ok(self.per_label_with(Some(&Clusters::new(clusters, self.n_images)?)))
+        Ok(self.per_label_with(&Clusters::new(clusters, self.n_images)?))
     }
 
-    fn per_label_with(&self, clusters: Option<&Clusters>) -> Vec<LabelScores> {
+    fn per_label_with(&self, clusters: &Clusters) -> Vec<LabelScores> {
         let mut sorter = Sorter::default();
         let of_column = |column: &Column| {
             let entries = sorter.sort(&column.scores, &column.labels);
             let (positives, negatives) = count_labels(entries);
-            let of_row = clusters.map(|clusters| clusters.of_rows(column.rows.as_deref()));
+            let of_row = clusters.of_rows(column.rows.as_deref());
             LabelScores {
                 label: column.name.clone(),
                 positives: positives as usize,
                 negatives: negatives as usize,
-                auc: estimate_of_sorted(
-                    entries,
-                    of_row.as_deref().zip(clusters.map(Clusters::len)),
-                ),
+                auc: estimate_of_sorted(entries, (&of_row, clusters.len())),
                 average_precision: average_precision_of_sorted(entries),
             }
         };
@@ -306,15 +314,10 @@ impl MultiLabel {
         clusters: Option<&[u64]>,
     ) -> Result<Vec<Option<PairedTest>>, MetricError> {
         self.check_paired(other)?;
-        let clusters = clusters
-            .map(|clusters| Clusters::new(clusters, self.n_images))
-            .transpose()?;
+        let clusters = Clusters::or_singletons(clusters, self.n_images)?;
         let test = |(a, b): (&Column, &Column)| {
-            let of_row = clusters
-                .as_ref()
-                .map(|clusters| clusters.of_rows(a.rows.as_deref()));
-            let clusters = of_row.as_deref().zip(clusters.as_ref().map(Clusters::len));
-            paired(a.scored()?, b.scored()?, clusters)
+            let of_row = clusters.of_rows(a.rows.as_deref());
+            paired(a.scored()?, b.scored()?, (&of_row, clusters.len()))
         };
         Ok(self.columns.iter().zip(&other.columns).map(test).collect())
     }

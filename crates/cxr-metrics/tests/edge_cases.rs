@@ -6,10 +6,10 @@
 )]
 
 use cxr_metrics::{
-    Binning, BootstrapConfig, Confusion, Forecast, IntervalMethod, Level, MetricError, MultiLabel,
-    OperatingRule, PlattScaling, Scored, TemperatureScaling, average_precision, bootstrap,
-    clustered_delong, delong, expected_calibration_error, holm, paired_bootstrap, paired_delong,
-    partial_auc, pr_curve, reliability, roc_auc, roc_curve,
+    Binning, BootstrapConfig, ClusteredRates, Confusion, Forecast, IntervalMethod, Level,
+    MetricError, MultiLabel, OperatingRule, PlattScaling, Scored, TemperatureScaling, Undefined,
+    average_precision, bootstrap, clustered_delong, delong, expected_calibration_error, holm,
+    paired_bootstrap, paired_delong, partial_auc, pr_curve, reliability, roc_auc, roc_curve,
 };
 
 fn scored<'a>(scores: &'a [f32], labels: &'a [bool]) -> Scored<'a> {
@@ -91,6 +91,8 @@ fn one_positive_has_an_auc_and_no_standard_error() {
     assert_eq!(estimate.auc, 2.0 / 3.0);
     assert_eq!(estimate.standard_error, None);
     assert_eq!(estimate.interval(Level::P95), None);
+    assert_eq!(estimate.undefined(), Some(Undefined::OneCluster));
+    assert_eq!(estimate.degrees_of_freedom, None);
     assert_eq!(estimate.wald_interval(Level::P95), None);
     let test = paired_delong(one.labels(), one.scores(), &[0.0, 0.0, 0.0, 1.0], None);
     assert_eq!(test.unwrap().unwrap().p_value, None);
@@ -113,8 +115,8 @@ fn constant_scores_are_chance_with_no_spread() {
     assert_eq!(partial_auc(constant, 0.3).unwrap(), Some(0.5));
     let estimate = delong(constant).unwrap();
     assert_eq!((estimate.auc, estimate.standard_error), (0.5, Some(0.0)));
-    let interval = estimate.interval(Level::P95).unwrap();
-    assert_eq!((interval.lower, interval.upper), (0.5, 0.5));
+    assert_eq!(estimate.interval(Level::P95), None);
+    assert_eq!(estimate.undefined(), Some(Undefined::NoSpread));
     let thresholds: Vec<f32> = roc_curve(constant)
         .unwrap()
         .points
@@ -139,6 +141,7 @@ fn perfect_separation_claims_no_interval() {
     let estimate = delong(perfect).unwrap();
     assert_eq!((estimate.auc, estimate.standard_error), (1.0, Some(0.0)));
     assert_eq!(estimate.interval(Level::P95), None);
+    assert_eq!(estimate.undefined(), Some(Undefined::NoSpread));
     assert_eq!(
         TemperatureScaling::fit(scored(&[-1.0, 0.5], &[false, true])),
         None
@@ -155,6 +158,56 @@ fn perfect_separation_claims_no_interval() {
     assert_eq!(
         (test.difference, test.standard_error, test.p_value),
         (1.0, Some(0.0), None)
+    );
+    // An interval from 1 to 1 beside an undefined p-value claimed certainty.
+    assert_eq!(test.interval(Level::P95), None);
+    assert_eq!(test.undefined(), Some(Undefined::NoSpread));
+    let itself = paired_delong(perfect.labels(), perfect.scores(), perfect.scores(), None);
+    let itself = itself.unwrap().unwrap();
+    let interval = itself.interval(Level::P95).unwrap();
+    assert_eq!((interval.lower, interval.upper), (0.0, 0.0));
+    assert_eq!((itself.p_value, itself.undefined()), (Some(1.0), None));
+}
+
+#[test]
+fn rates_of_one_patient_have_no_interval_and_rates_of_0_and_1_have_one() {
+    let labels = [true, true, true, false, false];
+    let called = [true, true, true, false, true];
+    let rates = ClusteredRates::of_calls(&called, &labels, &[1, 1, 2, 3, 3]).unwrap();
+    let sensitivity = rates.sensitivity.unwrap();
+    assert_eq!(sensitivity.proportion.value(), 1.0);
+    // Two patients with two films and one: Kish's 9/5.
+    assert!((sensitivity.effective_n.unwrap() - 1.8).abs() < 1e-12);
+    let interval = sensitivity.wilson(Level::P95).unwrap();
+    assert!(interval.lower > 0.0 && interval.lower < 0.1 && interval.upper == 1.0);
+    let specificity = rates.specificity.unwrap();
+    assert_eq!(specificity.wilson(Level::P95), None);
+    assert!(specificity.proportion.wilson(Level::P95).contains(0.5));
+    let nobody = ClusteredRates::of_calls(&[false; 2], &[false; 2], &[1, 2]).unwrap();
+    assert_eq!((nobody.sensitivity, nobody.ppv), (None, None));
+    let error = ClusteredRates::of_calls(&called, &labels, &[1, 2]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expected 5 clusters, one per example, got 2"
+    );
+}
+
+#[test]
+fn a_mean_with_a_label_of_one_patient_has_no_error() {
+    let scores = [0.9, 0.2, 0.8, 0.7, 0.3, 0.6, 0.1, 0.4];
+    let labels = [true, false, true, true, false, false, false, false];
+    let data = MultiLabel::new(["a", "b"], &scores, &labels, None).unwrap();
+    let mean = data.macro_auc_estimate(None).unwrap().unwrap();
+    assert_eq!(mean.mean.n_labels, 2);
+    assert_eq!((mean.standard_error, mean.degrees_of_freedom), (None, None));
+    assert_eq!(mean.interval(Level::P95), None);
+    let test = data.paired_macro_auc(&data, None).unwrap().unwrap();
+    assert_eq!((test.n_labels, test.test.standard_error), (2, None));
+    let no_labels = data.select(&["a"]).unwrap();
+    let perfect = no_labels.macro_auc_estimate(None).unwrap().unwrap();
+    assert_eq!(
+        (perfect.mean.value, perfect.interval(Level::P95)),
+        (1.0, None)
     );
 }
 

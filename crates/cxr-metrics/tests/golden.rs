@@ -88,14 +88,8 @@ fn check_paired(what: &str, ours: PairedTest, theirs: &Value) {
         ours.standard_error.unwrap(),
         &theirs["standard_error"],
     );
-    let z = number(&theirs["z"]);
-    assert_near(what, ours.z.unwrap(), z, 1e-9 * z.abs().max(1.0));
-    assert_near(
-        what,
-        ours.p_value.unwrap(),
-        number(&theirs["p_value"]),
-        1e-10,
-    );
+    let t = number(&theirs["t"]);
+    assert_near(what, ours.t.unwrap(), t, 1e-9 * t.abs().max(1.0));
 }
 
 struct OneLabel {
@@ -200,11 +194,6 @@ fn standard_errors_equal_the_pairwise_definition() {
             &case.name,
             plain.standard_error.unwrap(),
             &expected["standard_error"],
-        );
-        check_interval(
-            &case.name,
-            plain.interval(Level::P95).unwrap(),
-            &expected["interval"],
         );
         let wald = plain.wald_interval(Level::P95).unwrap();
         check_interval(&case.name, wald, &expected["wald_interval"]);

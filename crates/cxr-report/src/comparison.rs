@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ReportError;
 use crate::evaluation::{Evaluation, LeftOut};
-use crate::summary::{BootstrapSummary, Resampling, ends, labels_of_the_mean};
+use crate::summary::{BootstrapSummary, NoInterval, Resampling, ends, labels_of_the_mean, note};
 
 /// What to compute beyond the paired tests.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,7 +14,7 @@ pub struct ComparisonOptions {
     pub by_patient: bool,
     /// Labels to leave out of the mean.
     pub without: Vec<String>,
-    /// Adds the bootstrap interval of the difference in mean AUC.
+    /// Takes the interval of the difference in mean AUC from a bootstrap instead of its closed form.
     pub resampling: Option<Resampling>,
 }
 
@@ -32,6 +32,10 @@ pub struct Comparison {
     pub n_images: usize,
     /// Their patients; `None` when not every image's is known.
     pub n_patients: Option<usize>,
+    /// What tests that take images as independent are worth here; `None` when the unit is the patient,
+    /// or every patient has one image.
+    #[serde(default)]
+    pub note: Option<String>,
     /// What was left out, where that was allowed.
     pub left_out: LeftOut,
 }
@@ -49,10 +53,17 @@ pub struct LabelComparison {
     pub difference: Option<f64>,
     /// Standard error of the difference.
     pub se: Option<f64>,
-    /// `[lower, upper]` of the difference at 95 %.
+    /// Its degrees of freedom; `None` without an error, or where it is 0.
+    pub df: Option<f64>,
+    /// `[lower, upper]` of the difference at 95 %; `None` where the p-value is.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p-value.
+    /// Two-sided p-value of Student's t.
     pub p_value: Option<f64>,
+    /// Whether both are approximate: fewer than 10 degrees of freedom.
+    #[serde(default)]
+    pub approximate: bool,
+    /// Why there is no p-value; `None` when there is one.
+    pub no_interval: Option<NoInterval>,
     /// The same after Holm's correction for all labels that have one.
     pub p_value_holm: Option<f64>,
 }
@@ -66,13 +77,24 @@ pub struct MacroComparison {
     pub auc_b: Option<f64>,
     /// First minus second.
     pub difference: Option<f64>,
-    /// Its 95 % percentile bootstrap interval, if asked for.
+    /// Standard error of the difference in closed form, with the unit of the tests.
+    pub se: Option<f64>,
+    /// Its degrees of freedom.
+    pub df: Option<f64>,
+    /// Its 95 % interval: from the error, or, where [`Self::bootstrap`] says so, from percentiles.
     pub interval: Option<[f64; 2]>,
+    /// Two-sided p-value of Student's t, from the error.
+    pub p_value: Option<f64>,
+    /// Whether interval and p-value are approximate: fewer than 10 degrees of freedom.
+    #[serde(default)]
+    pub approximate: bool,
+    /// Why there is no p-value; `None` when there is one.
+    pub no_interval: Option<NoInterval>,
     /// Over how many labels.
     pub n_labels: usize,
     /// The labels that were left out of the mean by wish.
     pub without: Vec<String>,
-    /// How the interval was made.
+    /// The bootstrap that the interval is from, if one was asked for.
     pub bootstrap: Option<BootstrapSummary>,
 }
 
@@ -103,8 +125,14 @@ impl Comparison {
                 auc_b: test.map(|test| test.auc_b),
                 difference: test.map(|test| test.difference),
                 se: test.and_then(|test| test.standard_error),
+                df: test.and_then(|test| test.degrees_of_freedom),
                 interval: test.and_then(|test| test.interval(Level::P95)).map(ends),
                 p_value,
+                approximate: test.is_some_and(|test| test.is_approximate()),
+                no_interval: match test {
+                    None => Some(NoInterval::OneClass),
+                    Some(test) => test.undefined().map(Into::into),
+                },
                 p_value_holm: p_value.and_then(|_| adjusted.next()),
             }
         };
@@ -115,6 +143,7 @@ impl Comparison {
             by_patient: options.by_patient,
             n_images: a.data().n_images(),
             n_patients: a.n_patients(),
+            note: note(options.by_patient, a.data().n_images(), a.n_patients()),
             left_out: a.left_out().clone(),
         })
     }
@@ -130,7 +159,12 @@ fn compare_means(
         auc_a: None,
         auc_b: None,
         difference: None,
+        se: None,
+        df: None,
         interval: None,
+        p_value: None,
+        approximate: false,
+        no_interval: Some(NoInterval::OneClass),
         n_labels: 0,
         without: options.without.clone(),
         bootstrap: None,
@@ -140,10 +174,20 @@ fn compare_means(
     let (Some(of_a), Some(of_b)) = (of_a, of_b) else {
         return Ok(means);
     };
-    means.n_labels = of_a.n_labels();
-    means.auc_a = of_a.macro_auc().map(|mean| mean.value);
-    means.auc_b = of_b.macro_auc().map(|mean| mean.value);
-    means.difference = means.auc_a.zip(means.auc_b).map(|(a, b)| a - b);
+    let Some(mean) = of_a.paired_macro_auc(&of_b, patients)? else {
+        return Ok(means);
+    };
+    let test = mean.test;
+    means.n_labels = mean.n_labels;
+    means.auc_a = Some(test.auc_a);
+    means.auc_b = Some(test.auc_b);
+    means.difference = Some(test.difference);
+    means.se = test.standard_error;
+    means.df = test.degrees_of_freedom;
+    means.interval = test.interval(Level::P95).map(ends);
+    means.p_value = test.p_value;
+    means.approximate = test.is_approximate();
+    means.no_interval = test.undefined().map(Into::into);
     if let Some(resampling) = options.resampling {
         let config = resampling.config();
         let macro_auc = |resample: &cxr_metrics::Resample<'_>| resample.macro_auc();

@@ -1,10 +1,10 @@
 //! What a report computes anew from the predictions and labels in run folders: ROC curves, paired
-//! tests, intervals that `metrics.json` has not, and how often each label occurs.
+//! tests, means that `metrics.json` has not, and how often each label occurs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cxr_metrics::{MultiLabel, RocCurve, bootstrap, paired_bootstrap, roc_curve};
+use cxr_metrics::{MeanEstimate, MultiLabel, PairedTest, RocCurve, roc_curve};
 
 use crate::comparison::{Comparison, ComparisonOptions};
 use crate::error::ReportError;
@@ -13,14 +13,8 @@ use crate::explanations::{EXPLANATIONS_FOLDER, Explanations};
 use crate::labels::LabelTable;
 use crate::predictions::{Predictions, Unscorable};
 use crate::run::{RunFolder, RunMetrics, ViewSet};
-use crate::summary::{Resampling, ends, labels_of_the_mean};
+use crate::summary::labels_of_the_mean;
 use crate::tables::{LEFT_OUT_OF_SECOND_MEAN, is_of_tau_only, paper_variant, tau};
-
-/// The draws of every bootstrap of a report.
-pub(crate) const RESAMPLING: Resampling = Resampling {
-    replicates: 2_000,
-    seed: 0,
-};
 
 /// What predictions and labels show beyond a run's own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,8 +27,8 @@ pub struct Evidence {
     pub tests: Vec<LossTest>,
     /// Each τ against τ = 1, which is ZLPR, the same way.
     pub tau_tests: Vec<LossTest>,
-    /// 95 % intervals of the mean without one label, by variant, part and views.
-    pub intervals_without: BTreeMap<(String, &'static str, ViewSet), [f64; 2]>,
+    /// The mean without one label and its error, by variant, part and views.
+    pub means_without: BTreeMap<(String, &'static str, ViewSet), MeanEstimate>,
     /// Whether all of these take the patient as the unit.
     pub by_patient: bool,
     /// Grad-CAM of FZLPR(0.2), or of the first run that has it.
@@ -72,9 +66,9 @@ pub struct LossTest {
     pub b: String,
     /// The tests per label, and the difference of the means with its interval.
     pub comparison: Comparison,
-    /// The difference of the means without one label, with its interval; `None` when the label is
+    /// The difference of the means without one label, with its test; `None` when the label is
     /// not among them or nothing else is.
-    pub without: Option<([f64; 2], f64)>,
+    pub without: Option<PairedTest>,
 }
 
 /// Grad-CAM of one run, with the bytes of its pictures.
@@ -153,9 +147,9 @@ impl Evidence {
                     continue;
                 };
                 let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
-                if let Some(interval) = interval_without(&evaluation)? {
+                if let Some(mean) = mean_without(&evaluation)? {
                     let key = (folder.variant().to_owned(), part, views);
-                    self.intervals_without.insert(key, interval);
+                    self.means_without.insert(key, mean);
                 }
                 if part == "test" && views == ViewSet::Single {
                     single = Some(TestPart {
@@ -226,18 +220,13 @@ fn loss_test(
     };
     let options = ComparisonOptions {
         by_patient: of_a.patients().is_ok(),
-        resampling: Some(RESAMPLING),
         ..ComparisonOptions::default()
     };
     let comparison = Comparison::new(of_a, of_b, &options)?;
     let mut without = None;
     if let (Some(data_a), Some(data_b)) = (others(of_a)?, others(of_b)?) {
-        let patients = of_a.patients().ok();
-        let config = RESAMPLING.config();
-        let estimate = paired_bootstrap(&data_a, &data_b, patients, &config, |resample| {
-            resample.macro_auc()
-        })?;
-        without = estimate.and_then(|made| Some((ends(made.interval?), made.estimate)));
+        let mean = data_a.paired_macro_auc(&data_b, of_a.patients().ok())?;
+        without = mean.map(|mean| mean.test);
     }
     Ok(Some(LossTest {
         a: a.0.variant.clone(),
@@ -261,15 +250,11 @@ fn others(evaluation: &Evaluation) -> Result<Option<MultiLabel>, ReportError> {
     Ok(labels_of_the_mean(evaluation, &labels, &without)?)
 }
 
-fn interval_without(evaluation: &Evaluation) -> Result<Option<[f64; 2]>, ReportError> {
+fn mean_without(evaluation: &Evaluation) -> Result<Option<MeanEstimate>, ReportError> {
     let Some(data) = others(evaluation)? else {
         return Ok(None);
     };
-    let patients = evaluation.patients().ok();
-    let made = bootstrap(&data, patients, &RESAMPLING.config(), |resample| {
-        resample.macro_auc()
-    })?;
-    Ok(made.and_then(|made| made.interval).map(ends))
+    Ok(data.macro_auc_estimate(evaluation.patients().ok())?)
 }
 
 fn curves(variant: &str, evaluation: &Evaluation) -> Result<Curves, ReportError> {

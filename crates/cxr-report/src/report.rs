@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cxr_metrics::Level;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use crate::explanations::BoxScores;
 use crate::figures::figures;
 use crate::labels::csv_line as line;
 use crate::run::{RunFolder, RunMetrics};
+use crate::summary::ends;
 use crate::tables::{
     AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,
     Subject, methods_table, or_empty, stage_table, tables,
@@ -81,7 +83,7 @@ pub struct Report {
 
 impl Report {
     /// Reads an experiment's folder, `RUNS/<experiment>`, and computes what its metrics do not have:
-    /// curves, paired tests and their bootstraps, which takes seconds where predictions are many.
+    /// curves and paired tests, which takes seconds where predictions are many.
     ///
     /// # Errors
     /// Those of [`RunFolder::find`], of the first file that cannot be read, and of predictions and
@@ -145,17 +147,18 @@ impl Report {
 
     fn interval_without(&self, column: &Column) -> Option<Interval> {
         let key = (column.variant.clone(), column.part, column.views);
-        let intervals = &self.evidence.intervals_without;
-        let &[lower, upper] = intervals.get(&key).filter(|_| column.seeds.len() == 1)?;
-        let method = if self.evidence.by_patient {
-            IntervalMethod::BootstrapByPatient
-        } else {
-            IntervalMethod::Bootstrap
-        };
+        let means = &self.evidence.means_without;
+        let mean = means.get(&key).filter(|_| column.seeds.len() == 1)?;
+        let interval = mean.interval(Level::P95)?;
         Some(Interval {
-            lower,
-            upper,
-            method,
+            lower: interval.lower,
+            upper: interval.upper,
+            degrees_of_freedom: mean.degrees_of_freedom,
+            method: if self.evidence.by_patient {
+                IntervalMethod::DelongByPatient
+            } else {
+                IntervalMethod::Delong
+            },
         })
     }
 
@@ -365,33 +368,64 @@ fn tests_csv(tests: &[LossTest]) -> String {
         "upper",
         "p_value",
         "p_value_holm",
+        "se",
+        "df",
+        "approximate",
     ]);
     for test in tests {
         let mut add =
-            |row: &str, aucs: [Option<f64>; 3], ends: Option<[f64; 2]>, p: [Option<f64>; 2]| {
+            |row: &str, aucs: [Option<f64>; 3], certainty: Certainty, holm: Option<f64>| {
                 let mut cells = vec![test.a.clone(), test.b.clone(), row.to_owned()];
                 cells.extend(aucs.map(or_empty));
-                cells.extend([0, 1].map(|end| or_empty(ends.map(|ends| ends[end]))));
-                cells.extend(p.map(or_empty));
+                cells.extend([0, 1].map(|end| or_empty(certainty.interval.map(|ends| ends[end]))));
+                cells.extend([certainty.p_value, holm].map(or_empty));
+                cells.extend([certainty.se, certainty.df].map(or_empty));
+                cells.push(certainty.approximate.to_string());
                 text.push_str(&line(cells));
             };
         for label in &test.comparison.labels {
-            add(
-                &label.label,
-                [label.auc_a, label.auc_b, label.difference],
-                label.interval,
-                [label.p_value, label.p_value_holm],
-            );
+            let certainty = Certainty {
+                se: label.se,
+                df: label.df,
+                interval: label.interval,
+                p_value: label.p_value,
+                approximate: label.approximate,
+            };
+            let aucs = [label.auc_a, label.auc_b, label.difference];
+            add(&label.label, aucs, certainty, label.p_value_holm);
         }
         let means = &test.comparison.means;
+        let certainty = Certainty {
+            se: means.se,
+            df: means.df,
+            interval: means.interval,
+            p_value: means.p_value,
+            approximate: means.approximate,
+        };
         let aucs = [means.auc_a, means.auc_b, means.difference];
-        add("mean", aucs, means.interval, [None; 2]);
-        if let Some((interval, difference)) = test.without {
-            let aucs = [None, None, Some(difference)];
-            add("mean without Hernia", aucs, Some(interval), [None; 2]);
+        add("mean", aucs, certainty, None);
+        if let Some(without) = test.without {
+            let certainty = Certainty {
+                se: without.standard_error,
+                df: without.degrees_of_freedom,
+                interval: without.interval(Level::P95).map(ends),
+                p_value: without.p_value,
+                approximate: without.is_approximate(),
+            };
+            let aucs = [without.auc_a, without.auc_b, without.difference].map(Some);
+            add("mean without Hernia", aucs, certainty, None);
         }
     }
     text
+}
+
+/// What a test says beside the difference.
+struct Certainty {
+    se: Option<f64>,
+    df: Option<f64>,
+    interval: Option<[f64; 2]>,
+    p_value: Option<f64>,
+    approximate: bool,
 }
 
 fn boxes_csv(boxes: &BoxScores) -> String {

@@ -248,6 +248,7 @@ fn intervals_are_by_patient_where_the_summary_has_them_and_the_page_says_which()
     let summary = run.test.get_mut(&ViewSet::Single).unwrap();
     for label in &mut summary.labels {
         label.auc_interval_clustered = Some([0.70, 0.79]);
+        label.auc_df_clustered = Some(9.5);
     }
     summary.means.auc_interval = Some([0.74, 0.76]);
     summary.means.bootstrap = Some(BootstrapSummary {
@@ -268,12 +269,41 @@ fn intervals_are_by_patient_where_the_summary_has_them_and_the_page_says_which()
     assert_eq!(method(0), Some(IntervalMethod::DelongByPatient));
     assert_eq!(method(14), Some(IntervalMethod::BootstrapByPatient));
     assert_eq!(method(15), None, "no interval of another set of labels");
-    let page = read(folder.path(), &[run]).markdown();
-    assert!(page.contains("0.7500 (0.7000–0.7900)"), "{page}");
+    let page = read(folder.path(), &[run.clone()]).markdown();
+    assert!(page.contains("0.7500 (≈ 0.7000–0.7900)"), "{page}");
+    assert!(page.contains("≈: approximate"), "{page}");
+    let csv = table.to_csv();
+    let mut lines = csv.lines();
+    assert!(
+        lines.next().unwrap().contains(",interval,df,approximate,"),
+        "{csv}"
+    );
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .contains(",delong-by-patient,9.5,true,"),
+        "{csv}"
+    );
     assert!(
         page.contains("1,000 bootstrap samples of patients"),
         "{page}"
     );
+
+    // Without a bootstrap the interval is the closed form's.
+    let means = &mut run.test.get_mut(&ViewSet::Single).unwrap().means;
+    (means.bootstrap, means.by_patient, means.auc_df) = (None, true, Some(120.0));
+    let row = &made_tables(&run, 2).rows[14];
+    let interval = row.cells[0].interval.unwrap();
+    assert_eq!(interval.method, IntervalMethod::DelongByPatient);
+    assert_eq!(interval.degrees_of_freedom, Some(120.0));
+    assert!(!interval.is_approximate());
+}
+
+fn made_tables(run: &RunMetrics, number: u8) -> AucTable {
+    let tables = tables(std::slice::from_ref(run));
+    let found = tables.into_iter().find(|table| table.number == number);
+    found.unwrap()
 }
 
 #[test]

@@ -9,13 +9,16 @@ use cxr_report::evaluation::Evaluation;
 use cxr_report::predictions::Predictions;
 
 use crate::scoring::{
-    ScoringArgs, align, describe, describe_left_out, grouped, interval, number, print,
+    APPROXIMATE, ScoringArgs, align, approximate, describe, describe_bootstrap, describe_left_out,
+    describe_undefined, interval, number, print, wrapped,
 };
 
 /// Compare two models on the same images with paired tests
 ///
 /// Gives each label's AUC under both models, their difference with its 95 % interval, the p-value of
-/// the paired DeLong test, and that value after Holm's correction for the number of labels. Both
+/// the paired DeLong test with Student's t, and that value after Holm's correction for the number of
+/// labels; likewise for the mean. `df` says from how much that is known: below 10 it is approximate,
+/// marked ≈. Both
 /// tables are written as for `cxr score`, with their rows in any order; they may hold logits and
 /// probabilities.
 ///
@@ -38,7 +41,7 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cxr compare fzlpr.csv bce.csv --labels Data_Entry_2017_v2020.csv --by-patient
-  cxr compare fzlpr.csv bce.csv --labels mine.csv --by-patient --bootstrap 2000 --without Hernia";
+  cxr compare fzlpr.csv bce.csv --labels mine.csv --by-patient --without Hernia";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;
@@ -69,6 +72,7 @@ fn table(comparison: &Comparison) -> String {
         "AUC B",
         "A − B",
         "95 % interval",
+        "df",
         "p",
         "p (Holm)",
     ];
@@ -79,26 +83,40 @@ fn table(comparison: &Comparison) -> String {
             number(label.auc_a, 4),
             number(label.auc_b, 4),
             number(label.difference, 4),
-            interval(label.interval, 4),
+            approximate(label.approximate, interval(label.interval, 4)),
+            number(label.df, 1),
             p_value(label.p_value),
             p_value(label.p_value_holm),
         ]);
     }
     let means = &comparison.means;
-    let of_means = means
-        .interval
-        .map(|ends| interval(Some(ends), 4))
-        .unwrap_or_default();
     rows.push(vec![
         format!("mean of {}", means.n_labels),
         number(means.auc_a, 4),
         number(means.auc_b, 4),
         number(means.difference, 4),
-        of_means,
+        approximate(
+            means.approximate && means.bootstrap.is_none(),
+            interval(means.interval, 4),
+        ),
+        number(means.df, 1),
+        p_value(means.p_value),
     ]);
     let mut text = align(&rows);
     if !means.without.is_empty() {
         text += &format!("mean without {}\n", means.without.join(", "));
+    }
+    let mut labels = comparison.labels.iter();
+    if means.approximate || labels.any(|label| label.approximate) {
+        text += APPROXIMATE;
+    }
+    let labels = comparison.labels.iter();
+    text += &describe_undefined(
+        "interval and no p-value",
+        labels.filter_map(|label| Some((label.label.as_str(), label.no_interval?))),
+    );
+    if let Some(reason) = means.no_interval {
+        text += &describe_undefined("p-value", [("the mean", reason)].into_iter());
     }
     let unit = if comparison.by_patient {
         "patients"
@@ -107,12 +125,10 @@ fn table(comparison: &Comparison) -> String {
     };
     text += &format!("tests take {unit} as independent\n");
     if let Some(bootstrap) = &means.bootstrap {
-        text += &format!(
-            "interval of the mean: {} bootstrap replicates of {unit}, seed {}, {} skipped\n",
-            grouped(bootstrap.resampling.replicates),
-            bootstrap.resampling.seed,
-            bootstrap.skipped
-        );
+        text += &describe_bootstrap(bootstrap);
+    }
+    if let Some(note) = &comparison.note {
+        text += &format!("\n{}\n", wrapped(note));
     }
     text
 }

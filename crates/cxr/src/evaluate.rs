@@ -16,7 +16,7 @@ use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::run::{
     self, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
 };
-use cxr_report::summary::{Resampling, Summary, SummaryOptions};
+use cxr_report::summary::{Summary, SummaryOptions};
 use cxr_train::{
     BestEpoch, EpochRecord, Experiment, RunFolder, TrainOutcome, Trainer, TrainingData,
     VariantExperiment, load_model, predict,
@@ -49,9 +49,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
-
-/// Replicates of the interval of the mean AUC.
-const REPLICATES: usize = 2000;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
@@ -302,10 +299,6 @@ fn summaries(
         let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
         let options = SummaryOptions {
             by_patient: evaluation.patients().is_ok(),
-            resampling: Some(Resampling {
-                replicates: REPLICATES,
-                seed: 0,
-            }),
             ..SummaryOptions::default()
         };
         summaries.insert(name, Summary::new(&evaluation, &options)?);

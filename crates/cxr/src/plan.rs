@@ -69,7 +69,7 @@ const VIEWS: usize = 4;
 /// A logit with its comma in a table of predictions, in bytes.
 const BYTES_OF_A_LOGIT: usize = 12;
 const SETS_OF_VIEWS: usize = 3;
-/// Seconds that metrics and their bootstraps take for each image, label and table of predictions.
+/// Seconds that metrics take for each image, label and table of predictions.
 const SCORING: f64 = 2.2e-5;
 
 /// What it will take. Seconds, and bytes.

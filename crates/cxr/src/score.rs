@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use cxr_report::evaluation::Evaluation;
 use cxr_report::predictions::Predictions;
-use cxr_report::summary::{DecisionSummary, Summary, SummaryOptions};
+use cxr_report::summary::{
+    APPROXIMATE_BELOW, DecisionSummary, LabelSummary, Summary, SummaryOptions,
+};
 
 use crate::scoring::{
-    ScoringArgs, align, describe, describe_left_out, grouped, interval, number, print,
+    APPROXIMATE, ScoringArgs, align, approximate, describe, describe_bootstrap, describe_left_out,
+    describe_undefined, grouped, interval, number, print, wrapped,
 };
 
 /// Score predictions: AUC with its error, average precision, calibration
@@ -18,8 +21,11 @@ use crate::scoring::{
 /// `logit_` columns. Other scores outside [0, 1] rank well, but have no Brier score and no
 /// calibration error. Images of the label table without a prediction are not scored.
 ///
-/// AUC intervals are DeLong's at 95 %, which take images as independent; --by-patient adds those that
-/// do not. A label that lacks one class has no AUC and is left out of the mean.
+/// AUC intervals are DeLong's at 95 % with Student's t, which take images as independent; --by-patient
+/// adds those that do not, and makes all other intervals so. `df` says from how much an interval is
+/// known: it is near the number of patients with the finding if they have as many images each, and
+/// less if they do not. Below 10 the interval is approximate, marked ≈. A label that lacks one class
+/// has no AUC and is left out of the mean.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -31,14 +37,15 @@ pub(crate) struct Args {
     scoring: ScoringArgs,
 
     /// Call a label at or above this probability (for scores that are none: this score) and give
-    /// sensitivity, specificity, predictive values and F1 with Wilson intervals
+    /// sensitivity, specificity, predictive values and F1 with Wilson intervals, by patient
+    /// with --by-patient
     #[arg(long, value_name = "T", value_parser = finite, allow_negative_numbers = true)]
     threshold: Option<f64>,
 }
 
 const EXAMPLES: &str = "Examples:
   cxr score predictions.csv --labels Data_Entry_2017_v2020.csv
-  cxr score predictions.csv --labels Data_Entry_2017_v2020.csv --by-patient --bootstrap 2000 --json metrics.json
+  cxr score predictions.csv --labels Data_Entry_2017_v2020.csv --by-patient --json metrics.json
   cxr score predictions.csv --labels mine.csv --without Hernia --threshold 0.5";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -76,29 +83,40 @@ fn tables(summary: &Summary, options: &SummaryOptions) -> String {
     if !summary.means.without.is_empty() {
         text += &format!("mean without {}\n", summary.means.without.join(", "));
     }
+    let is_approximate = |label: &LabelSummary| label.approximate;
+    if summary.means.approximate || summary.labels.iter().any(is_approximate) {
+        text += APPROXIMATE;
+    }
+    let labels = summary.labels.iter();
+    text += &describe_undefined(
+        "interval",
+        labels.filter_map(|label| Some((label.label.as_str(), label.no_interval?))),
+    );
+    if summary.means.bootstrap.is_none()
+        && let Some(reason) = summary.means.no_interval
+    {
+        text += &describe_undefined("interval", [("the mean", reason)].into_iter());
+    }
     if let Some(bootstrap) = &summary.means.bootstrap {
-        let unit = if bootstrap.by_patient {
-            "patients"
-        } else {
-            "images"
-        };
-        let replicates = grouped(bootstrap.resampling.replicates);
-        text += &format!(
-            "interval of the mean: {replicates} bootstrap replicates of {unit}, seed {}, {} skipped\n",
-            bootstrap.resampling.seed, bootstrap.skipped
-        );
+        text += &describe_bootstrap(bootstrap);
     }
     if let Some(threshold) = options.threshold {
         text += &format!(
             "\ncalled at or above {threshold}\n{}",
             decision_table(summary)
         );
+        if options.by_patient {
+            text += "intervals of decisions are by patient\n";
+        }
+    }
+    if let Some(note) = &summary.note {
+        text += &format!("\n{}\n", wrapped(note));
     }
     text
 }
 
 fn ranking_table(summary: &Summary, by_patient: bool) -> String {
-    let row = |cells: [String; 8]| -> Vec<String> {
+    let row = |cells: [String; 9]| -> Vec<String> {
         let shown = cells
             .into_iter()
             .enumerate()
@@ -109,34 +127,52 @@ fn ranking_table(summary: &Summary, by_patient: bool) -> String {
         "label",
         "positives",
         "AUC",
-        "95 % interval",
-        "by patient",
+        if by_patient {
+            "by image"
+        } else {
+            "95 % interval"
+        },
+        "95 % interval by patient",
+        "df",
         "AP",
         "Brier",
         "ECE",
     ];
     let mut rows = vec![row(header.map(str::to_owned))];
     for label in &summary.labels {
+        let about = |marked: bool| marked && label.approximate;
         rows.push(row([
             label.label.clone(),
             grouped(label.positives),
             number(label.auc, 4),
-            interval(label.auc_interval, 4),
-            interval(label.auc_interval_clustered, 4),
+            approximate(about(!by_patient), interval(label.auc_interval, 4)),
+            approximate(about(by_patient), interval(label.auc_interval_clustered, 4)),
+            number(
+                if by_patient {
+                    label.auc_df_clustered
+                } else {
+                    label.auc_df
+                },
+                1,
+            ),
             number(label.average_precision, 4),
             number(label.brier, 4),
             number(label.ece, 4),
         ]));
     }
     let means = &summary.means;
-    let of_means = means
-        .auc_interval
-        .map(|ends| interval(Some(ends), 4))
-        .unwrap_or_default();
+    let of_means = approximate(
+        means.approximate && means.bootstrap.is_none(),
+        interval(means.auc_interval, 4),
+    );
     let (by_image, by_patient) = if by_patient {
         (String::new(), of_means)
     } else {
         (of_means, String::new())
+    };
+    let df = match means.bootstrap {
+        None => number(means.auc_df, 1),
+        Some(_) => String::new(),
     };
     rows.push(row([
         format!("mean of {}", means.n_labels),
@@ -144,6 +180,7 @@ fn ranking_table(summary: &Summary, by_patient: bool) -> String {
         number(means.auc, 4),
         by_image,
         by_patient,
+        df,
         number(means.average_precision, 4),
         String::new(),
         String::new(),
@@ -177,16 +214,22 @@ fn decision_table(summary: &Summary) -> String {
             f1,
             ..
         } = *decision;
+        let about = |df: Option<f64>, ends| {
+            approximate(
+                df.is_some_and(|df| df < APPROXIMATE_BELOW),
+                interval(ends, 3),
+            )
+        };
         rows.push(vec![
             label.label.clone(),
             number(sensitivity, 3),
-            interval(decision.sensitivity_interval, 3),
+            about(decision.sensitivity_df, decision.sensitivity_interval),
             number(specificity, 3),
-            interval(decision.specificity_interval, 3),
+            about(decision.specificity_df, decision.specificity_interval),
             number(ppv, 3),
-            interval(decision.ppv_interval, 3),
+            about(decision.ppv_df, decision.ppv_interval),
             number(npv, 3),
-            interval(decision.npv_interval, 3),
+            about(decision.npv_df, decision.npv_interval),
             number(f1, 3),
         ]);
     }

@@ -8,7 +8,7 @@ use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
 use cxr_report::evaluation::{LeftOut, Truth};
 use cxr_report::labels::LabelRow;
 use cxr_report::predictions::Unscorable;
-use cxr_report::summary::Resampling;
+use cxr_report::summary::{BootstrapSummary, NoInterval, Resampling};
 use serde::Serialize;
 
 /// The arguments of both commands.
@@ -34,7 +34,8 @@ pub(crate) struct ScoringArgs {
     #[arg(long, value_name = "LABEL")]
     pub(crate) without: Vec<String>,
 
-    /// Give the mean AUC a 95 % interval from this many bootstrap replicates, such as 2000
+    /// Take the interval of the mean AUC from this many bootstrap replicates, such as 2000, instead of
+    /// the closed form; it holds a little less often
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     bootstrap: Option<u32>,
 
@@ -159,6 +160,72 @@ pub(crate) fn describe_left_out(left_out: &LeftOut) -> String {
         }
     }
     text
+}
+
+/// What ≈ means.
+pub(crate) const APPROXIMATE: &str =
+    "≈ approximate: fewer than 10 degrees of freedom (df), as too few patients have the finding\n";
+
+/// Marks what is approximate.
+pub(crate) fn approximate(is_approximate: bool, text: String) -> String {
+    if is_approximate {
+        format!("≈ {text}")
+    } else {
+        text
+    }
+}
+
+/// Why some labels have no interval or p-value: one line per reason.
+pub(crate) fn describe_undefined<'a>(
+    what: &str,
+    labels: impl Iterator<Item = (&'a str, NoInterval)>,
+) -> String {
+    let mut reasons: Vec<(NoInterval, Vec<&str>)> = Vec::new();
+    for (label, reason) in labels {
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, labels)) => labels.push(label),
+            None => reasons.push((reason, vec![label])),
+        }
+    }
+    let mut text = String::new();
+    for (reason, labels) in reasons {
+        let _ = writeln!(text, "– no {what} for {}: {reason}", labels.join(", "));
+    }
+    text
+}
+
+/// How the interval of a mean was made.
+pub(crate) fn describe_bootstrap(bootstrap: &BootstrapSummary) -> String {
+    let unit = if bootstrap.by_patient {
+        "patients"
+    } else {
+        "images"
+    };
+    format!(
+        "interval of the mean: {} bootstrap replicates of {unit}, seed {}, {} skipped\n",
+        grouped(bootstrap.resampling.replicates),
+        bootstrap.resampling.seed,
+        bootstrap.skipped
+    )
+}
+
+/// In lines of at most 100 characters.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| {
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= 100
+        });
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// Columns aligned: the first to the left, the others to the right.

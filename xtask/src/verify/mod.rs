@@ -2,6 +2,7 @@
 
 mod bf16;
 mod browser;
+mod coverage;
 mod demo;
 mod overfit;
 mod page;
@@ -49,16 +50,19 @@ enum Check {
     Resume,
     /// Every loss learns thirty-two phantoms by heart
     Overfit,
+    /// Intervals and tests by patient hold on simulated test sets, down to eight patients with a finding
+    Coverage,
     /// Training in bf16 ends within 0.01 mean AUC of single precision: six trainings, a quarter of an hour
     Bf16,
 }
 
-const ALL: [Check; 6] = [
+const ALL: [Check; 7] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
     Check::Resume,
     Check::Overfit,
+    Check::Coverage,
     Check::Bf16,
 ];
 
@@ -81,6 +85,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
             Check::Overfit => overfit::check(workspace, &interrupt)?,
+            Check::Coverage => coverage::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
         };
         if ending != Ending::Done {

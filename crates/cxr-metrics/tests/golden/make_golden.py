@@ -5,6 +5,7 @@ usage: python make_golden.py        (numpy, scipy, scikit-learn, torch, torchmet
 
 Only the statistics that no Python package offers are written out here, straight from the papers and
 in a form unlike the crate's: DeLong's and Obuchowski's covariance from the full matrix of pairs.
+Degrees of freedom, intervals and p-values are in make_intervals.py.
 """
 import json
 import pathlib
@@ -91,8 +92,7 @@ def covariance_obuchowski(y, models, clusters):
 
 def paired(covariance, auc_a, auc_b):
     error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    z = (auc_a - auc_b) / error
-    return {"standard_error": error, "z": z, "p_value": 2 * stats.norm.sf(abs(z))}
+    return {"standard_error": error, "t": (auc_a - auc_b) / error}
 
 
 # ---- one label
@@ -112,9 +112,7 @@ def one_label(name, y, s, clusters, other):
     auc = case["auc"]
     case["standard_error"] = np.sqrt(independent[0, 0])
     case["standard_error_clustered"] = np.sqrt(clustered[0, 0])
-    z, logit = stats.norm.ppf(0.975), np.log(auc / (1 - auc))
-    half = z * case["standard_error"] / (auc * (1 - auc))
-    case["interval"] = numbers(scipy.special.expit([logit - half, logit + half]))
+    z = stats.norm.ppf(0.975)
     case["wald_interval"] = numbers(np.clip([auc - z * case["standard_error"], auc + z * case["standard_error"]], 0, 1))
     case["paired"] = paired(independent, auc, case["auc_other"])
     case["paired_clustered"] = paired(clustered, auc, case["auc_other"])

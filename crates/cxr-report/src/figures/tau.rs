@@ -252,7 +252,7 @@ pub(super) fn draw_means(report: &Report) -> Option<Figure> {
         .iter()
         .any(|line| line.points.iter().any(|p| p.2.is_some()));
     let bars = if with_bars {
-        " Bars are 95 % bootstrap intervals of one training's test images; they say nothing about \
+        " Bars are 95 % intervals of one training's test images; they say nothing about \
          another seed's training."
     } else {
         ""

@@ -1,12 +1,15 @@
 //! The summary's table: each loss's test means, how far they are from the published ones, and how far
 //! FZLPR(0.2) is from each.
 
+use cxr_metrics::Level;
+
 use super::table::{marked, signed};
 use super::tests::{SIGNIFICANT, with_interval};
 use super::{auc, dash, escape, heading_of};
 use crate::document::{Block, Document, Table};
 use crate::report::Report;
 use crate::run::ViewSet;
+use crate::summary::ends;
 use crate::tables::{AucTable, Cell, Column, LEFT_OUT_OF_SECOND_MEAN, Row, Subject};
 
 pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
@@ -65,7 +68,9 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
             row.push(shown.unwrap_or_else(dash));
             if subjects.len() > 1 {
                 let without = test.and_then(|test| test.without);
-                let shown = without.map(|(interval, value)| with_interval(value, Some(interval)));
+                let shown = without.map(|test| {
+                    with_interval(test.difference, test.interval(Level::P95).map(ends))
+                });
                 row.push(shown.unwrap_or_else(dash));
             }
             row.push(test.map_or_else(dash, |test| {

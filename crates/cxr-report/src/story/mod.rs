@@ -348,11 +348,11 @@ fn how_sure(report: &Report, tables: &[AucTable]) -> String {
     let mut text = String::new();
     if methods(IntervalMethod::Delong) {
         text.push_str(
-            "The 95 % intervals of single labels take images as independent, which is too narrow \
-             where a patient has several.",
+            "The 95 % intervals take images as independent, which is too narrow where a patient has \
+             several.",
         );
     } else if methods(IntervalMethod::DelongByPatient) {
-        text.push_str("The 95 % intervals of single labels take the patient as the unit.");
+        text.push_str("The 95 % intervals take the patient as the unit.");
     }
     let mut seeds: Vec<u64> = report.runs.iter().map(|run| run.seed).collect();
     seeds.sort_unstable();

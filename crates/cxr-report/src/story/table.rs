@@ -91,8 +91,14 @@ fn ours(table: &AucTable) -> Vec<Vec<String>> {
 /// An AUC with its interval, or with its spread over seeds.
 fn with_uncertainty(cell: &Cell) -> String {
     let mut text = marked(auc(cell.auc), cell.rank);
-    if let Some(Interval { lower, upper, .. }) = cell.interval {
-        text.push_str(&format!(" ({lower:.4}–{upper:.4})"));
+    if let Some(interval) = cell.interval {
+        let Interval { lower, upper, .. } = interval;
+        let about = if interval.is_approximate() {
+            "≈ "
+        } else {
+            ""
+        };
+        text.push_str(&format!(" ({about}{lower:.4}–{upper:.4})"));
     }
     if let Some(spread) = &cell.spread {
         text.push_str(&format!(" ± {:.4}", spread.sd));
@@ -247,11 +253,12 @@ fn interval_note(table: &AucTable) -> Option<String> {
         .iter()
         .map(|method| match method {
             IntervalMethod::Delong => {
-                "of single labels from DeLong's error, images taken as independent".to_owned()
+                "from DeLong's error and Student's t, images taken as independent, which is too narrow \
+                 where a patient has several"
+                    .to_owned()
             }
             IntervalMethod::DelongByPatient => {
-                "of single labels from DeLong's error with the patient as the unit (Obuchowski 1997)"
-                    .to_owned()
+                "from DeLong's error with the patient as the unit (Obuchowski 1997) and Student's t".to_owned()
             }
             IntervalMethod::Bootstrap => format!("of means from {}images", replicates(table)),
             IntervalMethod::BootstrapByPatient => {
@@ -259,7 +266,16 @@ fn interval_note(table: &AucTable) -> Option<String> {
             }
         })
         .collect();
-    (!words.is_empty()).then(|| format!("95 % intervals in brackets: {}.", words.join("; ")))
+    let is_approximate = table.rows.iter().flat_map(|row| &row.cells).any(|cell| {
+        cell.interval
+            .is_some_and(|interval| interval.is_approximate())
+    });
+    let about = if is_approximate {
+        " ≈: approximate, as too few patients have the finding: fewer than ten degrees of freedom."
+    } else {
+        ""
+    };
+    (!words.is_empty()).then(|| format!("95 % intervals in brackets: {}.{about}", words.join("; ")))
 }
 
 fn replicates(table: &AucTable) -> String {

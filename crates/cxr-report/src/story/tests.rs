@@ -1,11 +1,14 @@
 //! Paired tests between losses.
 
+use cxr_metrics::Level;
+
 use super::table::{marked, signed};
-use super::{count, dash, escape, heading_of};
+use super::{dash, escape, heading_of};
 use crate::document::{Block, Document, Table};
 use crate::evidence::LossTest;
 use crate::ranks::Rank;
 use crate::report::Report;
+use crate::summary::ends;
 
 /// Below this a p-value is shown bold.
 pub(super) const SIGNIFICANT: f64 = 0.05;
@@ -69,8 +72,8 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     if tests.iter().any(|test| test.without.is_some()) {
         let mut row = vec!["mean without Hernia, 95 % interval".to_owned()];
         row.extend(tests.iter().map(|test| {
-            test.without.map_or_else(dash, |(interval, difference)| {
-                with_interval(difference, Some(interval))
+            test.without.map_or_else(dash, |test| {
+                with_interval(test.difference, test.interval(Level::P95).map(ends))
             })
         }));
         rows.push(row);
@@ -86,15 +89,25 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     } else {
         "images"
     };
-    let replicates = tests
-        .iter()
-        .find_map(|test| test.comparison.means.bootstrap.as_ref())
-        .map_or(0, |made| made.resampling.replicates);
+    let mut approximate: Vec<String> = Vec::new();
+    for label in tests.iter().flat_map(|test| &test.comparison.labels) {
+        let name = escape(&label.label);
+        if label.approximate && !approximate.contains(&name) {
+            approximate.push(name);
+        }
+    }
+    let approximate = if approximate.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " Fewer than ten degrees of freedom, so approximate: {}.",
+            approximate.join(", ")
+        )
+    };
     page.list(vec![format!(
         "Bold: p below {SIGNIFICANT} after Holm's correction, or an interval of the mean without zero. \
-         The tests take {unit} as independent; the intervals of the means are from {} paired bootstrap \
-         samples of {unit}. They compare these trained models, not the losses over all trainings.",
-        count(replicates)
+         The tests take {unit} as independent and use Student's t. They compare these trained models, \
+         not the losses over all trainings.{approximate}"
     )]);
 }
 

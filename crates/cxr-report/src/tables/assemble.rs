@@ -428,31 +428,37 @@ fn rank_cells(cells: &mut [Cell]) {
 
 /// By patient where the summary has it.
 fn label_interval(label: &LabelSummary) -> Option<Interval> {
-    let made = |method| {
-        move |[lower, upper]: [f64; 2]| Interval {
+    let made = |ends: Option<[f64; 2]>, degrees_of_freedom, method| {
+        let [lower, upper] = ends?;
+        Some(Interval {
             lower,
             upper,
+            degrees_of_freedom,
             method,
-        }
+        })
     };
-    let by_patient = label.auc_interval_clustered;
-    by_patient
-        .map(made(IntervalMethod::DelongByPatient))
-        .or_else(|| label.auc_interval.map(made(IntervalMethod::Delong)))
+    made(
+        label.auc_interval_clustered,
+        label.auc_df_clustered,
+        IntervalMethod::DelongByPatient,
+    )
+    .or_else(|| made(label.auc_interval, label.auc_df, IntervalMethod::Delong))
 }
 
-/// The bootstrap's, if it is of the same labels.
+/// The mean's, if it is of the same labels.
 fn mean_interval(summary: &Summary, without: &[&str]) -> Option<Interval> {
     let means = &summary.means;
     let [lower, upper] = means.auc_interval?;
-    let by_patient = means.bootstrap.as_ref()?.by_patient;
+    let (method, degrees_of_freedom) = match &means.bootstrap {
+        Some(bootstrap) if bootstrap.by_patient => (IntervalMethod::BootstrapByPatient, None),
+        Some(_) => (IntervalMethod::Bootstrap, None),
+        None if means.by_patient => (IntervalMethod::DelongByPatient, means.auc_df),
+        None => (IntervalMethod::Delong, means.auc_df),
+    };
     (means.without == without).then_some(Interval {
         lower,
         upper,
-        method: if by_patient {
-            IntervalMethod::BootstrapByPatient
-        } else {
-            IntervalMethod::Bootstrap
-        },
+        degrees_of_freedom,
+        method,
     })
 }

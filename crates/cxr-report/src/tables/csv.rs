@@ -1,10 +1,10 @@
 //! A table as a file: one line per row and column, AUCs with all their digits.
 
-use super::{AucTable, Subject};
+use super::{AucTable, Interval, Subject};
 use crate::labels::csv_line as line;
 use crate::ranks::Rank;
 
-const HEADER: [&str; 20] = [
+const HEADER: [&str; 22] = [
     "row",
     "positives",
     "negatives",
@@ -16,6 +16,8 @@ const HEADER: [&str; 20] = [
     "lower",
     "upper",
     "interval",
+    "df",
+    "approximate",
     "rank",
     "published",
     "published_rank",
@@ -47,6 +49,8 @@ impl AucTable {
                     or_empty(interval.map(|interval| interval.lower)),
                     or_empty(interval.map(|interval| interval.upper)),
                     or_empty(interval.map(|interval| interval.method.name())),
+                    or_empty(interval.and_then(|interval| interval.degrees_of_freedom)),
+                    or_empty(interval.map(Interval::is_approximate)),
                     or_empty(cell.rank.map(rank_name)),
                     or_empty(cell.published),
                     or_empty(cell.published_rank.map(rank_name)),

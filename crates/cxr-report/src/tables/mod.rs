@@ -17,6 +17,8 @@ pub(crate) use assemble::{is_of_tau_only, loss_heading, paper_variant, tau};
 pub use methods::{MethodsRow, MethodsTable, methods_table};
 pub use stages::{StageTable, stage_table};
 
+use cxr_metrics::APPROXIMATE_BELOW;
+
 use crate::ranks::Rank;
 use crate::run::ViewSet;
 use crate::summary::BootstrapSummary;
@@ -120,6 +122,8 @@ pub struct Interval {
     pub lower: f64,
     /// Upper end.
     pub upper: f64,
+    /// The degrees of freedom of the error it is from; `None` for a bootstrap's.
+    pub degrees_of_freedom: Option<f64>,
     /// How it was made.
     pub method: IntervalMethod,
 }
@@ -127,9 +131,9 @@ pub struct Interval {
 /// How an interval was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntervalMethod {
-    /// DeLong's error, images taken as independent.
+    /// DeLong's error and Student's t, images taken as independent; of a mean the same in closed form.
     Delong,
-    /// DeLong's error with the patient as the unit (Obuchowski 1997).
+    /// The same with the patient as the unit (Obuchowski 1997).
     DelongByPatient,
     /// Bootstrap of images.
     Bootstrap,
@@ -141,6 +145,14 @@ impl Cell {
     /// Ours minus the published.
     pub fn difference(&self) -> Option<f64> {
         Some(self.auc? - self.published?)
+    }
+}
+
+impl Interval {
+    /// Whether fewer than ten degrees of freedom make it approximate.
+    pub fn is_approximate(&self) -> bool {
+        self.degrees_of_freedom
+            .is_some_and(|degrees| degrees < APPROXIMATE_BELOW)
     }
 }
 

@@ -19,7 +19,7 @@ use cxr_report::run::{
     BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
     StageFacts, ViewSet,
 };
-use cxr_report::summary::{Resampling, Summary, SummaryOptions};
+use cxr_report::summary::{Summary, SummaryOptions};
 use resvg::tiny_skia::{Pixmap, PremultipliedColorU8};
 
 type Made<T> = Result<T, Box<dyn Error>>;
@@ -131,10 +131,6 @@ fn write_run(
             let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
             let options = SummaryOptions {
                 by_patient: true,
-                resampling: Some(Resampling {
-                    replicates: 200,
-                    seed: 0,
-                }),
                 ..SummaryOptions::default()
             };
             let summary = Summary::new(&evaluation, &options)?;

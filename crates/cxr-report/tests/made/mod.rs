@@ -11,7 +11,7 @@ use cxr_report::run::{
     BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
     StageFacts, ViewSet,
 };
-use cxr_report::summary::{LabelSummary, MacroSummary, Summary};
+use cxr_report::summary::{LabelSummary, MacroSummary, NoInterval, Summary};
 
 /// A run on the complete data with the same AUC for every label.
 pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
@@ -103,9 +103,13 @@ pub fn summary(aucs: &[(&str, Option<f64>)]) -> Summary {
         negatives: if auc.is_some() { 950 } else { 1_000 },
         auc,
         auc_se: auc.map(|_| 0.01),
+        auc_df: auc.map(|_| 45.0),
         auc_interval: auc.map(|auc| [auc - 0.02, auc + 0.02]),
         auc_se_clustered: None,
+        auc_df_clustered: None,
         auc_interval_clustered: None,
+        approximate: false,
+        no_interval: auc.is_none().then_some(NoInterval::OneClass),
         average_precision: auc,
         brier: None,
         ece: None,
@@ -116,7 +120,12 @@ pub fn summary(aucs: &[(&str, Option<f64>)]) -> Summary {
         labels: labels.collect(),
         means: MacroSummary {
             auc: (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64),
+            auc_se: None,
+            auc_df: None,
             auc_interval: None,
+            by_patient: false,
+            approximate: false,
+            no_interval: None,
             average_precision: None,
             n_labels: defined.len(),
             without: Vec::new(),
@@ -124,6 +133,7 @@ pub fn summary(aucs: &[(&str, Option<f64>)]) -> Summary {
         },
         n_images: 1_000,
         n_patients: Some(900),
+        note: None,
         left_out: LeftOut::default(),
     }
 }

@@ -8,7 +8,7 @@ use crate::device::DeviceArgs;
 use crate::plan::{self, Data, Images, Plan};
 use crate::progress::say;
 
-/// Seconds of a report for each test image of each run: paired tests with their bootstraps, mostly.
+/// Seconds of a report for each test image of each run: paired tests, mostly.
 const REPORT: f64 = 1.4e-3;
 
 /// One line of the estimate.
@@ -50,7 +50,7 @@ pub(super) fn print(
             stage.name, stage.images_per_second
         );
     }
-    text += "Time is images × epochs ÷ these rates, validation, predictions of four views and bootstraps\n\
+    text += "Time is images × epochs ÷ these rates, validation, predictions of four views and metrics\n\
              included; reading images is taken to be hidden behind the training.\n\
              Memory is of the largest training step. A run that has begun is counted whole.\n";
     crate::scoring::print(&text)
