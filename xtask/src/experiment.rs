@@ -41,6 +41,9 @@ struct Variant {
     name: String,
 }
 
+/// The longest experiment file that is read.
+const MAX_BYTES: u64 = 1 << 24;
+
 impl Experiment {
     /// Finds an experiment by name in `folder`, or at a path that ends in `.toml`.
     pub(crate) fn find(folder: &Path, name_or_path: &str) -> anyhow::Result<Self> {
@@ -57,8 +60,7 @@ impl Experiment {
                 quoted(&known)
             );
         }
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
+        let text = cxr_fs::read_text(&path, MAX_BYTES)?;
         Self::parse(path, &text)
     }
 

@@ -11,6 +11,12 @@
 //! It trains nothing itself and links no tensor library, so that it compiles in seconds: training is
 //! the `cxr` binary's business.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads; cxr-terminal does not"
+)]
+
 mod bench;
 mod ci;
 mod cuda;
@@ -26,6 +32,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cxr_terminal::say;
 
 use crate::process::Ending;
 use crate::workspace::Workspace;
@@ -70,8 +77,13 @@ fn main() -> ExitCode {
         };
         Ok(ending.into())
     };
-    run().unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+    let code = run().unwrap_or_else(|error| {
+        say!("error: {error:#}");
         Ending::Failed.into()
-    })
+    });
+    if cxr_terminal::was_lost() {
+        say!("error: standard output could not be written");
+        return Ending::Failed.into();
+    }
+    code
 }

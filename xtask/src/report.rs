@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cxr_report::report::Report;
+use cxr_terminal::{say, tell};
 
 use crate::process::Ending;
 
@@ -18,7 +19,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
     let mut ending = Ending::Done;
     for folder in &arguments.folders {
         if let Err(error) = write(folder) {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             ending = Ending::Failed;
         }
     }
@@ -31,7 +32,7 @@ pub(crate) fn write(experiment_folder: &Path) -> anyhow::Result<()> {
         .and_then(|report| report.write(experiment_folder))
         .with_context(|| format!("no report of `{}`", experiment_folder.display()))?;
     if let Some((page, others)) = written.split_first() {
-        println!(
+        tell!(
             "{} and {} files beside it: report.md, tables, figures",
             page.display(),
             others.len()

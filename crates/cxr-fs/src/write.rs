@@ -25,8 +25,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
 /// Writes a file beside its place, syncs it, renames it there and syncs the folder, so that neither a reader nor a full
 /// disk, a kill or a power cut ever leaves half of it. Folders on the way are made.
 ///
-/// A link is followed and stays; the permissions of a file that is replaced are kept; a device or a pipe is
-/// written to as it is.
+/// A link is followed and stays; the permissions of a file that is replaced are kept; a device, a pipe or an open file
+/// such as `/dev/stdout` is written to as it is, and a pipe whose reader has gone away is no error.
 ///
 /// # Errors
 /// The file cannot be written, or is read-only; what was there before still is.
@@ -60,11 +60,14 @@ fn replace(
 ) -> Result<(), FsError> {
     match destination(path)? {
         Destination::Stream(place) => {
-            let opened = File::options().write(true).open(&place);
-            let mut file = opened.map_err(FsError::at("open", path))?;
-            write(&mut file)
-                .and_then(|()| file.flush())
-                .map_err(FsError::at("write", path))
+            let mut file = open_stream(&place).map_err(FsError::at("open", path))?;
+            match write(&mut file).and_then(|()| file.flush()) {
+                // A reader that has gone away, such as `head`, has read what it wanted.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    Err(FsError::at("write", path)(error))
+                }
+                _ => Ok(()),
+            }
         }
         Destination::File { place, before } => {
             let file = write_beside(&place, before.as_ref(), durability, write)?;
@@ -107,8 +110,10 @@ pub(crate) fn destination(path: &Path) -> Result<Destination, FsError> {
         if kind.is_symlink() {
             let target =
                 std::fs::read_link(&place).map_err(FsError::at("read the link", &place))?;
-            // An open pipe or file of a process, such as `/dev/stdout`: its link is a name, not a path.
-            if std::fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file()) {
+            // Of an open file of a process, such as `/dev/stdout`, the link is a name, not a path.
+            if is_descriptor(&place)
+                || std::fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file())
+            {
                 return Ok(Destination::Stream(place));
             }
             place = folder_of(&place).join(target);
@@ -124,6 +129,41 @@ pub(crate) fn destination(path: &Path) -> Result<Destination, FsError> {
     }
     let error = io::Error::other("its links lead round in a circle");
     Err(FsError::at("write", path)(error))
+}
+
+/// Whether it is an open file of a process, as Linux shows them. Replacing the file by its name would leave whatever else
+/// the process writes there in a file without one.
+fn is_descriptor(place: &Path) -> bool {
+    cfg!(target_os = "linux")
+        && folder_of(place).canonicalize().is_ok_and(|folder| {
+            folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd")
+        })
+}
+
+/// Opens a device, a pipe, or an open file of this process. Linux would open the file behind standard output a second
+/// time, to be written from its beginning, over what has been printed.
+fn open_stream(place: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsFd as _;
+        let own = Path::new("/proc/self/fd").canonicalize();
+        if own.is_ok_and(|own| {
+            folder_of(place)
+                .canonicalize()
+                .is_ok_and(|folder| folder == own)
+        }) {
+            let name = place.file_name().and_then(|name| name.to_str());
+            let descriptor = match name {
+                Some("1") => Some(io::stdout().as_fd().try_clone_to_owned()?),
+                Some("2") => Some(io::stderr().as_fd().try_clone_to_owned()?),
+                _ => None,
+            };
+            if let Some(descriptor) = descriptor {
+                return Ok(descriptor.into());
+            }
+        }
+    }
+    File::options().write(true).open(place)
 }
 
 /// Writes a temporary file in the folder of `place`.

@@ -84,11 +84,10 @@ pub(crate) const TRAIN_LIST: &str = "train_val_list.txt";
 pub(crate) const TEST_LIST: &str = "test_list.txt";
 
 impl DataArgs {
-    /// Reads labels and lists, splits, and prepares the images into `store`. `None` when `stop`
-    /// was set.
+    /// Prepares the images of a survey into `store`. `None` when `stop` was set.
     pub(crate) fn prepare(
         &self,
-        experiment: &Experiment,
+        survey: Survey,
         store: &Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Option<Prepared>> {
@@ -98,7 +97,7 @@ impl DataArgs {
             settings,
             ready,
             files,
-        } = self.survey(experiment)?;
+        } = survey;
         progress::say(&split.report(&index)?.to_string());
 
         let start = Instant::now();

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         written => written?,
     };
     if config.labels() == Labels::Findings {
-        crate::scoring::print(&positives(&summary))?;
+        crate::scoring::summarise(&positives(&summary));
     }
     let drawn = summary.images - summary.already_there;
     let seconds = begin.elapsed().as_secs_f64();

@@ -162,7 +162,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         images,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        crate::scoring::print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?;
     } else {
         print(&plan)?;
     }

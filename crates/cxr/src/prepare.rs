@@ -73,8 +73,8 @@ struct Sources {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let settings = StoreSettings::new(args.side)?;
-    let stop = stop_flag()?;
     let sources = collect(args)?;
+    let stop = stop_flag()?;
     let new: HashSet<&ImageName> = (sources.files.iter().map(|(name, _)| name))
         .chain(&sources.archived)
         .collect();
@@ -299,13 +299,13 @@ fn report(
         scoring::print(&format!("{report:#}\n"))?;
     } else {
         let bytes = std::fs::metadata(&args.out).map_or(0, |file| file.len());
-        scoring::print(&format!(
+        scoring::summarise(&format!(
             "{}: {} images of {side}×{side}, {n_prepared} prepared now, {:.1} MB\n",
             args.out.display(),
             store.len(),
             bytes as f64 / 1e6,
             side = store.side(),
-        ))?;
+        ));
     }
     if sources.n_unlisted > 0 {
         say(&format!(

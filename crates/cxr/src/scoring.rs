@@ -1,9 +1,9 @@
 //! What `score` and `compare` have in common: the label table, what may be missing, and output.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
 use cxr_report::evaluation::{LeftOut, Truth};
 use cxr_report::labels::LabelRow;
@@ -109,12 +109,14 @@ pub(crate) fn label_row(record: &Record) -> LabelRow {
     }
 }
 
-/// Prints to the terminal; a reader that has gone away, such as `head`, is no error.
+/// Prints a summary of what is in files; if it cannot be written, only the summary is lost.
+pub(crate) fn summarise(text: &str) {
+    let _ = cxr_terminal::print(text);
+}
+
+/// Prints the result; a reader that has gone away, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    cxr_terminal::print(text).context("cannot write to standard output")
 }
 
 /// What the numbers are about: "22,433 images of 4,300 patients, ChestX-ray14, v2020 release".

@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use cxr_hub::{Endpoint, FileSet, HubError, Manifest, Options, fetch_all};
+use cxr_terminal::{say, tell};
 use indicatif::DecimalBytes;
 
+use crate::process::INTERRUPTED;
 use watcher::Watcher;
 
 /// Fetch data and weights, verified; the same command goes on after an interruption
@@ -65,7 +67,6 @@ const EXAMPLES: &str = "Examples:
   cargo xtask fetch nih --mirror nih --to /big/disk/nih --prepare";
 
 const SOME_FAILED: u8 = 3;
-const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let manifests = match &args.manifest {
@@ -78,7 +79,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     if args.sets.is_empty() {
         for set in shelves.iter().flat_map(|shelf| &shelf.manifest.sets) {
-            print!("{}", describe(set));
+            tell!("{}", describe(set).trim_end());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,7 +100,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = stop_flag()?;
     let mut failures = 0;
     for (shelf, set) in wanted {
-        eprint!("{}", describe(set));
+        say!("{}", describe(set).trim_end());
         let outcome = if args.prepare && prepare::is_of_archives(set) {
             prepare::run(&args, shelf, set, &options, &stop)
         } else {
@@ -108,7 +109,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         match outcome {
             Err(error) if is_interruption(&error) => {
-                eprintln!("interrupted; the same command goes on from here");
+                say!("interrupted; the same command goes on from here");
                 return Ok(ExitCode::from(INTERRUPTED));
             }
             failed => failures += failed?,
@@ -117,7 +118,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match failures {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("failed: {failures}");
+            say!("failed: {failures}");
             Ok(ExitCode::from(SOME_FAILED))
         }
     }
@@ -135,10 +136,10 @@ fn fetch_set(
     watcher.finish();
     let report = fetched?;
     for (name, error) in &report.failed {
-        eprintln!("error: {name}: {}", chain(error));
+        say!("error: {name}: {}", chain(error));
     }
     for file in report.fetched {
-        println!("{}", file.path.display());
+        tell!("{}", file.path.display());
     }
     Ok(report.failed.len())
 }
@@ -242,11 +243,11 @@ fn describe(set: &FileSet) -> String {
     )
 }
 
-/// A flag that Ctrl-C and SIGTERM set.
+/// A flag that Ctrl-C, SIGTERM and a closed terminal set; the second signal ends the process at once.
 fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+    cxr_terminal::on_interrupt(INTERRUPTED, move || flag.store(true, Ordering::Relaxed))
         .context("cannot listen for Ctrl-C")?;
     Ok(stop)
 }

@@ -13,6 +13,7 @@ use cxr_dataset::{
     ImageName, Index, Inserted, PrepareOptions, Progress, Store, StoreBuilder, StoreSettings,
 };
 use cxr_hub::{Digest, FileSet, HubError, Options, RemoteFile, check_space, fetch};
+use cxr_terminal::{say, tell};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -110,8 +111,8 @@ pub(super) fn run(
         && store.settings() == settings
         && names.iter().all(|name| store.contains(name))
     {
-        eprintln!("all {} images are prepared", store.len());
-        println!("{}", target.display());
+        say!("all {} images are prepared", store.len());
+        tell!("{}", target.display());
         return Ok(0);
     }
     let builder = StoreBuilder::create_or_resume(&target, &names, settings)?;
@@ -293,7 +294,7 @@ fn finish(args: &Args, builder: StoreBuilder, n_failed: usize) -> anyhow::Result
     let missing = builder.missing();
     let n_expected = builder.n_expected();
     if let (Some(first), false) = (missing.first(), args.allow_missing) {
-        eprintln!(
+        say!(
             "{} of {n_expected} images of the label table are missing, the first is `{first}`: the store is not finished\nhint: the same command tries again; `--allow-missing` finishes it without them",
             missing.len()
         );
@@ -303,11 +304,11 @@ fn finish(args: &Args, builder: StoreBuilder, n_failed: usize) -> anyhow::Result
         bail!("no image could be prepared");
     }
     let store = builder.commit()?;
-    eprintln!(
+    say!(
         "{} of {n_expected} images are prepared, fingerprint {}",
         store.len(),
         store.fingerprint()
     );
-    println!("{}", store.path().display());
+    tell!("{}", store.path().display());
     Ok(n_failed)
 }

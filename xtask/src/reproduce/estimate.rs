@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, bail};
 use cxr_report::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER};
+use cxr_terminal::tell;
 use serde::Deserialize;
 
 use super::runs::{Run, State, explained};
@@ -65,7 +66,7 @@ pub(super) fn print(work: &Work<'_>, runs: &[Run], jobs: usize) -> anyhow::Resul
     if !work.data.as_os_str().is_empty() {
         work.add_data(&mut command)?;
     }
-    println!("\nmeasuring");
+    tell!("\nmeasuring");
     let (ended, text) = work.interrupt.output(command.stderr(Stdio::inherit()))?;
     match ended.ending {
         Ending::Done => {}
@@ -88,13 +89,13 @@ pub(super) fn print(work: &Work<'_>, runs: &[Run], jobs: usize) -> anyhow::Resul
         test,
         from,
     } = &plan.images;
-    println!("\n{train} training, {validation} validation and {test} test images, by {from}\n");
-    print!("{}", table(&lines));
-    println!("\nMeasured now, on this machine:");
+    tell!("\n{train} training, {validation} validation and {test} test images, by {from}\n");
+    tell!("{}", table(&lines).trim_end());
+    tell!("\nMeasured now, on this machine:");
     for stage in &plan.stages {
-        println!("  {}: {:.1} images/s", stage.name, stage.images_per_second);
+        tell!("  {}: {:.1} images/s", stage.name, stage.images_per_second);
     }
-    println!(
+    tell!(
         "Time is images × epochs ÷ these rates, validation, predictions of four views and bootstraps\n\
          included; reading images is taken to be hidden behind the training, and the build is not counted.\n\
          Memory is of the largest training step. A run that has begun is counted whole."

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use cxr_report::report::Reproduction;
+use cxr_terminal::{say, tell};
 
 use self::parts::Parts;
 use self::runs::{Run, Shard, State};
@@ -97,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         );
     }
     if selected.is_empty() {
-        println!("no run is in this part: nothing to do");
+        tell!("no run is in this part: nothing to do");
         return Ok(Ending::Done);
     }
     let runs = match &arguments.runs {
@@ -165,7 +166,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     .write(&folder)?;
     let ending = do_all(&work, arguments, &selected, &mut parts)?;
     if ending == Ending::Done {
-        println!();
+        tell!();
         let begin = Instant::now();
         let report = report::write(&folder);
         let ending = match &report {
@@ -173,7 +174,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Err(_) => Ending::Failed,
         };
         if let Err(error) = report {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
         }
         parts.add("report", begin.elapsed(), ending);
     }
@@ -185,7 +186,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if failed.is_empty() {
         return Ok(Ending::Done);
     }
-    eprintln!(
+    say!(
         "failed: {}\nhint: the same command runs again what is not finished",
         failed.join(", ")
     );
@@ -231,7 +232,7 @@ fn do_all(
 }
 
 fn print_runs(experiment: &Experiment, selected: &[Run], folder: &Path) {
-    println!(
+    tell!(
         "experiment `{}` ({}): {} of {} variants, {} runs, into {}",
         experiment.name,
         experiment.path.display(),
@@ -248,7 +249,7 @@ fn print_runs(experiment: &Experiment, selected: &[Run], folder: &Path) {
     for run in selected {
         let name = run.name();
         let state = State::of(&folder.join(&name));
-        println!("  {name:<width$} {}", state.words());
+        tell!("  {name:<width$} {}", state.words());
     }
 }
 
@@ -262,6 +263,6 @@ fn this_command() -> Vec<String> {
 }
 
 fn told_to_stop() -> Ending {
-    eprintln!("interrupted; the same command goes on from here");
+    say!("interrupted; the same command goes on from here");
     Ending::Interrupted
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::process::Ending;
+use cxr_terminal::tell;
 
 /// Wall time and ending of each part, in order.
 #[derive(Default)]
@@ -25,16 +26,16 @@ impl Parts {
     pub(super) fn print(&self, together: Duration) {
         let of_names = self.0.iter().map(|(name, _, _)| name.len());
         let width = of_names.max().unwrap_or(0).max("together".len());
-        println!("\nwall time");
+        tell!("\nwall time");
         for (name, time, ending) in &self.0 {
             let ending = match ending {
                 Ending::Done => "",
                 Ending::Failed => "  failed",
                 Ending::Interrupted => "  interrupted",
             };
-            println!("  {name:<width$} {:>9.1} s{ending}", time.as_secs_f64());
+            tell!("  {name:<width$} {:>9.1} s{ending}", time.as_secs_f64());
         }
-        println!("  {:<width$} {:>9.1} s", "together", together.as_secs_f64());
+        tell!("  {:<width$} {:>9.1} s", "together", together.as_secs_f64());
     }
 }
 

@@ -11,6 +11,7 @@ use super::runs::Run;
 use crate::experiment::Experiment;
 use crate::process::{Ended, Ending, Interrupt};
 use crate::workspace::{Workspace, absolute};
+use cxr_terminal::{say, tell};
 
 /// What all calls have in common.
 pub(super) struct Work<'a> {
@@ -39,12 +40,12 @@ impl Outcome {
         match &self.ended {
             Ok(ended) => {
                 if ended.ending == Ending::Failed {
-                    eprintln!("`{}` failed ({}); going on", self.name, ended.status);
+                    say!("`{}` failed ({}); going on", self.name, ended.status);
                 }
                 ended.ending
             }
             Err(error) => {
-                eprintln!("`{}` failed: {error:#}; going on", self.name);
+                say!("`{}` failed: {error:#}; going on", self.name);
                 Ending::Failed
             }
         }
@@ -142,7 +143,7 @@ impl Work<'_> {
     }
 
     fn announce(&self, name: &str) {
-        println!("\n== {} / {name}", self.experiment.name);
+        tell!("\n== {} / {name}", self.experiment.name);
     }
 
     fn alone(&self, name: String, command: &mut Command) -> Outcome {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::tell;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -67,7 +68,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let is_wanted = |check: &Check| arguments.checks.is_empty() || arguments.checks.contains(check);
     for check in ALL.into_iter().filter(is_wanted) {
         let begin = Instant::now();
-        println!("== {check:?}");
+        tell!("== {check:?}");
         let ending = match check {
             Check::Demo => demo::check(workspace, &interrupt)?,
             Check::Probe => match &arguments.demo {
@@ -82,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         if ending != Ending::Done {
             return Ok(ending);
         }
-        println!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
+        tell!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
     }
     Ok(Ending::Done)
 }

@@ -13,6 +13,7 @@ use cxr_report::labels::LabelTable;
 use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::run::{RunMetrics, ViewSet};
 use cxr_report::summary::{Summary, SummaryOptions};
+use cxr_terminal::{say, tell};
 
 use crate::process::Ending;
 
@@ -53,10 +54,10 @@ pub(super) fn check(demo: &Path) -> anyhow::Result<Ending> {
     };
     let probe = fit.summary(&weights, &test)?;
 
-    println!("   {:<20} {:>9} {:>9}", "test AUC", VARIANT, "probe");
+    tell!("   {:<20} {:>9} {:>9}", "test AUC", VARIANT, "probe");
     let shown = |auc: Option<f64>| auc.map_or("–".to_owned(), |auc| format!("{auc:.4}"));
     for (ours, probed) in network.labels.iter().zip(&probe.labels) {
-        println!(
+        tell!(
             "   {:<20} {:>9} {:>9}",
             ours.label,
             shown(ours.auc),
@@ -64,8 +65,8 @@ pub(super) fn check(demo: &Path) -> anyhow::Result<Ending> {
         );
     }
     let (ours, probed) = (network.means.auc, probe.means.auc);
-    println!("   {:<20} {:>9} {:>9}", "mean", shown(ours), shown(probed));
-    println!("   the probe's penalty: {penalty}");
+    tell!("   {:<20} {:>9} {:>9}", "mean", shown(ours), shown(probed));
+    tell!("   the probe's penalty: {penalty}");
     let (Some(ours), Some(probed)) = (ours, probed) else {
         bail!("a mean AUC is undefined");
     };
@@ -89,7 +90,7 @@ pub(super) fn check(demo: &Path) -> anyhow::Result<Ending> {
         }
     }
     for problem in &problems {
-        eprintln!("error: {problem}");
+        say!("error: {problem}");
     }
     Ok(match problems.len() {
         0 => Ending::Done,
