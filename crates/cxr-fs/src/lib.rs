@@ -30,4 +30,4 @@ pub use lock::Lock;
 pub use name::FileName;
 pub use output::Output;
 pub use staged::Staged;
-pub use write::{remove_unfinished, write, write_unsynced, write_with};
+pub use write::{is_unfinished, remove_unfinished, write, write_unsynced, write_with};

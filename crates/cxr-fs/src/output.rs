@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::FsError;
-use crate::write::{Destination, destination};
+use crate::write::{Destination, destination, folder_of};
 
 /// The most that is read of a file to see who wrote it.
 const BEGINNING: u64 = 1 << 16;
@@ -72,7 +72,8 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Looks at what is there.
+    /// Looks at what is there, and removes what an earlier command has left in the folder that was killed while it
+    /// wrote: see [`remove_unfinished`](crate::remove_unfinished).
     ///
     /// # Errors
     /// The output is an input, a folder, or a file that must not be replaced; or it cannot be looked at.
@@ -81,11 +82,17 @@ impl<'a> Output<'a> {
             |problem: String| Err(FsError::at("write", self.path)(io::Error::other(problem)));
         let (place, length) = match destination(self.path)? {
             Destination::Stream(place) => (place, None),
-            Destination::File { before: None, .. } => return Ok(()),
-            Destination::File {
-                place,
-                before: Some(before),
-            } => (place, Some(before.len())),
+            Destination::File { place, before } => {
+                // Where a writer's lock cannot be seen nothing is removed.
+                if cfg!(unix) {
+                    // A folder that cannot be read, or of which nothing can be removed, may still be written.
+                    let _ = crate::remove_unfinished(folder_of(&place));
+                }
+                match before {
+                    None => return Ok(()),
+                    Some(before) => (place, Some(before.len())),
+                }
+            }
         };
         if let Some(input) = self.inputs.iter().find(|input| is_same(input, &place)) {
             return refused(format!(

@@ -1,5 +1,7 @@
 //! Whole files or none.
 
+#[cfg(unix)]
+use std::fs::TryLockError;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,8 +10,9 @@ use tempfile::NamedTempFile;
 
 use crate::FsError;
 
-/// What the names of files begin and end with that are not yet in their place.
+/// What the names of files begin and end with that are not yet in their place; between are six letters or digits.
 const UNFINISHED: (&str, &str) = (".tmp", ".tmp");
+const RANDOM_CHARACTERS: usize = 6;
 
 /// Links that lead on to links; the systems' own limit is of this size.
 const MAX_LINKS: usize = 40;
@@ -179,13 +182,8 @@ pub(crate) fn write_beside(
     }
     let folder = folder_of(place);
     std::fs::create_dir_all(folder).map_err(FsError::at("make the folder", folder))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED.0).suffix(UNFINISHED.1);
-    // The default is a private file; ours is as any other, and the umask decides who may read it.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let failed = || FsError::at("write", place);
-    let mut file = builder.tempfile_in(folder).map_err(failed())?;
+    let mut file = begin_beside(folder).map_err(failed())?;
     if let Some(before) = before {
         file.as_file()
             .set_permissions(before.permissions())
@@ -197,6 +195,32 @@ pub(crate) fn write_beside(
         file.as_file().sync_all().map_err(failed())?;
     }
     Ok(file)
+}
+
+/// Makes a temporary file in a folder, locked for as long as its writer lives: [`remove_unfinished`] leaves it alone.
+fn begin_beside(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix(UNFINISHED.0)
+        .suffix(UNFINISHED.1)
+        .rand_bytes(RANDOM_CHARACTERS);
+    // The default is a private file; ours is as any other, and the umask decides who may read it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder)?;
+        // Elsewhere a lock keeps this very process from reading the file back.
+        #[cfg(unix)]
+        {
+            let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+            // Somebody may have taken it for left behind before it was locked.
+            let n_links = std::os::unix::fs::MetadataExt::nlink(&file.as_file().metadata()?);
+            if is_taken || n_links == 0 {
+                continue;
+            }
+        }
+        return Ok(file);
+    }
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -227,7 +251,10 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), FsError> {
 }
 
 /// Removes what processes that were killed while they wrote have left in a folder, and says how many files
-/// that were. No other process may be writing there. A folder that does not exist holds none.
+/// that were. A folder that does not exist holds none.
+///
+/// On Unix a file whose writer lives is known by its lock and stays. Elsewhere, and on file systems without locks, no
+/// other process may be writing there.
 ///
 /// # Errors
 /// The folder cannot be read, or a file not removed.
@@ -240,17 +267,45 @@ pub fn remove_unfinished(folder: &Path) -> Result<usize, FsError> {
     let mut removed = 0;
     for entry in entries {
         let entry = entry.map_err(FsError::at("read the folder", folder))?;
-        let name = entry.file_name();
-        let is_unfinished = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
-        if is_unfinished && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(FsError::at("remove", &path))?;
-            removed += 1;
+        let is_unfinished = entry.file_name().to_str().is_some_and(is_unfinished_name)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_unfinished {
+            continue;
+        }
+        let path = entry.path();
+        // Held until it is removed, so that its name is not given to another file meanwhile.
+        #[cfg(unix)]
+        let file = File::open(&path);
+        #[cfg(unix)]
+        if let Ok(file) = &file
+            && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            continue;
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            // Its writer has just moved it into place.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(FsError::at("remove", &path)(error)),
         }
     }
     Ok(removed)
+}
+
+/// Whether a file has the name of one that is being written, or was when its writer was killed.
+pub fn is_unfinished(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(is_unfinished_name)
+}
+
+fn is_unfinished_name(name: &str) -> bool {
+    let random = name
+        .strip_prefix(UNFINISHED.0)
+        .and_then(|name| name.strip_suffix(UNFINISHED.1));
+    random.is_some_and(|random| {
+        random.len() == RANDOM_CHARACTERS && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]
@@ -328,12 +383,32 @@ mod tests {
     #[test]
     fn leftovers_are_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        for name in [".tmpAbC.tmp", ".tmp", "a.tmp", ".tmpx"] {
+        for name in [
+            ".tmpAbCd12.tmp",
+            ".tmp",
+            "a.tmp",
+            ".tmpx",
+            ".tmpmy notes.tmp",
+            ".tmp-draft.tmp",
+        ] {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
-        // `.tmp` alone begins and ends so as well; none of our names is so short.
-        assert_eq!(remove_unfinished(folder.path()).unwrap(), 2);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
         assert_eq!(remove_unfinished(&folder.path().join("none")).unwrap(), 0);
+    }
+
+    // Of two commands that write into one folder, the second must not take the first's file for a leftover.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_being_written_is_no_leftover() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        write_with(&path, |file| {
+            assert_eq!(remove_unfinished(folder.path()).unwrap(), 0);
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
     }
 }

@@ -42,7 +42,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = PhantomConfig::DEFAULT_SIDE)]
     side: usize,
 
-    /// Remove phantoms of other settings first, if DIR holds such
+    /// Remove phantoms of other settings first, if DIR holds such and nothing else: a file that is no
+    /// part of them, or a table that was changed, is named and nothing is removed
     #[arg(long)]
     replace: bool,
 
