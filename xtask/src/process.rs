@@ -196,7 +196,7 @@ impl Ended {
 fn interrupt(child: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
     let group = i32::try_from(child).ok().and_then(Pid::from_raw);
-    if !group.is_some_and(|group| kill_process_group(group, Signal::INT).is_ok()) {
+    if group.is_none_or(|group| kill_process_group(group, Signal::INT).is_err()) {
         say!("cannot interrupt process {child}; it goes on to its end");
     }
 }

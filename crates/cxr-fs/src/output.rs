@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::FsError;
-use crate::write::{Destination, destination, folder_of};
+use crate::write::{Destination, destination};
 
 /// The most that is read of a file to see who wrote it.
 const BEGINNING: u64 = 1 << 16;
@@ -72,27 +72,25 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Looks at what is there, and removes what an earlier command has left in the folder that was killed while it
-    /// wrote: see [`remove_unfinished`](crate::remove_unfinished).
+    /// Looks at what is there.
+    ///
+    /// Returns the path with its links followed, for what replaces files by their name.
     ///
     /// # Errors
     /// The output is an input, a folder, or a file that must not be replaced; or it cannot be looked at.
-    pub fn check(self) -> Result<(), FsError> {
+    pub fn check(self) -> Result<PathBuf, FsError> {
         let refused =
             |problem: String| Err(FsError::at("write", self.path)(io::Error::other(problem)));
         let (place, length) = match destination(self.path)? {
             Destination::Stream(place) => (place, None),
-            Destination::File { place, before } => {
-                // Where a writer's lock cannot be seen nothing is removed.
-                if cfg!(unix) {
-                    // A folder that cannot be read, or of which nothing can be removed, may still be written.
-                    let _ = crate::remove_unfinished(folder_of(&place));
-                }
-                match before {
-                    None => return Ok(()),
-                    Some(before) => (place, Some(before.len())),
-                }
-            }
+            Destination::File {
+                place,
+                before: None,
+            } => return Ok(place),
+            Destination::File {
+                place,
+                before: Some(before),
+            } => (place, Some(before.len())),
         };
         if let Some(input) = self.inputs.iter().find(|input| is_same(input, &place)) {
             return refused(format!(
@@ -101,7 +99,7 @@ impl<'a> Output<'a> {
             ));
         }
         if length.is_none_or(|length| length == 0) || self.force {
-            return Ok(());
+            return Ok(place);
         }
         let mut beginning = Vec::new();
         File::open(&place)
@@ -113,7 +111,7 @@ impl<'a> Output<'a> {
                     .to_owned(),
             );
         }
-        Ok(())
+        Ok(place)
     }
 }
 

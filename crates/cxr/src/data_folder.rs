@@ -56,6 +56,8 @@ pub(crate) struct Survey {
     pub(crate) ready: Option<Store>,
     /// The image files by name, where they are not.
     pub(crate) files: HashMap<ImageName, PathBuf>,
+    /// The label table, the lists, and the store.
+    pub(crate) read: Vec<PathBuf>,
 }
 
 /// The images of a split with their files.
@@ -97,6 +99,7 @@ impl DataArgs {
             settings,
             ready,
             files,
+            read: _,
         } = survey;
         progress::say(&split.report(&index)?.to_string());
 
@@ -131,7 +134,8 @@ impl DataArgs {
             table.display(),
             index.release()
         ));
-        let lists = OfficialLists::read(metadata.join(TRAIN_LIST), metadata.join(TEST_LIST))?;
+        let list_files = [TRAIN_LIST, TEST_LIST].map(|name| metadata.join(name));
+        let lists = OfficialLists::read(&list_files[0], &list_files[1])?;
         let seed = experiment.split_seed();
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let side = u32::try_from(experiment.augmentation.image_size())?;
@@ -155,7 +159,10 @@ impl DataArgs {
                 split.select(&index, subset)?
             }
         };
+        let store_file = ready.as_ref().map(|store| store.path().to_owned());
+        let tables = std::iter::once(table).chain(list_files);
         Ok(Survey {
+            read: tables.chain(store_file).collect(),
             index,
             split,
             settings,

@@ -18,6 +18,7 @@ mod evaluate;
 mod explain;
 mod inspect;
 mod lock;
+mod output;
 mod phantoms;
 mod plan;
 mod prepare;

@@ -1,7 +1,7 @@
 //! What `score` and `compare` have in common: the label table, what may be missing, and output.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
@@ -10,6 +10,8 @@ use cxr_report::labels::LabelRow;
 use cxr_report::predictions::Unscorable;
 use cxr_report::summary::Resampling;
 use serde::Serialize;
+
+use crate::output::{ForceArg, is_metrics};
 
 /// The arguments of both commands.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,9 @@ pub(crate) struct ScoringArgs {
     /// Write all numbers to this file as JSON; what is undefined is null
     #[arg(long, value_name = "OUT.json")]
     pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
 
     /// Take the patient, not the image, as the unit of evidence: several images of one patient are
     /// alike, and errors that ignore it come out too small. The patient is the label table's
@@ -70,6 +75,16 @@ impl ScoringArgs {
     pub(crate) fn read_truth(&self) -> anyhow::Result<(Truth, Release)> {
         let index = Index::read(&self.labels)?;
         Ok((truth(&index)?, index.release()))
+    }
+
+    /// Makes sure that the JSON may be written where it is wanted; `predictions` are read too.
+    pub(crate) fn check_json(&self, predictions: &[&Path]) -> anyhow::Result<()> {
+        let Some(path) = &self.json else {
+            return Ok(());
+        };
+        let output = self.force.output(path).inputs([&self.labels]);
+        output.inputs(predictions).ours(is_metrics).check()?;
+        Ok(())
     }
 
     /// Writes the JSON if it is wanted: whole or not at all.

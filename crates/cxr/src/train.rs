@@ -10,6 +10,7 @@ use cxr_train::{Experiment, Profile, RunFolder, TrainOutcome, Trainer, VariantEx
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
+use crate::output::{ForceArg, is_trace};
 use crate::progress::say;
 use crate::watcher::Watcher;
 use crate::{INTERRUPTED, environment, evaluate};
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// Write a trace of each step's parts to FILE: it opens in ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
     profile: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 const EXAMPLES: &str = "Example:
@@ -73,6 +77,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let device = args.device.open()?;
     let survey = args.data.survey(&experiment)?;
+    if let Some(profile) = &args.profile {
+        let output = args.force.output(profile).inputs([&args.experiment]);
+        output.inputs(&survey.read).ours(is_trace).check()?;
+    }
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, &experiment);
     let Some(prepared) = args.data.prepare(survey, &store, &stop)? else {

@@ -3,6 +3,8 @@
 mod bf16;
 mod browser;
 mod demo;
+#[cfg(unix)]
+mod hostile;
 mod overfit;
 mod page;
 mod probe;
@@ -13,7 +15,7 @@ use std::time::Instant;
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
-use cxr_terminal::tell;
+use cxr_terminal::{say, tell};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -48,17 +50,21 @@ enum Check {
     /// Real training processes that are killed and resumed, or have another number of threads, end in the
     /// bytes of an undisturbed run
     Resume,
+    /// Closed terminals, full log disks, signals, pipes, devices and full disks: a training goes on or is stopped
+    /// in order, nothing panics, hangs or reads without an end
+    Hostile,
     /// Every loss learns thirty-two phantoms by heart
     Overfit,
     /// Training in bf16 ends within 0.01 mean AUC of single precision: six trainings, a quarter of an hour
     Bf16,
 }
 
-const ALL: [Check; 6] = [
+const ALL: [Check; 7] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
     Check::Resume,
+    Check::Hostile,
     Check::Overfit,
     Check::Bf16,
 ];
@@ -77,6 +83,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             },
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
+            #[cfg(unix)]
+            Check::Hostile => hostile::check(workspace, &interrupt)?,
+            #[cfg(not(unix))]
+            Check::Hostile => {
+                say!("hostile: skipped, its signals and pipes are those of Unix");
+                Ending::Done
+            }
             Check::Overfit => overfit::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
         };

@@ -12,6 +12,7 @@ use cxr_explain::OverlayStyle;
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
+use crate::output::ForceArg;
 use crate::train::set_threads;
 
 /// Show where a model looks: Grad-CAM heat maps over radiographs
@@ -41,9 +42,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", value_delimiter = ',', requires = "images")]
     label: Vec<String>,
 
-    /// Where heat maps of images go
+    /// Where heat maps of images go: explanations.csv, and for each image and label NAME-LABEL.png
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     output: PathBuf,
+
+    #[command(flatten)]
+    force: ForceArg,
 
     #[command(flatten)]
     data: Option<DataArgs>,

@@ -25,7 +25,7 @@ use crate::progress::{Bar, say};
 use crate::train::{interrupted, stop_flag};
 
 /// Raised whenever the same model and data begin to give other pictures or scores.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 const PREDICTIONS: &str = "predictions-test.csv";
 /// No model, table of predictions or list of boxes is so large.
 const LARGEST_FILE: u64 = 1 << 34;
@@ -63,6 +63,9 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     };
     std::fs::create_dir_all(&explainer.folder)
         .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
+    // What a call has left that was killed while it wrote.
+    cxr_fs::remove_unfinished(&explainer.folder)?;
+    cxr_fs::remove_unfinished(run)?;
     let images = explainer.images(run)?;
     let boxes = match boxes {
         Some(path) => {
