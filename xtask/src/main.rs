@@ -8,6 +8,12 @@
 //!
 //! It trains nothing itself and links no tensor library, so that it compiles in seconds.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads; cxr-terminal does not"
+)]
+
 mod bench;
 mod ci;
 mod cuda;
@@ -20,6 +26,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cxr_terminal::say;
 
 use crate::process::Ending;
 use crate::workspace::Workspace;
@@ -79,8 +86,13 @@ fn main() -> ExitCode {
         };
         Ok(ending.into())
     };
-    run().unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+    let code = run().unwrap_or_else(|error| {
+        say!("error: {error:#}");
         Ending::Failed.into()
-    })
+    });
+    if cxr_terminal::was_lost() {
+        say!("error: standard output could not be written");
+        return Ending::Failed.into();
+    }
+    code
 }

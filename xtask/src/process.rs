@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use cxr_terminal::say;
 
 /// How a command, or one of its children, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl From<Ending> for ExitCode {
 }
 
 /// The exit code of our binaries after Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Ctrl-C and SIGTERM, kept from ending this process and handed on to the children instead: exactly once
 /// per signal, as a child may take a second one for impatience. So that the terminal does not tell the
@@ -47,7 +48,7 @@ impl Interrupt {
     pub(crate) fn install() -> anyhow::Result<Self> {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = Arc::clone(&state);
-        ctrlc::set_handler(move || {
+        cxr_terminal::on_interrupt(INTERRUPTED, move || {
             let mut state = seen.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_raised = true;
             state.children.iter().copied().for_each(interrupt);
@@ -149,14 +150,13 @@ impl Ended {
     }
 }
 
-/// Sends SIGINT with the shell's own `kill`: the standard library can only kill for good.
+/// Sends SIGINT to the child's process group: the standard library can only kill for good.
 #[cfg(unix)]
 fn interrupt(child: u32) {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -s INT -- -{child}")])
-        .status();
-    if !sent.is_ok_and(|status| status.success()) {
-        eprintln!("cannot interrupt process {child}; it goes on to its end");
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let group = i32::try_from(child).ok().and_then(Pid::from_raw);
+    if group.is_none_or(|group| kill_process_group(group, Signal::INT).is_err()) {
+        say!("cannot interrupt process {child}; it goes on to its end");
     }
 }
 

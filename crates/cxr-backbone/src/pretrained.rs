@@ -81,6 +81,9 @@ pub fn load_extractor(
     })
 }
 
+/// The largest file of weights that is read. The largest network here has less than a tenth of it.
+const MAX_BYTES: u64 = 1 << 34;
+
 /// Loads the tensors that `rename` has a name for.
 fn load(
     path: &Path,
@@ -88,12 +91,15 @@ fn load(
     prefix: &str,
     rename: impl Fn(&str) -> Option<String>,
 ) -> Result<PretrainedReport, PretrainedError> {
-    let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|source| {
-        PretrainedError::Read {
+    // A header of JSON follows its length in eight bytes.
+    let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
+    let tensors = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)
+        .map_err(|error| candle_core::Error::from(error.source))
+        .and_then(|bytes| candle_core::safetensors::load_buffer(&bytes, &Device::Cpu))
+        .map_err(|source| PretrainedError::Read {
             path: path.to_owned(),
             source,
-        }
-    })?;
+        })?;
     let (mut used, mut ignored) = (BTreeMap::<String, Tensor>::new(), Vec::new());
     for (name, tensor) in tensors {
         match rename(&name) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::archive::MAX_ARCHIVED_FILE;
 use crate::gray::GrayImage;
 use crate::tone::{Tone, eight_bit, sixteen_bit};
 use crate::{DatasetError, ImageFormat, ImageWarning};
@@ -34,8 +35,8 @@ pub const MAX_COLOR: f64 = 16.0;
 /// windowed to 8 bits and, for `MONOCHROME1`, inverted.
 ///
 /// # Errors
-/// An unreadable file, another format, a truncated or damaged image, more than [`MAX_PIXELS`], or
-/// a DICOM file that is no frontal radiograph; the message names the path.
+/// An unreadable file, no regular file, another format, a truncated or damaged image, more than
+/// [`MAX_PIXELS`], more bytes than [`MAX_ARCHIVED_FILE`], or a DICOM file that is no frontal radiograph; the message names the path.
 pub fn decode_gray(path: impl AsRef<Path>) -> Result<GrayImage, DatasetError> {
     let path = path.as_ref();
     decode_gray_bytes(&read(path)?, path)
@@ -134,8 +135,32 @@ pub fn inspect_image_bytes(
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DatasetError> {
-    std::fs::read(path).map_err(DatasetError::io("read", path))
+/// Reads an image file, of which no more than the beginning where that is no image's.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DatasetError> {
+    let is_wanted = |start: &[u8]| Format::of(start).is_some();
+    Ok(cxr_fs::read_recognised(path, MAX_ARCHIVED_FILE, is_wanted)?)
+}
+
+/// What a file is by its first bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Png,
+    Jpeg,
+    Dicom,
+}
+
+impl Format {
+    fn of(start: &[u8]) -> Option<Self> {
+        if start.starts_with(b"\x89PNG\r\n\x1a\n") {
+            Some(Self::Png)
+        } else if start.starts_with(&[0xff, 0xd8, 0xff]) {
+            Some(Self::Jpeg)
+        } else if start.get(128..132) == Some(b"DICM") {
+            Some(Self::Dicom)
+        } else {
+            None
+        }
+    }
 }
 
 struct Decoded {

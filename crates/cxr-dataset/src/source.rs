@@ -1,6 +1,5 @@
-//! Text files, read whole: plain or gzip, never without a bound.
+//! Text files and pipes, read whole: plain or gzip, never without a bound.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -11,11 +10,7 @@ const LARGEST_TEXT: u64 = 1 << 30;
 
 /// The file's text without a byte-order mark; gzip is recognised by its first bytes.
 pub(crate) fn read_text(path: &Path) -> Result<String, DatasetError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(DatasetError::io("open", path))?;
-    file.take(LARGEST_TEXT + 1)
-        .read_to_end(&mut bytes)
-        .map_err(DatasetError::io("read", path))?;
+    let mut bytes = cxr_fs::read_stream(path, LARGEST_TEXT)?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(bytes.as_slice())

@@ -1,8 +1,9 @@
-//! Files as the whole workspace writes them.
+//! Files as the whole workspace reads and writes them.
 //!
-//! What it does: writes files whole or not at all ([`write`], [`write_with`], [`Staged`]), makes file names
-//! from text ([`FileName`]), and keeps other processes away ([`Lock`]). What it never does: know anything of
-//! radiographs, parse a format, or decide what a command may overwrite.
+//! What it does: writes files whole or not at all ([`write`], [`write_with`], [`Staged`]), looks before a command
+//! begins whether it may write where it was told to ([`Output`]), reads files that are what they should be and no larger
+//! than they may be ([`open_regular`], [`read_regular`], [`read_stream`]), makes file names from text ([`FileName`]), and
+//! keeps other processes away ([`Lock`]). What it never does: know anything of radiographs, or parse a format.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;
@@ -16,13 +17,17 @@
 //! ```
 
 mod error;
+mod input;
 mod lock;
 mod name;
+mod output;
 mod staged;
 mod write;
 
 pub use error::FsError;
+pub use input::{open_regular, open_stream, read_recognised, read_regular, read_stream, read_text};
 pub use lock::Lock;
 pub use name::FileName;
+pub use output::Output;
 pub use staged::Staged;
-pub use write::{remove_unfinished, write, write_unsynced, write_with};
+pub use write::{is_unfinished, remove_unfinished, write, write_unsynced, write_with};

@@ -1,5 +1,7 @@
 //! Whole files or none.
 
+#[cfg(unix)]
+use std::fs::TryLockError;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,8 +10,9 @@ use tempfile::NamedTempFile;
 
 use crate::FsError;
 
-/// What the names of files begin and end with that are not yet in their place.
+/// What the names of files begin and end with that are not yet in their place; between are six letters or digits.
 const UNFINISHED: (&str, &str) = (".tmp", ".tmp");
+const RANDOM_CHARACTERS: usize = 6;
 
 /// Links that lead on to links; the systems' own limit is of this size.
 const MAX_LINKS: usize = 40;
@@ -25,8 +28,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
 /// Writes a file beside its place, syncs it, renames it there and syncs the folder, so that neither a reader nor a full
 /// disk, a kill or a power cut ever leaves half of it. Folders on the way are made.
 ///
-/// A link is followed and stays; the permissions of a file that is replaced are kept; a device or a pipe is
-/// written to as it is.
+/// A link is followed and stays; the permissions of a file that is replaced are kept; a device, a pipe or an open file
+/// such as `/dev/stdout` is written to as it is, and a pipe whose reader has gone away is no error.
 ///
 /// # Errors
 /// The file cannot be written, or is read-only; what was there before still is.
@@ -60,11 +63,14 @@ fn replace(
 ) -> Result<(), FsError> {
     match destination(path)? {
         Destination::Stream(place) => {
-            let opened = File::options().write(true).open(&place);
-            let mut file = opened.map_err(FsError::at("open", path))?;
-            write(&mut file)
-                .and_then(|()| file.flush())
-                .map_err(FsError::at("write", path))
+            let mut file = open_stream(&place).map_err(FsError::at("open", path))?;
+            match write(&mut file).and_then(|()| file.flush()) {
+                // A reader that has gone away, such as `head`, has read what it wanted.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    Err(FsError::at("write", path)(error))
+                }
+                _ => Ok(()),
+            }
         }
         Destination::File { place, before } => {
             let file = write_beside(&place, before.as_ref(), durability, write)?;
@@ -107,8 +113,10 @@ pub(crate) fn destination(path: &Path) -> Result<Destination, FsError> {
         if kind.is_symlink() {
             let target =
                 std::fs::read_link(&place).map_err(FsError::at("read the link", &place))?;
-            // An open pipe or file of a process, such as `/dev/stdout`: its link is a name, not a path.
-            if std::fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file()) {
+            // Of an open file of a process, such as `/dev/stdout`, the link is a name, not a path.
+            if is_descriptor(&place)
+                || std::fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file())
+            {
                 return Ok(Destination::Stream(place));
             }
             place = folder_of(&place).join(target);
@@ -126,6 +134,41 @@ pub(crate) fn destination(path: &Path) -> Result<Destination, FsError> {
     Err(FsError::at("write", path)(error))
 }
 
+/// Whether it is an open file of a process, as Linux shows them. Replacing the file by its name would leave whatever else
+/// the process writes there in a file without one.
+fn is_descriptor(place: &Path) -> bool {
+    cfg!(target_os = "linux")
+        && folder_of(place).canonicalize().is_ok_and(|folder| {
+            folder.starts_with("/proc") && folder.file_name().is_some_and(|name| name == "fd")
+        })
+}
+
+/// Opens a device, a pipe, or an open file of this process. Linux would open the file behind standard output a second
+/// time, to be written from its beginning, over what has been printed.
+fn open_stream(place: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsFd as _;
+        let own = Path::new("/proc/self/fd").canonicalize();
+        if own.is_ok_and(|own| {
+            folder_of(place)
+                .canonicalize()
+                .is_ok_and(|folder| folder == own)
+        }) {
+            let name = place.file_name().and_then(|name| name.to_str());
+            let descriptor = match name {
+                Some("1") => Some(io::stdout().as_fd().try_clone_to_owned()?),
+                Some("2") => Some(io::stderr().as_fd().try_clone_to_owned()?),
+                _ => None,
+            };
+            if let Some(descriptor) = descriptor {
+                return Ok(descriptor.into());
+            }
+        }
+    }
+    File::options().write(true).open(place)
+}
+
 /// Writes a temporary file in the folder of `place`.
 pub(crate) fn write_beside(
     place: &Path,
@@ -139,13 +182,8 @@ pub(crate) fn write_beside(
     }
     let folder = folder_of(place);
     std::fs::create_dir_all(folder).map_err(FsError::at("make the folder", folder))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED.0).suffix(UNFINISHED.1);
-    // The default is a private file; ours is as any other, and the umask decides who may read it.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let failed = || FsError::at("write", place);
-    let mut file = builder.tempfile_in(folder).map_err(failed())?;
+    let mut file = begin_beside(folder).map_err(failed())?;
     if let Some(before) = before {
         file.as_file()
             .set_permissions(before.permissions())
@@ -157,6 +195,32 @@ pub(crate) fn write_beside(
         file.as_file().sync_all().map_err(failed())?;
     }
     Ok(file)
+}
+
+/// Makes a temporary file in a folder, locked for as long as its writer lives: [`remove_unfinished`] leaves it alone.
+fn begin_beside(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix(UNFINISHED.0)
+        .suffix(UNFINISHED.1)
+        .rand_bytes(RANDOM_CHARACTERS);
+    // The default is a private file; ours is as any other, and the umask decides who may read it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder)?;
+        // Elsewhere a lock keeps this very process from reading the file back.
+        #[cfg(unix)]
+        {
+            let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+            // Somebody may have taken it for left behind before it was locked.
+            let n_links = std::os::unix::fs::MetadataExt::nlink(&file.as_file().metadata()?);
+            if is_taken || n_links == 0 {
+                continue;
+            }
+        }
+        return Ok(file);
+    }
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -187,7 +251,10 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), FsError> {
 }
 
 /// Removes what processes that were killed while they wrote have left in a folder, and says how many files
-/// that were. No other process may be writing there. A folder that does not exist holds none.
+/// that were. A folder that does not exist holds none.
+///
+/// On Unix a file whose writer lives is known by its lock and stays. Elsewhere, and on file systems without locks, no
+/// other process may be writing there.
 ///
 /// # Errors
 /// The folder cannot be read, or a file not removed.
@@ -200,17 +267,45 @@ pub fn remove_unfinished(folder: &Path) -> Result<usize, FsError> {
     let mut removed = 0;
     for entry in entries {
         let entry = entry.map_err(FsError::at("read the folder", folder))?;
-        let name = entry.file_name();
-        let is_unfinished = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
-        if is_unfinished && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(FsError::at("remove", &path))?;
-            removed += 1;
+        let is_unfinished = entry.file_name().to_str().is_some_and(is_unfinished_name)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_unfinished {
+            continue;
+        }
+        let path = entry.path();
+        // Held until it is removed, so that its name is not given to another file meanwhile.
+        #[cfg(unix)]
+        let file = File::open(&path);
+        #[cfg(unix)]
+        if let Ok(file) = &file
+            && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            continue;
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            // Its writer has just moved it into place.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(FsError::at("remove", &path)(error)),
         }
     }
     Ok(removed)
+}
+
+/// Whether a file has the name of one that is being written, or was when its writer was killed.
+pub fn is_unfinished(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(is_unfinished_name)
+}
+
+fn is_unfinished_name(name: &str) -> bool {
+    let random = name
+        .strip_prefix(UNFINISHED.0)
+        .and_then(|name| name.strip_suffix(UNFINISHED.1));
+    random.is_some_and(|random| {
+        random.len() == RANDOM_CHARACTERS && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]
@@ -288,12 +383,32 @@ mod tests {
     #[test]
     fn leftovers_are_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        for name in [".tmpAbC.tmp", ".tmp", "a.tmp", ".tmpx"] {
+        for name in [
+            ".tmpAbCd12.tmp",
+            ".tmp",
+            "a.tmp",
+            ".tmpx",
+            ".tmpmy notes.tmp",
+            ".tmp-draft.tmp",
+        ] {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
-        // `.tmp` alone begins and ends so as well; none of our names is so short.
-        assert_eq!(remove_unfinished(folder.path()).unwrap(), 2);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
         assert_eq!(remove_unfinished(&folder.path().join("none")).unwrap(), 0);
+    }
+
+    // Of two commands that write into one folder, the second must not take the first's file for a leftover.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_being_written_is_no_leftover() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        write_with(&path, |file| {
+            assert_eq!(remove_unfinished(folder.path()).unwrap(), 0);
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
     }
 }

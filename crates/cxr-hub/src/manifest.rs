@@ -111,13 +111,16 @@ pub(crate) fn check_web_address(text: &str) -> Result<(), HubError> {
     }
 }
 
+/// The longest manifest that is read.
+const MAX_BYTES: u64 = 1 << 24;
+
 impl Manifest {
     /// Reads a manifest file.
     ///
     /// # Errors
     /// A file that cannot be read, or one that [`Manifest::parse`] refuses.
     pub fn read(path: &Path) -> Result<Self, HubError> {
-        let text = std::fs::read_to_string(path).map_err(HubError::io("read", path))?;
+        let text = cxr_fs::read_text(path, MAX_BYTES)?;
         Self::parse(&text, path)
     }
 

@@ -55,6 +55,20 @@ pub enum PhantomError {
         found: String,
     },
 
+    /// A folder of phantoms holds something else too. Nothing was removed.
+    #[error(
+        "`{}` is no part of the phantoms in `{}`, and nothing was removed; hint: move it elsewhere, or \
+         choose another folder",
+        found.display(),
+        folder.display()
+    )]
+    NotOnlyPhantoms {
+        /// The folder that was to be removed.
+        folder: PathBuf,
+        /// What is in it, or a table that was changed.
+        found: PathBuf,
+    },
+
     /// The stop flag was set; the images written so far stay and the same call goes on from there.
     #[error("interrupted after {written} of {images} images; the same call finishes the rest")]
     Interrupted {

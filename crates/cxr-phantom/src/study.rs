@@ -16,7 +16,7 @@ pub enum List {
 impl List {
     /// Name of the list's file.
     #[must_use]
-    pub fn file_name(self) -> &'static str {
+    pub const fn file_name(self) -> &'static str {
         match self {
             Self::TrainVal => "train_val_list.txt",
             Self::Test => "test_list.txt",

@@ -1,5 +1,7 @@
 //! Writes a cohort as ChestX-ray14 is written.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -10,8 +12,8 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use crate::{
-    Cohort, Finding, Labels, List, NUISANCE_QUESTIONS, PhantomConfig, PhantomError, Radiograph,
-    Study,
+    Cohort, Finding, Labels, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError,
+    Radiograph, Study,
 };
 
 /// Raised whenever the same configuration begins to give other bytes, so that no folder mixes two recipes.
@@ -20,11 +22,26 @@ const RECIPE: u32 = 2;
 /// Says what the folder is and of which configuration; written first, compared on every later call.
 const MARKER: &str = "PHANTOMS.txt";
 
+/// How a marker begins, of every recipe.
+const NOTICE: &str =
+    "These chest X-rays are synthetic: drawn by cxr-phantom, of nobody, for testing software only.";
+/// No marker is longer.
+const MAX_MARKER: u64 = 1 << 16;
+
 const IMAGE_FOLDER: &str = "images";
 const LABEL_FILE: &str = "Data_Entry_2017_v2020.csv";
 /// The label table where the labels are not findings: a user's own table.
 const NUISANCE_FILE: &str = "labels.csv";
 const BOX_FILE: &str = "BBox_List_2017.csv";
+
+/// All lists and tables that a set may have.
+const TABLES: [&str; 5] = [
+    LABEL_FILE,
+    NUISANCE_FILE,
+    BOX_FILE,
+    List::TrainVal.file_name(),
+    List::Test.file_name(),
+];
 
 /// The original's header: the brackets are not quoted, so that its nine names look like eleven.
 const LABEL_HEADER: &str = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,\
@@ -111,21 +128,10 @@ pub fn write_dataset(
         Ok(())
     })?;
 
-    for list in [List::TrainVal, List::Test] {
-        cxr_fs::write(
-            &folder.join(list.file_name()),
-            list_text(&cohort, list).as_bytes(),
-        )?;
+    for (name, text) in tables(config, &cohort) {
+        cxr_fs::write(&folder.join(name), text.as_bytes())?;
     }
-    let (box_text, boxes) = box_text(&cohort);
-    let (label_file, label_text) = match config.labels() {
-        Labels::Findings => {
-            cxr_fs::write(&folder.join(BOX_FILE), box_text.as_bytes())?;
-            (LABEL_FILE, label_text(&cohort))
-        }
-        Labels::Nuisance => (NUISANCE_FILE, nuisance_text(&cohort)),
-    };
-    cxr_fs::write(&folder.join(label_file), label_text.as_bytes())?;
+    let (_, boxes) = box_text(&cohort);
     Ok(Summary {
         images,
         already_there: already_there.into_inner(),
@@ -136,36 +142,144 @@ pub fn write_dataset(
     })
 }
 
-/// Takes phantoms out of `folder`, whatever their configuration, and with them the folder if nothing else
-/// is in it. A folder without phantoms is left as it is, and so is every file that [`write_dataset`] does
-/// not write. Returns whether there were any.
+/// The lists and tables of a set with their text, in the order in which they are written: the label table last.
+fn tables(config: &PhantomConfig, cohort: &Cohort) -> Vec<(&'static str, String)> {
+    let lists = [List::TrainVal, List::Test];
+    let mut tables = Vec::from(lists.map(|list| (list.file_name(), list_text(cohort, list))));
+    match config.labels() {
+        Labels::Findings => {
+            tables.push((BOX_FILE, box_text(cohort).0));
+            tables.push((LABEL_FILE, label_text(cohort)));
+        }
+        Labels::Nuisance => tables.push((NUISANCE_FILE, nuisance_text(cohort))),
+    }
+    tables
+}
+
+/// Removes a set of phantoms, whatever its configuration, with its folder. A folder that does not exist, is empty or has no
+/// `PHANTOMS.txt` of ours is left as it is. Returns whether there were phantoms.
+///
+/// The set is what [`write_dataset`] writes for the configuration that the folder's `PHANTOMS.txt` names: tables with
+/// just these bytes, and images with just these names. Of another version's set only the names of its files are
+/// known. Nothing is removed through a link.
 ///
 /// # Errors
-/// [`PhantomError::File`] if a file cannot be removed; the next call goes on from there.
+/// [`PhantomError::NotOnlyPhantoms`], before anything is removed, if the folder holds anything else;
+/// [`PhantomError::File`] if a file cannot be read or removed; the next call goes on from there.
 pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
     let marker = folder.join(MARKER);
-    if !marker.is_file() {
+    if !is_plain_file(&marker) {
         return Ok(false);
     }
-    let tables = [LABEL_FILE, NUISANCE_FILE, BOX_FILE].into_iter();
-    for name in tables.chain([List::TrainVal, List::Test].map(List::file_name)) {
+    let described = cxr_fs::read_text(&marker, MAX_MARKER)?;
+    if !described.starts_with(NOTICE) {
+        return Ok(false);
+    }
+    let set = PhantomSet::described(&described);
+    let images = folder.join(IMAGE_FOLDER);
+    let has_images = set.check(folder, &images)?;
+
+    for name in TABLES {
         remove(&folder.join(name))?;
     }
-    let images = folder.join(IMAGE_FOLDER);
-    for folder in [folder, &images] {
-        cxr_fs::remove_unfinished(folder)?;
-    }
-    for name in names(&images)? {
-        if is_image_name(&name) {
+    if has_images {
+        cxr_fs::remove_unfinished(&images)?;
+        for name in names(&images)? {
             remove(&images.join(name))?;
         }
+        fs::remove_dir(&images).map_err(|source| file_error("remove", &images, source))?;
     }
-    // A folder that holds something else stays.
-    let _ = fs::remove_dir(&images);
-    // Last, so that a call that was ended before is known for what it is.
+    cxr_fs::remove_unfinished(folder)?;
+    // Last, so that what a call leaves that was ended before is known for what it is.
     remove(&marker)?;
-    let _ = fs::remove_dir(folder);
+    fs::remove_dir(folder).map_err(|source| file_error("remove", folder, source))?;
     Ok(true)
+}
+
+/// The files of a set of phantoms beside its marker.
+struct PhantomSet {
+    /// By name; `None` where the bytes are not known.
+    tables: BTreeMap<&'static str, Option<String>>,
+    /// `None` where only their form is known.
+    images: Option<HashSet<String>>,
+}
+
+impl PhantomSet {
+    /// Of a marker's text.
+    fn described(text: &str) -> Self {
+        let config = parse_marker(text).filter(|config| marker_text(config) == text);
+        let Some(config) = config else {
+            return Self {
+                tables: TABLES.map(|name| (name, None)).into(),
+                images: None,
+            };
+        };
+        let cohort = Cohort::plan(&config);
+        Self {
+            tables: tables(&config, &cohort)
+                .into_iter()
+                .map(|(name, text)| (name, Some(text)))
+                .collect(),
+            images: Some(
+                (cohort.studies().iter())
+                    .map(|study| study.file_name().to_owned())
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Makes sure that a folder holds nothing but the set, or a part of it. Returns whether it has a folder of images.
+    fn check(&self, folder: &Path, images: &Path) -> Result<bool, PhantomError> {
+        let foreign = |path: &Path| {
+            Err(PhantomError::NotOnlyPhantoms {
+                folder: folder.to_path_buf(),
+                found: path.to_path_buf(),
+            })
+        };
+        let mut has_images = false;
+        for name in names(folder)? {
+            let path = folder.join(&name);
+            if name == IMAGE_FOLDER && is_plain_folder(&path) {
+                has_images = true;
+                continue;
+            }
+            let is_ours = is_plain_file(&path)
+                && (name == MARKER
+                    || cxr_fs::is_unfinished(&path)
+                    || match name.to_str().and_then(|name| self.tables.get(name)) {
+                        None => false,
+                        Some(None) => true,
+                        Some(Some(text)) => cxr_fs::read_regular(&path, text.len() as u64)
+                            .is_ok_and(|found| found == text.as_bytes()),
+                    });
+            if !is_ours {
+                return foreign(&path);
+            }
+        }
+        if has_images {
+            for name in names(images)? {
+                let path = images.join(&name);
+                let is_image = name.to_str().is_some_and(|name| match &self.images {
+                    Some(names) => names.contains(name),
+                    None => is_image_name(name),
+                });
+                if !is_plain_file(&path) || !(is_image || cxr_fs::is_unfinished(&path)) {
+                    return foreign(&path);
+                }
+            }
+        }
+        Ok(has_images)
+    }
+}
+
+/// Whether it is a file, and no link to one.
+fn is_plain_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Whether it is a folder, and no link to one.
+fn is_plain_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Is it `PPPPPPPP_FFF.png`?
@@ -179,7 +293,7 @@ fn is_image_name(name: &str) -> bool {
 }
 
 /// The names in a folder, sorted; none where there is no folder.
-fn names(folder: &Path) -> Result<Vec<String>, PhantomError> {
+fn names(folder: &Path) -> Result<Vec<OsString>, PhantomError> {
     let unreadable = |source| file_error("list", folder, source);
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -188,7 +302,7 @@ fn names(folder: &Path) -> Result<Vec<String>, PhantomError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(unreadable)?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
+        names.push(entry.file_name());
     }
     names.sort_unstable();
     Ok(names)
@@ -214,7 +328,7 @@ fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
                 None => Ok(cxr_fs::write(&marker, ours.as_bytes())?),
                 Some(name) => Err(PhantomError::FolderInUse {
                     folder: folder.to_path_buf(),
-                    found: format!("`{name}`"),
+                    found: format!("`{}`", name.to_string_lossy()),
                 }),
             }
         }
@@ -229,7 +343,7 @@ fn marker_text(config: &PhantomConfig) -> String {
         Labels::Nuisance => "labels: how the images were taken; no image shows a finding\n",
     };
     format!(
-        "These chest X-rays are synthetic: drawn by cxr-phantom, of nobody, for testing software only.\n\
+        "{NOTICE}\n\
          Their files have the form of NIH ChestX-ray14.\n\
          recipe {RECIPE}\n\
          seed {}\n\
@@ -244,6 +358,30 @@ fn marker_text(config: &PhantomConfig) -> String {
         test.images,
         test.least_positives,
     )
+}
+
+/// The configuration that a marker of this recipe describes.
+fn parse_marker(text: &str) -> Option<PhantomConfig> {
+    let after = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix));
+    if after("recipe ")?.parse() != Ok(RECIPE) {
+        return None;
+    }
+    let size = |list: &str| {
+        let (images, rest) = after(list)?.split_once(" images, at least ")?;
+        let least_positives = rest.strip_suffix(" positives per finding")?;
+        Some(ListSize {
+            images: images.parse().ok()?,
+            least_positives: least_positives.parse().ok()?,
+        })
+    };
+    let seed = after("seed ")?.parse().ok()?;
+    let side = after("side ")?.parse().ok()?;
+    let (train_val, test) = (size("train_val: ")?, size("test: ")?);
+    let config = match after("labels: ") {
+        None => PhantomConfig::new(seed, train_val, test),
+        Some(_) => PhantomConfig::of_nuisance(seed, train_val.images, test.images),
+    };
+    config.ok()?.with_side(side).ok()
 }
 
 /// The image as PNG: fast to write, about as large as the originals.

@@ -253,7 +253,7 @@ fn a_stopped_call_is_finished_by_the_next() {
     let there = fs::read_dir(&images).unwrap().count();
     assert!((10..54).contains(&there), "{there} images after the stop");
     // What a killed process leaves of the file it was writing.
-    fs::write(images.join("00000001_000.png.tmp"), b"half").unwrap();
+    fs::write(images.join(".tmpAbCd12.tmp"), b"half").unwrap();
 
     let calls = AtomicUsize::new(0);
     let count = |_| {
@@ -354,22 +354,60 @@ fn the_questions_divide_the_images() {
 }
 
 #[test]
-fn removing_takes_phantoms_and_nothing_else() {
+fn removing_takes_phantoms_and_refuses_before_it_takes_anything_else() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("phantoms");
     assert!(!remove_dataset(&place).unwrap(), "there was nothing");
     write(&small(1), &place).unwrap();
-    fs::write(place.join("images/00000001_000.png.tmp"), b"half").unwrap();
+    fs::write(place.join("images/.tmpAbCd12.tmp"), b"half").unwrap();
     assert!(remove_dataset(&place).unwrap());
     assert!(!place.exists());
 
-    write(&small(1), &place).unwrap();
-    fs::write(place.join("notes.txt"), "mine").unwrap();
-    fs::write(place.join("images/mine.png"), "mine").unwrap();
+    // A file of the user's, of any name: the last is called as ChestX-ray14's own images are.
+    for foreign in [
+        "notes.txt",
+        "images-64.store",
+        "labels.csv",
+        "images/mine.png",
+        "images/00030801_001.png",
+    ] {
+        write(&small(1), &place).unwrap();
+        fs::write(place.join(foreign), "mine").unwrap();
+        let before = contents(&place);
+        let error = remove_dataset(&place).unwrap_err();
+        assert!(error.to_string().contains(foreign), "{error}");
+        assert!(contents(&place) == before, "{foreign}: something is gone");
+        fs::remove_file(place.join(foreign)).unwrap();
+    }
+
+    // A table that was changed is not ours any more.
+    let table = place.join("Data_Entry_2017_v2020.csv");
+    let text = fs::read_to_string(&table).unwrap();
+    fs::write(&table, format!("{text}\n")).unwrap();
+    let error = remove_dataset(&place).unwrap_err();
+    assert!(error.to_string().contains("Data_Entry"), "{error}");
+    fs::write(&table, text).unwrap();
     assert!(remove_dataset(&place).unwrap());
-    let left: Vec<String> = contents(&place).into_keys().collect();
-    assert_eq!(left, ["images/mine.png", "notes.txt"]);
-    // What is not phantoms any more is not touched.
+
+    // A marker that somebody else wrote makes no phantoms.
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("PHANTOMS.txt"), "my list of phantoms").unwrap();
+    fs::write(place.join("labels.csv"), "mine").unwrap();
     assert!(!remove_dataset(&place).unwrap());
-    assert!(write(&small(1), &place).is_err());
+    assert_eq!(contents(&place).len(), 2);
+}
+
+// A link to the folder of real images would have let them be deleted.
+#[cfg(unix)]
+#[test]
+fn nothing_is_removed_through_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let [place, elsewhere] = ["phantoms", "elsewhere"].map(|name| folder.path().join(name));
+    write(&small(1), &place).unwrap();
+    fs::rename(place.join("images"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, place.join("images")).unwrap();
+    let error = remove_dataset(&place).unwrap_err();
+    assert!(error.to_string().contains("images"), "{error}");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 54);
+    assert!(place.join("train_val_list.txt").is_file());
 }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cxr_metrics::MetricError;
 
@@ -191,6 +191,28 @@ pub enum ReportError {
     /// A metric refused its input.
     #[error(transparent)]
     Metric(#[from] MetricError),
+}
+
+/// The largest table or run file that is read.
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
+
+/// The text of a file, if there is one.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, ReportError> {
+    match cxr_fs::read_text(path, MAX_BYTES) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ReportError::reading(error)),
+    }
+}
+
+impl ReportError {
+    /// Of a file that cannot be read.
+    pub(crate) fn reading(error: cxr_fs::FsError) -> Self {
+        Self::Read {
+            path: error.path,
+            source: error.source,
+        }
+    }
 }
 
 impl From<cxr_fs::FsError> for ReportError {

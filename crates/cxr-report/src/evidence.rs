@@ -294,6 +294,9 @@ fn frequencies(run_folder: &Path) -> Result<Option<Frequencies>, ReportError> {
     }))
 }
 
+/// The largest picture that is read.
+const MAX_PICTURE: u64 = 1 << 26;
+
 fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     let Some(explanations) = Explanations::read(folder.path())? else {
         return Ok(None);
@@ -301,7 +304,7 @@ fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     let mut files = BTreeMap::new();
     for name in explanations.picture_files() {
         let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
-        let bytes = std::fs::read(&path).map_err(|source| ReportError::Read { path, source })?;
+        let bytes = cxr_fs::read_regular(&path, MAX_PICTURE).map_err(ReportError::reading)?;
         files.insert(name.to_owned(), bytes);
     }
     Ok(Some(Pictures {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ReportError;
+use crate::error::{ReportError, read_text};
 
 /// The folder in a run's folder.
 pub const EXPLANATIONS_FOLDER: &str = "explanations";
@@ -161,10 +161,8 @@ impl Explanations {
     /// writes.
     pub fn read(run_folder: &Path) -> Result<Option<Self>, ReportError> {
         let path = run_folder.join(EXPLANATIONS_FOLDER).join(EXPLANATIONS_FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ReportError::Read { path, source }),
+        let Some(text) = read_text(&path)? else {
+            return Ok(None);
         };
         match serde_json::from_str(&text) {
             Ok(explanations) => Ok(Some(explanations)),

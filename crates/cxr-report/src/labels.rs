@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::error::ReportError;
+use crate::error::{ReportError, read_text};
 use crate::evaluation::Truth;
 
 /// The labels of the images of one part.
@@ -100,13 +100,8 @@ impl LabelTable {
     /// [`ReportError::Read`], [`ReportError::Csv`], and [`ReportError::LabelCell`] for a cell that
     /// is no label.
     pub fn read(path: &Path) -> Result<Option<Self>, ReportError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                let path = path.to_owned();
-                return Err(ReportError::Read { path, source });
-            }
+        let Some(text) = read_text(path)? else {
+            return Ok(None);
         };
         let malformed = |source| ReportError::Csv {
             path: path.to_owned(),

@@ -1,13 +1,12 @@
 //! Reading anybody's predictions: one row per image, one column of scores per label.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use crate::error::ReportError;
+use crate::error::{MAX_BYTES, ReportError};
 
 /// What to do about rows, columns and cells that cannot be scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,11 +72,8 @@ impl Predictions {
     /// # Errors
     /// [`ReportError::Read`], and as for [`Self::from_reader`].
     pub fn read(path: &Path, unscorable: Unscorable) -> Result<Self, ReportError> {
-        let file = File::open(path).map_err(|source| ReportError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_reader(file, path, unscorable)
+        let bytes = cxr_fs::read_stream(path, MAX_BYTES).map_err(ReportError::reading)?;
+        Self::from_reader(bytes.as_slice(), path, unscorable)
     }
 
     /// Reads predictions from anywhere; `path` names them in errors. No buffering is needed.

@@ -7,7 +7,7 @@ use cxr_metrics::Level;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::ReportError;
+use crate::error::{ReportError, read_text};
 use crate::evidence::{Evidence, LossTest};
 use crate::explanations::BoxScores;
 use crate::figures::figures;
@@ -52,10 +52,8 @@ impl Reproduction {
 
     fn read(experiment_folder: &Path) -> Result<Option<Self>, ReportError> {
         let path = experiment_folder.join(REPRODUCTION_FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ReportError::Read { path, source }),
+        let Some(text) = read_text(&path)? else {
+            return Ok(None);
         };
         match serde_json::from_str(&text) {
             Ok(reproduction) => Ok(Some(reproduction)),

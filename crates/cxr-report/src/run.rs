@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::ReportError;
+use crate::error::{ReportError, read_text};
 use crate::predictions::{Predictions, Unscorable};
 use crate::summary::Summary;
 
@@ -172,14 +172,8 @@ impl RunMetrics {
     /// [`ReportError::RunUnfinished`] when there is none, [`ReportError::RunFile`] when it is not
     /// what this version writes.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => ReportError::RunUnfinished {
-                path: path.to_owned(),
-            },
-            _ => ReportError::Read {
-                path: path.to_owned(),
-                source,
-            },
+        let text = read_text(path)?.ok_or_else(|| ReportError::RunUnfinished {
+            path: path.to_owned(),
         })?;
         serde_json::from_str(&text).map_err(|source| ReportError::RunFile {
             path: path.to_owned(),
@@ -335,10 +329,8 @@ impl RunFolder {
     /// [`ReportError::Read`] and [`ReportError::RunFile`].
     pub fn environment(&self) -> Result<Option<serde_json::Value>, ReportError> {
         let path = self.path.join(ENVIRONMENT_FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ReportError::Read { path, source }),
+        let Some(text) = read_text(&path)? else {
+            return Ok(None);
         };
         match serde_json::from_str(&text) {
             Ok(environment) => Ok(Some(environment)),

@@ -386,17 +386,16 @@ impl Variant {
 #[derive(Debug, Clone, PartialEq)]
 pub struct VariantExperiment(Experiment, Variant);
 
+/// The longest experiment file that is read.
+const MAX_BYTES: u64 = 1 << 24;
+
 impl Experiment {
     /// Reads and checks an experiment file.
     ///
     /// # Errors
     /// [`TrainError::ExperimentFile`] names the file and what in it is unknown, missing or out of range.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = cxr_fs::read_text(path, MAX_BYTES)?;
         Self::parse(&text).map_err(|error| TrainError::ExperimentFile {
             path: path.to_owned(),
             problem: match error {

@@ -1,7 +1,6 @@
 //! Safetensors files that say what they hold.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -13,6 +12,9 @@ use crate::{Classifier, ModelCard, TrainError};
 
 /// The metadata key under which the description stands, as JSON.
 const KEY: &str = "cxr";
+
+/// The largest file that is read. A checkpoint of the largest network here has a tenth of it.
+const MAX_BYTES: u64 = 1 << 34;
 
 /// What the names of a backbone's parameters begin with.
 const BACKBONE: &str = "features.";
@@ -143,7 +145,7 @@ pub(crate) fn read_description<D: DeserializeOwned>(
         kind,
         problem,
     };
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = cxr_fs::open_regular(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;
     let length = u64::from_le_bytes(length);
@@ -168,11 +170,9 @@ pub(crate) fn read<D: DeserializeOwned>(
         kind,
         problem,
     };
-    let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })?;
+    // A header of JSON follows its length in eight bytes.
+    let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
+    let bytes = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)?;
     let (_, metadata) =
         safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
     let text = metadata

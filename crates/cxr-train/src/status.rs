@@ -1,6 +1,5 @@
 //! Where a run stands, for whoever looks from outside.
 
-use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -82,7 +81,7 @@ impl RunStatus {
 fn last_step(path: &Path) -> Option<LastStep> {
     /// More than the lines of an epoch's end take.
     const TAIL: u64 = 1 << 16;
-    let mut file = File::open(path).ok()?;
+    let mut file = cxr_fs::open_regular(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
         .ok()?;

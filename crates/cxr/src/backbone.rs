@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use candle_core::Device;
 use cxr_train::{load_model, save_backbone};
 
+use crate::output::{ForceArg, is_backbone};
 use crate::progress::say;
 
 /// Write the backbone of a trained model as pretrained weights
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
 
+    #[command(flatten)]
+    force: ForceArg,
+
     /// The licence of the weights, such as "MIT OR Apache-2.0", kept in the file
     #[arg(long, value_name = "SPDX")]
     licence: Option<String>,
@@ -32,6 +36,8 @@ const EXAMPLES: &str = "Example:
   cxr backbone models/runs/demo-backbone/bce/model.safetensors --out models/demo-backbone.safetensors";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let output = args.force.output(&args.out).inputs([&args.model]);
+    output.ours(is_backbone).check()?;
     let (card, classifier) = load_model(&args.model, &Device::Cpu)?;
     save_backbone(&args.out, &card, &classifier, args.licence.as_deref())?;
     say(&format!(

@@ -37,7 +37,7 @@ impl Interrupt {
     pub(crate) fn install() -> anyhow::Result<Self> {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = Arc::clone(&state);
-        ctrlc::set_handler(move || {
+        cxr_terminal::on_interrupt(INTERRUPTED, move || {
             let mut state = seen.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_raised = true;
             state.children.iter().copied().for_each(interrupt);

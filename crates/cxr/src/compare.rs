@@ -45,6 +45,7 @@ const EXAMPLES: &str = "Examples:
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;
+    scoring.check_json(&[&args.a, &args.b])?;
     let (truth, release) = scoring.read_truth()?;
     let a = Predictions::read(&args.a, scoring.unscorable())?;
     let b = Predictions::read(&args.b, scoring.unscorable())?;

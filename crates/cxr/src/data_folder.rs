@@ -57,6 +57,8 @@ pub(crate) struct Survey {
     pub(crate) ready: Option<Store>,
     /// The image files by name, where they are not.
     pub(crate) files: HashMap<ImageName, PathBuf>,
+    /// The label table, the lists, and the store.
+    pub(crate) read: Vec<PathBuf>,
 }
 
 /// The images of a split with their files.
@@ -85,11 +87,10 @@ pub(crate) const TRAIN_LIST: &str = "train_val_list.txt";
 pub(crate) const TEST_LIST: &str = "test_list.txt";
 
 impl DataArgs {
-    /// Reads labels and lists, splits, and prepares the images into `store`. `None` when `stop`
-    /// was set.
+    /// Prepares the images of a survey into `store`. `None` when `stop` was set.
     pub(crate) fn prepare(
         &self,
-        experiment: &Experiment,
+        survey: Survey,
         store: &Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Option<Prepared>> {
@@ -99,7 +100,8 @@ impl DataArgs {
             settings,
             ready,
             files,
-        } = self.survey(experiment)?;
+            read: _,
+        } = survey;
         progress::say(&split.report(&index)?.to_string());
 
         let start = Instant::now();
@@ -133,7 +135,8 @@ impl DataArgs {
             table.display(),
             index.release()
         ));
-        let lists = OfficialLists::read(metadata.join(TRAIN_LIST), metadata.join(TEST_LIST))?;
+        let list_files = [TRAIN_LIST, TEST_LIST].map(|name| metadata.join(name));
+        let lists = OfficialLists::read(&list_files[0], &list_files[1])?;
         let seed = experiment.split_seed();
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let side = u32::try_from(experiment.augmentation.image_size())?;
@@ -157,7 +160,10 @@ impl DataArgs {
                 split.select(&index, subset)?
             }
         };
+        let store_file = ready.as_ref().map(|store| store.path().to_owned());
+        let tables = std::iter::once(table).chain(list_files);
         Ok(Survey {
+            read: tables.chain(store_file).collect(),
             index,
             split,
             settings,

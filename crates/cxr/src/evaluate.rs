@@ -62,10 +62,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let variant = experiment.variant(&variant.name)?;
     let device = args.device.open()?;
+    let survey = args.data.survey(&experiment)?;
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));
     let store = store_path(experiment_folder, &experiment);
-    let Some(prepared) = args.data.prepare(&experiment, &store, &stop)? else {
+    let Some(prepared) = args.data.prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&args.run)?;
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(made) = made else {
         return Ok(interrupted());
     };
-    print(&made, &args.run)?;
+    print(&made, &args.run);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -307,9 +308,9 @@ fn summaries(
 }
 
 /// Prints the test AUCs.
-pub(crate) fn print(metrics: &RunMetrics, path: &Path) -> anyhow::Result<()> {
+pub(crate) fn print(metrics: &RunMetrics, path: &Path) {
     let Some(summary) = metrics.test.get(&run::ViewSet::Single) else {
-        return Ok(());
+        return;
     };
     let auc = |auc: Option<f64>| auc.map_or("undefined".to_owned(), |auc| format!("{auc:.4}"));
     let mut text = format!("test AUC of {} images, single view\n", summary.n_images);
@@ -322,7 +323,6 @@ pub(crate) fn print(metrics: &RunMetrics, path: &Path) -> anyhow::Result<()> {
         format!("mean of {}", means.n_labels),
         auc(means.auc)
     );
-    crate::scoring::print(&text)?;
+    crate::scoring::summarise(&text);
     say(&format!("everything is in `{}`", path.display()));
-    Ok(())
 }

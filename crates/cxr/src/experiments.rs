@@ -124,6 +124,14 @@ impl ExperimentSource {
         }
     }
 
+    /// Its file, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// The same with a path that holds in every folder.
     pub(crate) fn absolute(&self) -> anyhow::Result<Self> {
         Ok(match self {

@@ -3,6 +3,12 @@
 //! One module per command. A command parses its arguments, calls the crates and prints; what it
 //! computes stands in them.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads; cxr-terminal does not"
+)]
+
 mod backbone;
 mod children;
 mod compare;
@@ -15,6 +21,7 @@ mod explain;
 mod fetch;
 mod inspect;
 mod lock;
+mod output;
 mod phantoms;
 mod plan;
 mod prepare;
@@ -69,6 +76,8 @@ const EXIT_CODES: &str =
 CXR_LOG=debug in the environment logs what goes on inside.
 Not a medical device, not for clinical use.";
 
+/// The arguments are not those of any command.
+const WRONG_USAGE: u8 = 2;
 /// Some inputs failed, and there are results for the others.
 const SOME_FAILED: u8 = 3;
 /// What the shell expects of a process that Ctrl-C ended.
@@ -76,7 +85,11 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     progress::start_log();
-    let done = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(help) => return explain_usage(&help),
+    };
+    let done = match command {
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Experiments(args) => experiments::run(&args),
         Command::Fetch(args) => fetch::run(args),
@@ -97,4 +110,17 @@ fn main() -> ExitCode {
         progress::say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// Prints `--help`, which is a result, or what is wrong with the arguments.
+fn explain_usage(help: &clap::Error) -> ExitCode {
+    let is_wanted = !help.use_stderr();
+    match help.print() {
+        Err(error) if is_wanted && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            progress::say(&format!("error: cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ if is_wanted => ExitCode::SUCCESS,
+        _ => ExitCode::from(WRONG_USAGE),
+    }
 }

@@ -43,7 +43,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = PhantomConfig::DEFAULT_SIDE)]
     side: usize,
 
-    /// Remove phantoms of other settings first, if DIR holds such
+    /// Remove phantoms of other settings first, if DIR holds such and nothing else: a file that is no
+    /// part of them, or a table that was changed, is named and nothing is removed
     #[arg(long)]
     replace: bool,
 
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         written => written?,
     };
     if config.labels() == Labels::Findings {
-        crate::scoring::print(&positives(&summary))?;
+        crate::scoring::summarise(&positives(&summary));
     }
     let drawn = summary.images - summary.already_there;
     let seconds = begin.elapsed().as_secs_f64();

@@ -12,6 +12,7 @@ use cxr_dataset::{
 use serde_json::{Value, json};
 
 use crate::data_folder::{add_image, chain, first_lines};
+use crate::output::{ForceArg, is_store};
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, set_threads, stop_flag};
 use crate::{SOME_FAILED, scoring};
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     #[arg(long)]
     append: bool,
 
+    #[command(flatten)]
+    force: ForceArg,
+
     /// Print what became of the images as JSON
     #[arg(long)]
     json: bool,
@@ -81,8 +85,9 @@ struct Sources {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let settings = StoreSettings::new(args.side)?.in_tone(tone(args.stretch));
-    let stop = stop_flag()?;
     let sources = collect(args)?;
+    let out = check_output(args, &sources)?;
+    let stop = stop_flag()?;
     let new: HashSet<&ImageName> = (sources.files.iter().map(|(name, _)| name))
         .chain(&sources.archived)
         .collect();
@@ -118,11 +123,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let n_asked = names.len();
     names.extend(kept);
 
-    if let Some(folder) = args.out.parent() {
+    if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     }
-    let builder = StoreBuilder::create_or_resume(&args.out, &names, settings)?;
+    let builder = StoreBuilder::create_or_resume(&out, &names, settings)?;
     let watched = |what: &str, total: usize, insert: &dyn Fn(PrepareOptions<'_>) -> _| {
         let bar = Bar::new(what, "images", total);
         let observer = |progress: Progress| bar.set(progress.done);
@@ -164,6 +169,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         _ => builder.commit()?,
     };
     report(args, &store, n_asked, &sources, &inserted)
+}
+
+/// Makes sure that the store may be written, and what becomes it. Returns its path without links.
+fn check_output(args: &Args, sources: &Sources) -> anyhow::Result<PathBuf> {
+    let output = |path| {
+        let output = args.force.output(path).inputs(&args.labels);
+        let output = output.inputs(&sources.archives);
+        output.inputs(sources.files.iter().map(|(_, file)| file))
+    };
+    let place = output(&args.out).ours(is_store).check()?;
+    anyhow::ensure!(
+        !place.exists() || place.is_file(),
+        "`{}` is no regular file, and a store is read back where it is written",
+        args.out.display()
+    );
+    // Killed as soon as it was made, it is empty or all zeros.
+    let is_begun = |start: &[u8]| is_store(start) || start.iter().all(|&byte| byte == 0);
+    output(&partial_store(&place)).ours(is_begun).check()?;
+    Ok(place)
+}
+
+/// Where a store is while it is being made.
+fn partial_store(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    partial.into()
 }
 
 /// Finds the images; two of one name are an error.
@@ -246,7 +277,15 @@ fn walk(folder: &Path, files: &mut HashMap<ImageName, PathBuf>) -> anyhow::Resul
 
 /// The store that stands at the place of the new one.
 fn existing(args: &Args, settings: StoreSettings) -> anyhow::Result<Option<Store>> {
-    if !args.out.exists() {
+    let is_ours = || {
+        let start = cxr_fs::read_recognised(&args.out, u64::MAX, |_| false);
+        start.is_ok_and(|start| is_store(&start))
+    };
+    let is_absent = std::fs::metadata(&args.out)
+        .is_ok_and(|file| file.is_file() && file.len() == 0)
+        || !args.out.exists();
+    // What is no store was looked at before, and is to be replaced.
+    if is_absent || args.force.is_given() && !is_ours() {
         return Ok(None);
     }
     let store = Store::open(&args.out)?;
@@ -331,13 +370,13 @@ fn report(
         scoring::print(&format!("{report:#}\n"))?;
     } else {
         let bytes = std::fs::metadata(&args.out).map_or(0, |file| file.len());
-        scoring::print(&format!(
+        scoring::summarise(&format!(
             "{}: {} images of {side}×{side}, {n_prepared} prepared now, {:.1} MB\n",
             args.out.display(),
             store.len(),
             bytes as f64 / 1e6,
             side = store.side(),
-        ))?;
+        ));
     }
     if sources.n_unlisted > 0 {
         say(&format!(

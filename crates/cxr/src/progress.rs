@@ -1,29 +1,18 @@
 //! What a long command shows on standard error, and how its parts keep out of each other's way:
 //! a bar on a terminal, plain lines elsewhere, messages, and the log.
 
-use std::io::{IsTerminal as _, Write};
-use std::sync::LazyLock;
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+/// Prints a line for people, on standard error: standard output is for results.
+pub(crate) use cxr_terminal::say_line as say;
+use cxr_terminal::{bars, is_plain};
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// The environment variable that says what is logged, such as `cxr_train=debug`.
 const LOG_VARIABLE: &str = "CXR_LOG";
-
-/// The bars. Who else writes to the terminal takes them away for so long.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-
-/// Prints a line for people, on standard error: standard output is for results.
-pub(crate) fn say(line: &str) {
-    BARS.suspend(|| eprintln!("{line}"));
-}
-
-/// Where there is no terminal a line is printed for each tenth of the work.
-pub(crate) fn is_plain() -> bool {
-    !std::io::stderr().is_terminal()
-}
 
 /// Logs warnings, or what `CXR_LOG` asks for, between the bars.
 pub(crate) fn start_log() {
@@ -40,11 +29,13 @@ struct BetweenBars;
 
 impl Write for BetweenBars {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        BARS.suspend(|| std::io::stderr().write(line))
+        // What cannot be written is lost: the library would say so on standard error, and panic.
+        let _ = bars().suspend(|| std::io::stderr().write_all(line));
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }
 
@@ -73,7 +64,7 @@ impl Bar {
     }
 
     fn with_template(what: &str, template: &str, total: usize, done: usize) -> Self {
-        let bar = BARS.add(ProgressBar::new(total as u64));
+        let bar = bars().add(ProgressBar::new(total as u64));
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
@@ -126,7 +117,7 @@ impl Bar {
 
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
-        BARS.remove(&self.bar);
+        bars().remove(&self.bar);
     }
 }
 

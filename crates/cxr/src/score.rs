@@ -50,6 +50,7 @@ const EXAMPLES: &str = "Examples:
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;
+    scoring.check_json(&[&args.predictions])?;
     let (truth, release) = scoring.read_truth()?;
     let predictions = Predictions::read(&args.predictions, scoring.unscorable())?;
     let evaluation =

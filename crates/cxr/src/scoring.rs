@@ -1,15 +1,17 @@
 //! What `score` and `compare` have in common: the label table, what may be missing, and output.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
 use cxr_report::evaluation::{LeftOut, Truth};
 use cxr_report::labels::LabelRow;
 use cxr_report::predictions::Unscorable;
 use cxr_report::summary::{BootstrapSummary, NoInterval, Resampling};
 use serde::Serialize;
+
+use crate::output::{ForceArg, is_metrics};
 
 /// The arguments of both commands.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,9 @@ pub(crate) struct ScoringArgs {
     /// Write all numbers to this file as JSON; what is undefined is null
     #[arg(long, value_name = "OUT.json")]
     pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
 
     /// Take the patient, not the image, as the unit of evidence: several images of one patient are
     /// alike, and errors that ignore it come out too small. The patient is the label table's
@@ -73,6 +78,16 @@ impl ScoringArgs {
         Ok((truth(&index)?, index.release()))
     }
 
+    /// Makes sure that the JSON may be written where it is wanted; `predictions` are read too.
+    pub(crate) fn check_json(&self, predictions: &[&Path]) -> anyhow::Result<()> {
+        let Some(path) = &self.json else {
+            return Ok(());
+        };
+        let output = self.force.output(path).inputs([&self.labels]);
+        output.inputs(predictions).ours(is_metrics).check()?;
+        Ok(())
+    }
+
     /// Writes the JSON if it is wanted: whole or not at all.
     pub(crate) fn write_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         let Some(path) = &self.json else {
@@ -110,12 +125,14 @@ pub(crate) fn label_row(record: &Record) -> LabelRow {
     }
 }
 
-/// Prints to the terminal; a reader that has gone away, such as `head`, is no error.
+/// Prints a summary of what is in files; if it cannot be written, only the summary is lost.
+pub(crate) fn summarise(text: &str) {
+    let _ = cxr_terminal::print(text);
+}
+
+/// Prints the result; a reader that has gone away, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    cxr_terminal::print(text).context("cannot write to standard output")
 }
 
 /// What the numbers are about: "22,433 images of 4,300 patients, ChestX-ray14, v2020 release".

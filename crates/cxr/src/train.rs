@@ -11,6 +11,7 @@ use cxr_train::{Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
 use crate::experiments::{ExperimentSource, provide_weights};
+use crate::output::{ForceArg, is_trace};
 use crate::progress::say;
 use crate::watcher::Watcher;
 use crate::{INTERRUPTED, environment, evaluate};
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// Write a trace of each step's parts to FILE: it opens in ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
     profile: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 const EXAMPLES: &str = "Example:
@@ -74,9 +78,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let device = args.device.open()?;
     provide_weights(&experiment)?;
+    let survey = args.data.survey(&experiment)?;
+    if let Some(profile) = &args.profile {
+        let output = args.force.output(profile).inputs(args.experiment.file());
+        output.inputs(&survey.read).ours(is_trace).check()?;
+    }
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, &experiment);
-    let Some(prepared) = args.data.prepare(&experiment, &store, &stop)? else {
+    let Some(prepared) = args.data.prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&path)?;
@@ -108,9 +117,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     watcher.finish()?;
     #[cfg(feature = "cuda")]
     folder.record_algorithms()?;
-    evaluate::print(&metrics, &path)?;
+    evaluate::print(&metrics, &path);
     Ok(ExitCode::SUCCESS)
 }
+
+/// No experiment file is longer.
+const MAX_EXPERIMENT_BYTES: u64 = 1 << 24;
 
 /// A finished run has metrics of this very experiment.
 fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool> {
@@ -118,10 +130,10 @@ fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool>
     if !path.join(cxr_report::run::METRICS_FILE).is_file() || !file.is_file() {
         return Ok(false);
     }
-    let before = std::fs::read_to_string(&file)
-        .with_context(|| format!("cannot read `{}`", file.display()))?;
+    let expected = variant.to_toml()?;
+    let before = cxr_fs::read_text(&file, MAX_EXPERIMENT_BYTES)?;
     anyhow::ensure!(
-        before == variant.to_toml()?,
+        before == expected,
         "`{}` is a finished run of other settings\nhint: compare its experiment.toml, and choose another `name` or `--runs`, or delete it",
         path.display()
     );
@@ -137,11 +149,14 @@ pub(crate) fn set_threads(threads: Option<u16>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A flag that Ctrl-C and SIGTERM set.
+/// A flag that Ctrl-C, SIGTERM and a closed terminal set; the second signal ends the process at once.
+///
+/// Until this is called a signal ends the process as it ends any other. So it is called when all inputs are read that may
+/// keep a command waiting, such as a pipe without a writer.
 pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+    cxr_terminal::on_interrupt(INTERRUPTED, move || flag.store(true, Ordering::Relaxed))
         .context("cannot listen for Ctrl-C")?;
     Ok(stop)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use cxr_terminal::say;
 
 use super::metrics::built;
 use super::{Program, Throughput, peer};
@@ -33,7 +34,7 @@ pub(super) fn programs(
     ];
     match &images {
         Some(images) => examples.push(("cxr-dataset", "prepare_throughput", Some(images))),
-        None => eprintln!("without `--images DIR` decoding and resizing are not measured"),
+        None => say!("without `--images DIR` decoding and resizing are not measured"),
     }
     for (package, example, folder) in examples {
         let build = [

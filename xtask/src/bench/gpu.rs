@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use cxr_terminal::{say, tell};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::built;
@@ -134,7 +135,7 @@ pub(super) fn run(
     };
     let python = peer::python(&["torch", "torchvision"])?;
     if python.is_none() {
-        eprintln!("the peer is not installed (see CXR_PYTHON): only ours is measured");
+        say!("the peer is not installed (see CXR_PYTHON): only ours is measured");
     }
     if !is_json {
         print_head(&rates);
@@ -166,7 +167,7 @@ pub(super) fn run(
                             Ok(None) => return Ok(Ending::Interrupted),
                             // A compiler that is missing, say, must not cost the rows before.
                             Err(error) => {
-                                eprintln!("{error:#}; going on without");
+                                say!("{error:#}; going on without");
                                 None
                             }
                         };
@@ -219,7 +220,7 @@ pub(super) fn run(
             rows: &rows,
             courses: &courses,
         };
-        println!("{}", serde_json::to_string_pretty(&results)?);
+        tell!("{}", serde_json::to_string_pretty(&results)?);
     }
     let mut parity = Command::new(&program);
     parity.current_dir(workspace.root()).arg("parity");
@@ -263,16 +264,24 @@ fn read<T: for<'de> Deserialize<'de>>(
 }
 
 fn print_head(rates: &Rates) {
-    println!(
+    tell!(
         "\nTFLOP/s: f32 {:.0}, TF32 {:.0}, bf16 {:.0}; GB/s: {:.0}",
         rates.f32_flops / 1e12,
         rates.tf32_flops / 1e12,
         rates.bf16_flops / 1e12,
         rates.bytes_a_second / 1e9
     );
-    println!(
+    tell!(
         "{:<20} {:>10} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>6}",
-        "", "ours img/s", "eager", "ratio", "compiled", "ratio", "ours MiB", "peer MiB", "floor"
+        "",
+        "ours img/s",
+        "eager",
+        "ratio",
+        "compiled",
+        "ratio",
+        "ours MiB",
+        "peer MiB",
+        "floor"
     );
 }
 
@@ -281,7 +290,7 @@ impl Row {
         let or_dash = |value: Option<f64>, decimals: usize| {
             value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
         };
-        println!(
+        tell!(
             "{:<20} {:>10.0} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>5.0}%",
             format!("{} {} × {}", self.work, self.dtype, self.batch),
             self.ours_img_s,
@@ -298,7 +307,7 @@ impl Row {
 
 impl Course {
     fn print(&self) {
-        println!(
+        tell!(
             "\ntraining on phantoms, {}, {} steps: {:.0} img/s frozen, {:.0} img/s whole, validation {:.0} img/s;\n\
              the paper's 25 epochs of 77,872 images: {:.1} min (there 189 min)",
             self.dtype,

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::bail;
+use cxr_terminal::{say, tell};
 use serde::Serialize;
 
 use crate::process::{Ending, Interrupt};
@@ -123,7 +124,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let interrupt = Interrupt::install()?;
     // Before our own builds make work.
     if let Some(load) = system::other_load() {
-        eprintln!("warning: the machine is busy (load {load:.1}): these figures will say little");
+        say!("warning: the machine is busy (load {load:.1}): these figures will say little");
     }
     if arguments.work == Work::Gpu {
         let batches = arguments.batch.map_or(vec![64, 256], |batch| vec![batch]);
@@ -148,7 +149,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         return Ok(Ending::Interrupted);
     };
     if peer.is_none() {
-        eprintln!("the peer is not installed (see CXR_PYTHON): only ours is measured");
+        say!("the peer is not installed (see CXR_PYTHON): only ours is measured");
     }
     let (mut our_rounds, mut peer_rounds) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
@@ -166,7 +167,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     }
     let measurements = compare(&our_rounds, &peer_rounds);
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&measurements)?);
+        tell!("{}", serde_json::to_string_pretty(&measurements)?);
     } else {
         print_table(&measurements, threads);
     }
@@ -247,7 +248,7 @@ fn print_table(measurements: &[Measurement], threads: usize) {
     let or_dash = |value: Option<f64>, decimals: usize| {
         value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
     };
-    println!(
+    tell!(
         "{:<36} {:>13} {:>13} {:>7} {:>9} {:>9}",
         format!("threads: {threads}"),
         "ours img/s",
@@ -257,7 +258,7 @@ fn print_table(measurements: &[Measurement], threads: usize) {
         "peer MiB"
     );
     for measurement in measurements {
-        println!(
+        tell!(
             "{:<36} {:>13.1} {:>13} {:>7} {:>9} {:>9}",
             measurement.name,
             measurement.ours_img_s,

@@ -9,13 +9,14 @@ use super::manifest::Manifest;
 /// a crate comes to depend on itself.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-fs", &[]),
+    ("cxr-terminal", &[]),
     ("cxr-metrics", &[]),
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
     ("cxr-dataset", &["cxr-fs"]),
     ("cxr-phantom", &["cxr-fs"]),
     ("cxr-augment", &[]),
-    ("cxr-backbone", &["cxr-ops"]),
+    ("cxr-backbone", &["cxr-fs", "cxr-ops"]),
     ("cxr-top", &["cxr-ops"]),
     (
         "cxr-train",
@@ -49,9 +50,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-explain",
             "cxr-report",
             "cxr-hub",
+            "cxr-terminal",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["cxr-fs", "cxr-terminal"]),
 ];
 
 /// Packages that are for binaries: a library has errors of its own and knows no terminal.

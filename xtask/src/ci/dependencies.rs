@@ -13,7 +13,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("cxr-dataset", &["candle-", "rand", "ureq"]),
     ("cxr-phantom", &["candle-", "rand", "ureq"]),
     ("cxr-augment", &["candle-", "image", "rand"]),
-    ("cxr-train", &["clap", "ureq", "indicatif", "ctrlc"]),
+    ("cxr-train", &["clap", "ureq", "indicatif", "signal-hook"]),
     ("cxr-report", &["candle-", "image", "ureq"]),
     ("cxr-hub", &["candle-", "image"]),
     ("xtask", &["candle-"]),

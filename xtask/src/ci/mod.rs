@@ -8,6 +8,7 @@ mod sources;
 use std::time::Instant;
 
 use anyhow::Context;
+use cxr_terminal::{say, tell};
 
 use crate::cuda;
 use crate::process::{Ending, Interrupt};
@@ -98,7 +99,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let is_wanted = |step: &Step| arguments.steps.is_empty() || arguments.steps.contains(step);
     for step in ALL.into_iter().filter(is_wanted) {
         let begin = Instant::now();
-        println!("== {step:?}");
+        tell!("== {step:?}");
         let ending = match step {
             Step::Arrows => told(&arrows::problems(&manifest::read_all(workspace.root())?)),
             Step::Never => told(&dependencies::problems(&metadata(workspace)?)?),
@@ -139,14 +140,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         if ending != Ending::Done {
             return Ok(ending);
         }
-        println!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
+        tell!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
     }
     Ok(Ending::Done)
 }
 
 fn told(problems: &[String]) -> Ending {
     for problem in problems {
-        eprintln!("error: {problem}");
+        say!("error: {problem}");
     }
     match problems {
         [] => Ending::Done,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use cxr_terminal::tell;
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
@@ -72,14 +73,14 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
         }
         let mean = aucs.iter().sum::<f64>() / aucs.len() as f64;
         let shown: Vec<String> = aucs.iter().map(|auc| format!("{auc:.4}")).collect();
-        println!(
+        tell!(
             "   {precision:<5} mean test AUC {}: {mean:.4}",
             shown.join(", ")
         );
         means.push(mean);
     }
     let difference = means[1] - means[0];
-    println!("   difference of the means {difference:+.4}, bound {BOUND}");
+    tell!("   difference of the means {difference:+.4}, bound {BOUND}");
     Ok(if difference.abs() <= BOUND {
         Ending::Done
     } else {

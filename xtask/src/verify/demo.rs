@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
+use cxr_terminal::{say, tell};
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
@@ -35,11 +36,11 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
     std::fs::write(&bench.experiment, reduced(workspace)?)?;
     match bench.all() {
         Err(error) if interrupt.is_raised() => {
-            eprintln!("{error:#}");
+            say!("{error:#}");
             Ok(Ending::Interrupted)
         }
         Err(error) => {
-            eprintln!("error: {error:#}\nhint: see `{}`", bench.place.display());
+            say!("error: {error:#}\nhint: see `{}`", bench.place.display());
             Ok(Ending::Failed)
         }
         Ok(()) => {
@@ -104,21 +105,21 @@ impl Bench<'_> {
         self.reproduce("first", &[])?;
         let expected = self.files("first")?;
         let drawn = modified(&self.phantoms.join("images"))?;
-        println!("   {} files to compare", expected.len());
+        tell!("   {} files to compare", expected.len());
 
         self.reproduce("second", &[])?;
         self.compare("second", &expected)?;
         if modified(&self.phantoms.join("images"))? != drawn {
             bail!("the phantoms were drawn again");
         }
-        println!("   twice: the same bytes");
+        tell!("   twice: the same bytes");
 
         remove(&self.phantoms)?;
         self.stop_and_go_on(&expected)?;
 
         self.reproduce("at-once", &["--jobs", "2"])?;
         self.compare("at-once", &expected)?;
-        println!("   two variants at once: the same bytes");
+        tell!("   two variants at once: the same bytes");
 
         self.reproduce("shards", &["--shard", "1/2"])?;
         if self.run("shards", "zlpr").join("metrics.json").exists() {
@@ -126,7 +127,7 @@ impl Bench<'_> {
         }
         self.reproduce("shards", &["--shard", "2/2"])?;
         self.compare("shards", &expected)?;
-        println!("   in two parts: the same bytes");
+        tell!("   in two parts: the same bytes");
         Ok(())
     }
 
@@ -169,7 +170,7 @@ impl Bench<'_> {
                 );
             }
         }
-        println!("   stopped three times: the same bytes, nothing done twice");
+        tell!("   stopped three times: the same bytes, nothing done twice");
         Ok(())
     }
 

@@ -4,6 +4,8 @@ mod bf16;
 mod browser;
 mod coverage;
 mod demo;
+#[cfg(unix)]
+mod hostile;
 mod overfit;
 mod page;
 mod probe;
@@ -14,6 +16,7 @@ use std::time::Instant;
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::{Workspace, absolute};
+use cxr_terminal::tell;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -48,6 +51,9 @@ enum Check {
     /// Real training processes that are killed and resumed, or have another number of threads, end in the
     /// bytes of an undisturbed run
     Resume,
+    /// Closed terminals, full log disks, signals, pipes, devices and full disks: a training goes on or is stopped
+    /// in order, nothing panics, hangs or reads without an end
+    Hostile,
     /// Every loss learns thirty-two phantoms by heart
     Overfit,
     /// Intervals and tests by patient hold on simulated test sets, down to eight patients with a finding
@@ -56,11 +62,12 @@ enum Check {
     Bf16,
 }
 
-const ALL: [Check; 7] = [
+const ALL: [Check; 8] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
     Check::Resume,
+    Check::Hostile,
     Check::Overfit,
     Check::Coverage,
     Check::Bf16,
@@ -71,7 +78,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let is_wanted = |check: &Check| arguments.checks.is_empty() || arguments.checks.contains(check);
     for check in ALL.into_iter().filter(is_wanted) {
         let begin = Instant::now();
-        println!("== {check:?}");
+        tell!("== {check:?}");
         let ending = match check {
             Check::Demo => demo::check(workspace, &interrupt)?,
             Check::Probe => {
@@ -84,6 +91,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             }
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
+            #[cfg(unix)]
+            Check::Hostile => hostile::check(workspace, &interrupt)?,
+            #[cfg(not(unix))]
+            Check::Hostile => {
+                say!("hostile: skipped, its signals and pipes are those of Unix");
+                Ending::Done
+            }
             Check::Overfit => overfit::check(workspace, &interrupt)?,
             Check::Coverage => coverage::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
@@ -91,7 +105,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         if ending != Ending::Done {
             return Ok(ending);
         }
-        println!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
+        tell!("   passed in {:.1} s", begin.elapsed().as_secs_f64());
     }
     Ok(Ending::Done)
 }

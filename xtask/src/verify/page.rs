@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use cxr_terminal::{say, tell};
 use serde_json::Value;
 
 use super::Arguments;
@@ -24,7 +25,7 @@ pub(super) fn check(
     arguments: &Arguments,
 ) -> anyhow::Result<Ending> {
     let Some(program) = find(arguments.chromium.as_deref()) else {
-        eprintln!(
+        say!(
             "error: no Chromium in the PATH: the page was NOT checked\nhint: install one (Debian: `apt-get install chromium`), or name it with `--chromium FILE`"
         );
         return Ok(Ending::Failed);
@@ -39,7 +40,7 @@ pub(super) fn check(
     if !report.is_file() {
         bail!("expected a page at `{}`, found none", report.display());
     }
-    println!("   {} opens {}", program.display(), report.display());
+    tell!("   {} opens {}", program.display(), report.display());
     let mut browser = Browser::start(&program)?;
     let mut problems = Vec::new();
     for (width, height, is_dark, name) in WINDOWS {
@@ -56,7 +57,7 @@ pub(super) fn check(
         found.extend(sorting(&mut browser)?);
         found.extend(pointing(&mut browser)?);
         found.extend(browser.complaints(&address));
-        println!(
+        tell!(
             "   {width}×{height} {colours}: {}",
             match found.len() {
                 0 => "well".to_owned(),
@@ -70,7 +71,7 @@ pub(super) fn check(
         );
     }
     for problem in &problems {
-        eprintln!("error: {problem}");
+        say!("error: {problem}");
     }
     Ok(match problems.len() {
         0 => Ending::Done,

@@ -88,8 +88,10 @@ impl ArchivedImage<'_> {
 /// Whether the file begins as an archive does.
 pub fn is_archive(path: impl AsRef<Path>) -> bool {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
-    read.is_ok() && Kind::of(&start).is_some()
+    let Ok(file) = cxr_fs::open_regular(path.as_ref()) else {
+        return false;
+    };
+    file.take(512).read_to_end(&mut start).is_ok() && Kind::of(&start).is_some()
 }
 
 /// The names of an archive's images, in the archive's order.
@@ -116,7 +118,7 @@ pub fn visit_archive(
     mut visit: impl FnMut(ArchivedImage<'_>) -> Result<(), DatasetError>,
 ) -> Result<ArchiveSummary, DatasetError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(DatasetError::io("open", path))?;
+    let file = cxr_fs::open_regular(path)?;
     let mut start = Vec::new();
     (&file)
         .take(512)

@@ -57,8 +57,7 @@ impl StoreBuilder {
             if options.is_stopped() {
                 return Err(self.interrupted(done.load(Ordering::Relaxed), total));
             }
-            let outcome = std::fs::read(path)
-                .map_err(DatasetError::io("read", path))
+            let outcome = crate::decode::read(path)
                 .and_then(|bytes| self.insert_encoded_from(name, &bytes, path));
             self.settle(name, outcome, &reports)?;
             options.observe(done.fetch_add(1, Ordering::Relaxed) + 1, total);

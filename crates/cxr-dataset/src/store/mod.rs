@@ -10,7 +10,6 @@ pub use builder::StoreBuilder;
 pub use insert::Inserted;
 pub use prepare::{PrepareOptions, Prepared, Progress, prepare};
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -129,7 +128,7 @@ impl Store {
     /// [`DatasetError::Store`] when the file is unfinished, truncated or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(DatasetError::io("open", path))?;
+        let file = cxr_fs::open_regular(path)?;
         // SAFETY: the map is only read. A store is written under another name and renamed, so
         // nobody writes to the file that is mapped here unless they break the format's contract.
         let map = unsafe { Mmap::map(&file) }.map_err(DatasetError::io("map", path))?;

@@ -1,26 +1,34 @@
 //! Heat maps of image files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{decode_radiograph_in, resize_bicubic};
 use cxr_explain::grad_cam;
+use cxr_fs::Output;
 use cxr_train::{Classifier, ModelCard, Phase, load_model};
 
 use super::picture::Picture;
 use super::{Args, model_file};
 use crate::SOME_FAILED;
+use crate::output::{EXPLANATIONS_HEADER, is_explanation_table, is_heat_map};
 use crate::prepare::tone;
 use crate::progress::{Bar, say};
 
 pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let (card, classifier) = load_model(&model_file(&args.model), &args.device.open()?)?;
-    let wanted = wanted_labels(&args.label, &card)?;
     let files = image_files(images)?;
+    let model = model_file(&args.model);
+    let path = args.output.join("explanations.csv");
+    let output = args.force.output(&path).inputs([&model]).inputs(&files);
+    output.ours(is_explanation_table).check()?;
+    let (card, classifier) = load_model(&model, &args.device.open()?)?;
+    let wanted = wanted_labels(&args.label, &card)?;
+    check_maps(args, &files, &card, &wanted)?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
-    let mut table = vec!["image,label,logit,predicted,map".to_owned()];
+    let mut table = vec![EXPLANATIONS_HEADER.to_owned()];
     let mut failures = Vec::new();
     let bar = Bar::new("explaining", "images", files.len());
     for (done, file) in files.iter().enumerate() {
@@ -31,7 +39,6 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
         bar.set(done + 1);
     }
     bar.finish();
-    let path = args.output.join("explanations.csv");
     let text = table.join("\n") + "\n";
     cxr_fs::write(&path, text.as_bytes())?;
     say(&format!(
@@ -49,6 +56,34 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
         failures.join("\n  ")
     ));
     Ok(ExitCode::from(SOME_FAILED))
+}
+
+/// Makes sure that every heat map may be written that there may be: the last image comes hours after the first.
+fn check_maps(
+    args: &Args,
+    files: &[PathBuf],
+    card: &ModelCard,
+    wanted: &[usize],
+) -> anyhow::Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let inputs: HashMap<PathBuf, &PathBuf> = files
+        .iter()
+        .filter_map(|file| Some((real(file)?, file)))
+        .collect();
+    for file in files {
+        let all = card.labels.iter().enumerate();
+        for (_, label) in all.filter(|(at, _)| wanted.is_empty() || wanted.contains(at)) {
+            let path = args.output.join(map_name(file, label));
+            if let Some(place) = real(&path) {
+                let output = Output::new(&path).force(args.force.is_given());
+                output
+                    .inputs(inputs.get(&place))
+                    .ours(is_heat_map)
+                    .check()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One row per heat map.
@@ -78,13 +113,11 @@ fn explain_file(
         let highest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         labels.extend(highest);
     }
-    // The whole name: `a.png` and `a.jpg` have different maps.
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut rows = Vec::with_capacity(labels.len());
     for label in labels {
         let map = grad_cam(classifier, &picture.tensor, label)?;
         let label_name = &card.labels[label];
-        let target = format!("{name}-{label_name}.png");
+        let target = map_name(file, label_name);
         picture.write_overlay(&args.output.join(&target), &map, args.style.into())?;
         rows.push(format!(
             "{},{label_name},{},{},{}",
@@ -95,6 +128,12 @@ fn explain_file(
         ));
     }
     Ok(rows)
+}
+
+/// The file of a label's heat map. The image's whole name: `a.png` and `a.jpg` have different maps.
+fn map_name(file: &Path, label: &str) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}-{label}.png")
 }
 
 fn quoted(text: &str) -> String {

@@ -12,6 +12,7 @@ use cxr_explain::OverlayStyle;
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
+use crate::output::ForceArg;
 use crate::train::set_threads;
 
 /// Show where a model looks: Grad-CAM heat maps over radiographs
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", value_delimiter = ',', requires = "images")]
     label: Vec<String>,
 
-    /// Where heat maps of images go
+    /// Where heat maps of images go: explanations.csv, and for each image and label NAME-LABEL.png
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     output: PathBuf,
 
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// `cxr prepare --stretch`
     #[arg(long, requires = "images")]
     stretch: bool,
+
+    #[command(flatten)]
+    force: ForceArg,
 
     #[command(flatten)]
     data: Option<DataArgs>,

@@ -7,6 +7,8 @@ use cxr_augment::{GrayImageRef, Normalization, View};
 use cxr_explain::{HeatMap, OverlayStyle, overlay};
 use cxr_train::ModelCard;
 
+use crate::output::SIGNATURE;
+
 /// The central window of a prepared image: what the network sees in single view.
 pub(super) struct Picture {
     side: usize,
@@ -63,6 +65,8 @@ impl Picture {
         let mut encoder = png::Encoder::new(&mut file, side, side);
         encoder.set_color(color);
         encoder.set_depth(png::BitDepth::Eight);
+        let (keyword, text) = SIGNATURE;
+        encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
         let mut writer = encoder.write_header()?;
         writer.write_image_data(bytes)?;
         writer.finish()?;

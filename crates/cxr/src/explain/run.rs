@@ -25,8 +25,10 @@ use crate::progress::{Bar, say};
 use crate::train::{interrupted, stop_flag};
 
 /// Raised whenever the same model and data begin to give other pictures or scores.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 const PREDICTIONS: &str = "predictions-test.csv";
+/// No model, table of predictions or list of boxes is so large.
+const LARGEST_FILE: u64 = 1 << 34;
 const SAMPLES: usize = 8;
 const PER_KIND: usize = 3;
 /// Boxes are in pixels of the original.
@@ -38,9 +40,10 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     let run = &args.model;
     let experiment = Experiment::read(&run.join("experiment.toml"))
         .with_context(|| format!("`{}` is no run folder", run.display()))?;
+    let survey = data_args.survey(&experiment)?;
     let stop = stop_flag()?;
     let store = store_path(run.parent().unwrap_or(Path::new(".")), &experiment);
-    let Some(prepared) = data_args.prepare(&experiment, &store, &stop)? else {
+    let Some(prepared) = data_args.prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
     let boxes = box_list(args, data_args)?;
@@ -60,6 +63,9 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     };
     std::fs::create_dir_all(&explainer.folder)
         .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
+    // What a call has left that was killed while it wrote.
+    cxr_fs::remove_unfinished(&explainer.folder)?;
+    cxr_fs::remove_unfinished(run)?;
     let images = explainer.images(run)?;
     let boxes = match boxes {
         Some(path) => {
@@ -95,7 +101,7 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         explainer.folder.display()
     ));
     if let Some(boxes) = &explanations.boxes {
-        print(boxes)?;
+        print(boxes);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -298,9 +304,8 @@ fn fingerprint(args: &Args, data: &TrainingData, boxes: Option<&Path>) -> anyhow
         boxes.map(Path::to_owned),
     ];
     for path in files.into_iter().flatten() {
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        add(&bytes);
+        // They are read again later, which a pipe cannot be.
+        add(&cxr_fs::read_regular(&path, LARGEST_FILE)?);
     }
     let digest = hash.finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -326,7 +331,7 @@ fn box_list(args: &Args, data: &DataArgs) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// Prints the scores.
-fn print(boxes: &BoxScores) -> anyhow::Result<()> {
+fn print(boxes: &BoxScores) {
     let header = ["finding", "boxes", "hits", "share", "by chance", "overlap"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for finding in &boxes.findings {
@@ -347,5 +352,5 @@ fn print(boxes: &BoxScores) -> anyhow::Result<()> {
             boxes.boxes_of_other_images
         );
     }
-    crate::scoring::print(&text)
+    crate::scoring::summarise(&text);
 }

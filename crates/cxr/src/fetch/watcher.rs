@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use cxr_hub::{Event, FileSet, Observer};
-use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressStyle};
+use cxr_terminal::bars;
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 /// Two bars on a terminal, all files and the current one; plain lines elsewhere.
 pub(super) struct Watcher {
-    bars: MultiProgress,
     all: ProgressBar,
     file: ProgressBar,
     about_bytes: Option<u64>,
@@ -20,9 +20,8 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(set: &FileSet) -> Self {
-        let bars = MultiProgress::new();
         let bar = |template: &str| {
-            let bar = bars.add(ProgressBar::no_length());
+            let bar = bars().add(ProgressBar::no_length());
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -34,7 +33,6 @@ impl Watcher {
             "{{prefix}} {numbers}, {{decimal_bytes_per_sec}}, {{eta}} left"
         ));
         Self {
-            bars,
             all,
             file,
             about_bytes: set.about_bytes,
@@ -56,11 +54,11 @@ impl Watcher {
 
     /// A bar of its own, below the others.
     pub(super) fn add(&self, bar: ProgressBar) -> ProgressBar {
-        self.bars.add(bar)
+        bars().add(bar)
     }
 
     pub(super) fn say(&self, line: &str) {
-        self.bars.suspend(|| eprintln!("{line}"));
+        cxr_terminal::say_line(line);
     }
 
     fn position(&self, position: u64, bytes: Option<u64>) {

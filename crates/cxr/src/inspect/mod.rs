@@ -11,6 +11,7 @@ use cxr_dataset::{Index, OfficialLists, Part, Sex, Split, Subset, ValidationSpli
 use serde_json::{Value, json};
 
 use crate::data_folder::{TEST_LIST, TRAIN_LIST, beside, has_lists, label_table};
+use crate::output::{ForceArg, is_split};
 use crate::progress::say;
 use crate::train::{interrupted, set_threads, stop_flag};
 use crate::{SOME_FAILED, scoring};
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Write train_val_list.txt and test_list.txt into this folder
     #[arg(long, value_name = "DIR")]
     write_lists: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
 
     /// Only radiographs of this view; with the options below, all conditions must hold
     #[arg(long, value_enum, ignore_case = true)]
@@ -151,9 +155,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let place = Place::find(args)?;
     let mut listed = None;
     if let Some(table) = &place.table {
+        if let Some(path) = &args.write_split {
+            let output = args.force.output(path).inputs(place.read(args));
+            output.ours(is_split).check()?;
+        }
         let index = Index::read(table)?;
         labels::tell(&index, table, &mut text, &mut json);
-        if let Some(split) = split(args, &index, place.lists.as_deref(), &mut text)? {
+        if let Some(split) = split(args, &index, &place, &mut text)? {
             let report = split.report(&index)?;
             text += &format!("\n{report}");
             json["split"] = serde_json::to_value(&report)?;
@@ -246,11 +254,22 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The label table, the lists or the split, and what is looked at, that a command with these arguments reads.
+    fn read(&self, args: &Args) -> Vec<PathBuf> {
+        let lists = (self.lists.iter())
+            .filter(|_| args.hold_out.is_none() && args.split_file.is_none())
+            .flat_map(|folder| [TRAIN_LIST, TEST_LIST].map(|name| folder.join(name)));
+        let files = [&self.table, &args.split_file, &self.images];
+        lists.chain(files.into_iter().flatten().cloned()).collect()
+    }
+}
+
 /// The split that was asked for, of the official lists or of new ones. `None` without lists.
 fn split(
     args: &Args,
     index: &Index,
-    folder: Option<&Path>,
+    place: &Place,
     text: &mut String,
 ) -> anyhow::Result<Option<Split>> {
     let subset = args.subset();
@@ -258,7 +277,7 @@ fn split(
         *text += &format!("\nsplit of {}\n", path.display());
         Split::read(path)?
     } else {
-        let lists = match (args.hold_out, folder) {
+        let lists = match (args.hold_out, place.lists.as_deref()) {
             (Some(of), _) => OfficialLists::hold_out(index, args.seed, of)?,
             (None, Some(folder)) => {
                 OfficialLists::read(folder.join(TRAIN_LIST), folder.join(TEST_LIST))?
@@ -269,13 +288,7 @@ fn split(
             (None, None) => return Ok(None),
         };
         if let Some(folder) = &args.write_lists {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-            lists.write(folder.join(TRAIN_LIST), folder.join(TEST_LIST))?;
-            say(&format!(
-                "`{TRAIN_LIST}` and `{TEST_LIST}` are in `{}`",
-                folder.display()
-            ));
+            write_lists(args, place, &lists, folder)?;
         }
         Split::new(index, &lists, args.split, args.seed)?
     };
@@ -284,6 +297,34 @@ fn split(
     }
     *text += &format!("\nsubset: {subset}\n");
     Ok(Some(split.select(index, &subset)?))
+}
+
+/// Writes both lists, unless they are there. A list has no mark of whose it is: one that differs is taken for another's.
+fn write_lists(
+    args: &Args,
+    place: &Place,
+    lists: &OfficialLists,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let files = [TRAIN_LIST, TEST_LIST].map(|name| folder.join(name));
+    let [train_val, test] = &files;
+    let is_there = OfficialLists::read(train_val, test).is_ok_and(|found| found == *lists);
+    if !is_there {
+        for (file, names) in [(train_val, lists.train_val()), (test, lists.test())] {
+            let text = names.iter().map(|name| format!("{name}\n"));
+            let text = text.collect::<String>();
+            let found = cxr_fs::read_regular(file, text.len() as u64);
+            let is_same = found.is_ok_and(|found| found == text.as_bytes());
+            let output = args.force.output(file).inputs(place.read(args));
+            output.ours(|_| is_same).check()?;
+        }
+        lists.write(train_val, test)?;
+    }
+    say(&format!(
+        "`{TRAIN_LIST}` and `{TEST_LIST}` are in `{}`",
+        folder.display()
+    ));
+    Ok(())
 }
 
 /// A list of numbers as JSON.

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use cxr_terminal::{say, tell};
 use sha2::{Digest, Sha256};
 
 use crate::process::{Ending, Interrupt};
@@ -108,7 +109,7 @@ impl Bench<'_> {
         }
         let duration = begin.elapsed();
         let expected = digests(&self.run_folder("two-threads"))?;
-        println!(
+        tell!(
             "   {}: undisturbed on two threads in {:.1} s, {} files, model {}",
             self.name,
             duration.as_secs_f64(),
@@ -133,9 +134,13 @@ impl Bench<'_> {
                 break;
             }
         }
-        println!(
+        tell!(
             "   {}: {} kills at random moments, {} of them within a checkpoint write; {} aimed at one, {} of which hit",
-            self.name, kills.random, kills.random_in_write, kills.aimed, kills.aimed_in_write
+            self.name,
+            kills.random,
+            kills.random_in_write,
+            kills.aimed,
+            kills.aimed_in_write
         );
         if !kills.are_enough() {
             bail!(
@@ -197,10 +202,10 @@ impl Bench<'_> {
         differing.sort_unstable();
         differing.dedup();
         if differing.is_empty() {
-            println!("   {}: {what}: the same bytes", self.name);
+            tell!("   {}: {what}: the same bytes", self.name);
         } else {
             let files = differing.join(", ");
-            eprintln!("error: {}: {what}: other bytes in {files}", self.name);
+            say!("error: {}: {what}: other bytes in {files}", self.name);
         }
         Ok(differing.is_empty())
     }
