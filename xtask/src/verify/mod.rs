@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
-use cxr_terminal::{say, tell};
+use cxr_terminal::tell;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -87,7 +87,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Check::Hostile => hostile::check(workspace, &interrupt)?,
             #[cfg(not(unix))]
             Check::Hostile => {
-                say!("hostile: skipped, its signals and pipes are those of Unix");
+                tell!("   skipped: its signals and pipes are those of Unix");
                 Ending::Done
             }
             Check::Overfit => overfit::check(workspace, &interrupt)?,
