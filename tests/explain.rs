@@ -142,12 +142,15 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
 
     // Again: nothing is done. Without one of the pictures, and on another number of threads: the same bytes.
     let first = bytes_of(&pictures);
+    let leftover = pictures.join(".tmpAb12Cd.tmp");
+    std::fs::write(&leftover, "half a picture").unwrap();
     let output = cxr(folder.path(), &arguments);
     assert!(
         stderr(&output).contains("is up to date"),
         "{}",
         stderr(&output)
     );
+    assert!(!leftover.exists(), "of a call that was killed");
     assert_eq!(bytes_of(&pictures), first);
     std::fs::remove_file(pictures.join(&explained.samples[0].picture)).unwrap();
     let output = cxr(
@@ -227,6 +230,54 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
             .path()
             .join(format!("maps/chest, one.png-{label}.png"));
         assert_eq!(size_of(&map), (56, 56, 3));
+    }
+
+    // Its own maps are replaced; a file of somebody else, an input and a trained model are not.
+    let again = [&explain[..3], &more[..]].concat();
+    assert!(cxr(folder.path(), &again).status.success());
+    let theirs = folder.path().join("maps/chest, one.png-Hernia.png");
+    let input = folder.path().join("chest, one.png");
+    std::fs::copy(&input, &theirs).unwrap();
+    let before = bytes_of(&folder.path().join("maps"));
+    let refused = cxr(folder.path(), &again);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert_eq!(bytes_of(&folder.path().join("maps")), before);
+    let forced = cxr(folder.path(), &[&again[..], &["--force"]].concat());
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    std::fs::copy(&input, folder.path().join("maps/explanations.csv")).unwrap();
+    let refused = cxr(folder.path(), &again);
+    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    let map = "maps/chest, one.png-Hernia.png";
+    let itself = [
+        "explain",
+        "models/runs/tiny/bce",
+        "chest, one.png",
+        map,
+        "--output",
+        "maps",
+    ];
+    let refused = cxr(folder.path(), &[&itself[..], &["--force"]].concat());
+    assert!(
+        stderr(&refused).contains("also read"),
+        "{}",
+        stderr(&refused)
+    );
+    let model = run.join("model.safetensors");
+    let weights = std::fs::read(&model).unwrap();
+    std::fs::copy(&model, folder.path().join("other.safetensors")).unwrap();
+    let model = "models/runs/tiny/bce/model.safetensors";
+    for (out, why) in [(model, "also read"), ("other.safetensors", "--force")] {
+        let refused = cxr(folder.path(), &["backbone", model, "--out", out]);
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+        assert!(std::fs::read(folder.path().join(out)).unwrap() == weights);
+    }
+    for _ in 0..2 {
+        let made = cxr(
+            folder.path(),
+            &["backbone", model, "--out", "b.safetensors"],
+        );
+        assert!(made.status.success(), "{}", stderr(&made));
     }
 
     // Wrong usage says what would be right.

@@ -187,20 +187,13 @@ fn broken_images_are_named_and_the_others_prepared() {
     assert!(stderr.contains("cannot read `Cargo.toml`"), "{stderr}");
 }
 
-/// A pipe in place of an image keeps the process waiting in the middle until it is killed.
-#[cfg(unix)]
+/// Killed as soon as some images are done; where it was faster than that, it is tried again.
 #[test]
 fn a_killed_preparation_goes_on_where_it_was() {
+    const ATTEMPTS: usize = 50;
     let place = Place::new();
     let images = place.images();
     copy(&images, &place.path("some"));
-    let pipe = place.path("some").join(images[25].file_name().unwrap());
-    std::fs::remove_file(&pipe).unwrap();
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    if !made.is_ok_and(|status| status.success()) {
-        println!("skipped: no `mkfifo` here");
-        return;
-    }
     let arguments = [
         "prepare",
         "some",
@@ -209,30 +202,39 @@ fn a_killed_preparation_goes_on_where_it_was() {
         "--out",
         "a.store",
         "--threads",
-        "2",
+        "1",
     ];
-    let mut child = place
-        .command(&arguments)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    // One thread waits at the pipe, the other one does all the rest; the entries of the partial
-    // store say what is done.
+    // The entries of the partial store say what is done.
     let partial = place.path("a.store.partial");
     let n_done = || std::fs::read(&partial).map_or(0, |bytes| n_present(&bytes, images.len()));
-    while n_done() < images.len() - 1 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let was_killed = (0..ATTEMPTS).any(|_| {
+        let mut child = place
+            .command(&arguments)
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while n_done() < 3 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        if status.success() {
+            std::fs::remove_file(place.path("a.store")).unwrap();
+        }
+        !status.success()
+    });
+    assert!(was_killed, "it was never killed in time");
     assert!(!place.path("a.store").exists());
+    let done = n_done();
+    assert!((3..=images.len()).contains(&done), "{done}");
 
-    std::fs::remove_file(&pipe).unwrap();
-    std::fs::copy(&images[25], &pipe).unwrap();
     let (stdout, _) = place.ends(&[arguments.as_slice(), &["--json"]].concat(), 0);
     let report: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(report["prepared"], 1, "{stdout}");
+    let prepared = report["prepared"].as_u64().unwrap() as usize;
+    // The image that was being written when it was killed is made again.
+    let missing = images.len() - done;
+    assert!((missing..=missing + 1).contains(&prepared), "{stdout}");
     assert!(std::fs::read(place.path("a.store")).unwrap() == place.expected(&images));
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Check::Hostile => hostile::check(workspace, &interrupt)?,
             #[cfg(not(unix))]
             Check::Hostile => {
-                say!("hostile: skipped, its signals and pipes are those of Unix");
+                tell!("   skipped: its signals and pipes are those of Unix");
                 Ending::Done
             }
             Check::Overfit => overfit::check(workspace, &interrupt)?,

@@ -46,6 +46,8 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     let Some(prepared) = data_args.prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
+    // What a call has left that was killed while it wrote.
+    cxr_fs::remove_unfinished(&run.join(EXPLANATIONS_FOLDER))?;
     let boxes = box_list(args, data_args)?;
     let made_from = fingerprint(args, &prepared.data, boxes.as_deref())?;
     if is_there(run, &made_from) {
@@ -63,9 +65,6 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     };
     std::fs::create_dir_all(&explainer.folder)
         .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
-    // What a call has left that was killed while it wrote.
-    cxr_fs::remove_unfinished(&explainer.folder)?;
-    cxr_fs::remove_unfinished(run)?;
     let images = explainer.images(run)?;
     let boxes = match boxes {
         Some(path) => {

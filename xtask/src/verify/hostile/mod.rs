@@ -237,7 +237,7 @@ fn reader_gone(bench: &Bench<'_>) -> anyhow::Result<String> {
     let mut command = bench.train("reader-gone");
     command.env("CXR_LOG", "debug");
     command.stdout(writer.try_clone()?).stderr(writer);
-    let mut child = bench.start(command)?;
+    let child = bench.start(command)?;
     reader.read_exact(&mut [0; 40])?;
     drop(reader);
     child.ends_with(0)?;
@@ -315,7 +315,7 @@ fn waiting(bench: &Bench<'_>) -> anyhow::Result<String> {
     ] {
         let mut command = bench.cxr();
         command.args(arguments);
-        let mut child = bench.quiet(command)?;
+        let child = bench.quiet(command)?;
         std::thread::sleep(Duration::from_millis(200));
         child.send(Signal::INT)?;
         child
@@ -333,7 +333,7 @@ fn waiting(bench: &Bench<'_>) -> anyhow::Result<String> {
     first.wait_until("phantoms are drawn", || begun.is_file())?;
     let mut command = bench.cxr();
     command.args(["phantoms", "--images", "50000", "--data", "locked"]);
-    let mut second = bench.quiet(command)?;
+    let second = bench.quiet(command)?;
     std::thread::sleep(Duration::from_millis(500));
     second.send(Signal::INT)?;
     second.ends_with(INTERRUPTED.into())?;
@@ -391,7 +391,7 @@ fn pipes(bench: &Bench<'_>) -> anyhow::Result<String> {
         "--json",
         "json",
     ]);
-    let mut child = bench.quiet(command)?;
+    let child = bench.quiet(command)?;
     let mut json = String::new();
     File::open(&out)?.read_to_string(&mut json)?;
     child.ends_with(0)?;
