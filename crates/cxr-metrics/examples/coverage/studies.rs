@@ -175,15 +175,10 @@ pub(crate) fn aucs(replicates: usize, out_of_bounds: &mut Vec<String>) {
             let by_patient = clustered_delong(scored, &set.patients).ok().flatten();
             (by_patient, delong(scored), positive_patients(&set))
         });
-        let intervals = |which: fn(
-            &(Option<AucEstimate>, Option<AucEstimate>, usize),
-        ) -> Option<AucEstimate>| {
-            let of_each = results
-                .iter()
-                .map(move |result| which(result)?.interval(Level::P95));
-            Tally::of(of_each, truth)
-        };
-        let (by_patient, by_image) = (intervals(|result| result.0), intervals(|result| result.1));
+        let tally = |intervals: Vec<Option<Interval>>| Tally::of(intervals.into_iter(), truth);
+        let of = |auc: &Option<AucEstimate>| auc.and_then(|auc| auc.interval(Level::P95));
+        let by_patient = tally(results.iter().map(|result| of(&result.0)).collect());
+        let by_image = tally(results.iter().map(|result| of(&result.1)).collect());
         let estimates: Vec<f64> = results
             .iter()
             .filter_map(|result| {
@@ -463,33 +458,26 @@ pub(crate) fn means(replicates: usize, out_of_bounds: &mut Vec<String>) {
             });
             Some((by_patient, by_image, bootstrap))
         });
-        let column = |which: fn(
-            &(
-                cxr_metrics::MeanEstimate,
-                Option<Interval>,
-                Option<Interval>,
-            ),
-        ) -> Option<Interval>| {
-            Tally::of(results.iter().map(|result| which(result.as_ref()?)), truth)
-        };
-        let by_patient = column(|result| result.0.interval(Level::P95));
+        let tally = |intervals: Vec<Option<Interval>>| Tally::of(intervals.into_iter(), truth);
+        let drawn = || results.iter().map(|result| result.as_ref());
+        let by_patient = drawn().map(|result| result?.0.interval(Level::P95));
+        let by_patient = tally(by_patient.collect());
+        let by_image = tally(drawn().map(|result| result?.1).collect());
         let df = mean(
             results
                 .iter()
                 .map(|result| result.as_ref()?.0.degrees_of_freedom),
         );
         let of_bootstrap = if resampled {
-            let of_some = results.iter().step_by(5).map(|result| result.as_ref()?.2);
-            Tally::of(of_some, truth).coverage.to_string()
+            let of_some = drawn().step_by(5).map(|result| result?.2);
+            tally(of_some.collect()).coverage.to_string()
         } else {
             "–".to_owned()
         };
         let name = format!("{n_patients} patients");
         println!(
             "| {name} | {df:.1} | {} | {} | {of_bootstrap} | {} |",
-            by_patient.coverage,
-            column(|result| result.1).coverage,
-            by_patient.undefined,
+            by_patient.coverage, by_image.coverage, by_patient.undefined,
         );
         check(
             &format!("mean, {name}"),
