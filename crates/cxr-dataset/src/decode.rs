@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::DatasetError;
 use crate::gray::GrayImage;
+use crate::{DatasetError, ImageFormat};
 
 /// The most pixels that are decoded. A radiograph straight from the detector has about 20 million;
 /// a small file that declares more than this is refused before memory is taken for it.
@@ -149,26 +149,27 @@ impl Decoded {
 type Pixels = (GrayImage, f64);
 
 fn decode(bytes: &[u8], origin: &Path) -> Result<Decoded, DatasetError> {
-    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return decode_png(bytes, origin);
-    }
-    if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-        return decode_jpeg(bytes, origin);
-    }
-    let is_dicom = bytes.get(128..132) == Some(b"DICM");
-    #[cfg(feature = "dicom")]
-    if is_dicom {
-        let (image, mode) = crate::dicom::decode(bytes, origin)?;
-        return Ok(Decoded {
-            image,
-            color: 0.0,
-            format: "DICOM",
-            mode,
-        });
+    let format = ImageFormat::sniff(bytes);
+    match format {
+        Some(ImageFormat::Png) => return decode_png(bytes, origin),
+        Some(ImageFormat::Jpeg) => return decode_jpeg(bytes, origin),
+        #[cfg(feature = "dicom")]
+        Some(ImageFormat::Dicom) => {
+            let (image, mode) = crate::dicom::decode(bytes, origin)?;
+            return Ok(Decoded {
+                image,
+                color: 0.0,
+                format: "DICOM",
+                mode,
+            });
+        }
+        _ => {}
     }
     let found = match bytes {
         [] => "an empty file".to_owned(),
-        _ if is_dicom => "a DICOM file, which needs the feature `dicom`".to_owned(),
+        _ if format == Some(ImageFormat::Dicom) => {
+            "a DICOM file, which needs the feature `dicom`".to_owned()
+        }
         _ => {
             let first: String = bytes
                 .iter()

@@ -37,6 +37,7 @@ mod decode;
 mod dicom;
 mod error;
 mod fingerprint;
+mod format;
 mod gray;
 mod index;
 mod labels;
@@ -60,6 +61,7 @@ pub use decode::{
 };
 pub use error::DatasetError;
 pub use fingerprint::Fingerprint;
+pub use format::ImageFormat;
 pub use gray::GrayImage;
 pub use index::{Index, LabelCount, Release};
 pub use labels::{LabelSet, LabelState};
