@@ -180,9 +180,17 @@ fn broken_images_are_named_and_the_others_prepared() {
     );
     assert!(!place.path("b.store").exists() && !place.path("b.store.partial").exists());
 
+    // A copy is the same image; another image of the name is called by its path, as all are then.
     copy(&images[..1], &place.path("some/below"));
-    let (_, stderr) = place.ends(&["prepare", "some", "--out", "c.store"], 1);
-    assert!(stderr.contains("have the same name"), "{stderr}");
+    let (_, stderr) = place.ends(&["prepare", "some", "--out", "c.store"], 3);
+    assert!(stderr.contains("1 files are copies"), "{stderr}");
+    let copied = place
+        .path("some/below")
+        .join(images[0].file_name().unwrap());
+    std::fs::copy(&images[1], copied).unwrap();
+    let (_, stderr) = place.ends(&["prepare", "some", "--out", "d.store"], 3);
+    assert!(stderr.contains("called by their paths"), "{stderr}");
+    assert_eq!(Store::open(place.path("d.store")).unwrap().len(), 6);
     let (_, stderr) = place.ends(&["prepare", "Cargo.toml", "--out", "c.store"], 1);
     assert!(stderr.contains("cannot read `Cargo.toml`"), "{stderr}");
 }
@@ -194,8 +202,12 @@ fn a_killed_preparation_goes_on_where_it_was() {
     let place = Place::new();
     let images = place.images();
     copy(&images, &place.path("some"));
-    let pipe = place.path("some").join(images[25].file_name().unwrap());
-    std::fs::remove_file(&pipe).unwrap();
+    // A pipe in a folder is passed over; one that is named is read.
+    let name = images[25].file_name().unwrap();
+    std::fs::remove_file(place.path("some").join(name)).unwrap();
+    let pipe = place.path("slow").join(name);
+    std::fs::create_dir(place.path("slow")).unwrap();
+    let named = pipe.to_str().unwrap().to_owned();
     let made = Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {
         println!("skipped: no `mkfifo` here");
@@ -204,6 +216,7 @@ fn a_killed_preparation_goes_on_where_it_was() {
     let arguments = [
         "prepare",
         "some",
+        named.as_str(),
         "--side",
         "64",
         "--out",

@@ -79,10 +79,11 @@ impl Experiment {
         // They become folders.
         for name in std::iter::once(&file.name).chain(&variants) {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-            if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+            if !name.chars().all(is_plain) || cxr_fs::FileName::exactly(name).is_none() {
                 bail!(
-                    "`{}`: expected a name of letters, digits, `-`, `.` and `_`, got `{name}`",
-                    path.display()
+                    "`{}`: expected a name of letters, digits, `-`, `.` and `_`, got `{}`",
+                    path.display(),
+                    name.escape_debug()
                 );
             }
         }

@@ -36,6 +36,7 @@ mod decode;
 #[cfg(feature = "dicom")]
 mod dicom;
 mod error;
+mod files;
 mod fingerprint;
 mod format;
 mod gray;
@@ -45,13 +46,12 @@ mod lists;
 mod name;
 mod record;
 mod resize;
-mod source;
 mod split;
 mod store;
 mod subset;
 
 pub use archive::{
-    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
+    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_paths, has_image_extension,
     is_archive, visit_archive,
 };
 pub use boxes::{FindingBox, read_boxes};
@@ -60,6 +60,7 @@ pub use decode::{
     decode_radiograph_bytes, inspect_image, inspect_image_bytes,
 };
 pub use error::DatasetError;
+pub use files::{ImageFile, ImageFiles, Naming, PassedOver, Refusal, is_image_file};
 pub use fingerprint::Fingerprint;
 pub use format::ImageFormat;
 pub use gray::GrayImage;

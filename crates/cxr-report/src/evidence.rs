@@ -9,7 +9,7 @@ use cxr_metrics::{MultiLabel, RocCurve, bootstrap, paired_bootstrap, roc_curve};
 use crate::comparison::{Comparison, ComparisonOptions};
 use crate::error::ReportError;
 use crate::evaluation::Evaluation;
-use crate::explanations::{EXPLANATIONS_FOLDER, Explanations};
+use crate::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER, Explanations};
 use crate::labels::LabelTable;
 use crate::predictions::{Predictions, Unscorable};
 use crate::run::{RunFolder, RunMetrics, ViewSet};
@@ -315,8 +315,19 @@ fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     };
     let mut files = BTreeMap::new();
     for name in explanations.picture_files() {
+        // Reading the explanations checked that it is a name.
         let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
-        let bytes = std::fs::read(&path).map_err(|source| ReportError::Read { path, source })?;
+        let bytes = std::fs::read(&path).map_err(|source| ReportError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            return Err(ReportError::Picture {
+                path: path.with_file_name(EXPLANATIONS_FILE),
+                picture: cxr_table::excerpt(name),
+                problem: "it is no PNG file",
+            });
+        }
         files.insert(name.to_owned(), bytes);
     }
     Ok(Some(Pictures {

@@ -1,6 +1,7 @@
 //! The report of an experiment, made from its runs' folders alone: `report.html` and `report.md`, with
 //! `tables/*.csv` and `figures/*.{svg,png}` beside them.
 
+use cxr_table::csv_line as line;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,6 @@ use crate::error::ReportError;
 use crate::evidence::{Evidence, LossTest};
 use crate::explanations::BoxScores;
 use crate::figures::figures;
-use crate::labels::csv_line as line;
 use crate::run::{RunFolder, RunMetrics};
 use crate::tables::{
     AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,

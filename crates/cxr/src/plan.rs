@@ -162,7 +162,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         images,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        crate::scoring::print_json(&serde_json::to_value(&plan)?)?;
     } else {
         print(&plan)?;
     }
@@ -254,7 +254,7 @@ fn try_images(
             let place = folder.path().join("phantoms");
             write_dataset(&some, &place, &|_| (), &AtomicBool::new(false))?;
             let seconds = begin.elapsed().as_secs_f64() / TRIED as f64;
-            let files: Vec<_> = image_files(&place)?.into_iter().collect();
+            let files = image_files(&place)?.name_all(&[])?.files;
             let sizes = files.iter().map(|(_, path)| std::fs::metadata(path));
             let bytes: u64 = sizes
                 .map(|facts| Ok(facts?.len()))

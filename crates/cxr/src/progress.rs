@@ -15,8 +15,10 @@ const LOG_VARIABLE: &str = "CXR_LOG";
 /// The bars. Who else writes to the terminal takes them away for so long.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Prints a line for people, on standard error: standard output is for results.
+/// Prints a line for people, on standard error: standard output is for results. What of it a terminal would obey is
+/// escaped: it may be a name or a cell of somebody's file.
 pub(crate) fn say(line: &str) {
+    let line = cxr_table::printable(line);
     BARS.suspend(|| eprintln!("{line}"));
 }
 
@@ -77,7 +79,7 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        bar.set_prefix(what.to_owned());
+        bar.set_prefix(cxr_table::printable(what));
         bar.set_position(done as u64);
         bar.reset_eta();
         let tenth = done * 10 / total.max(1);

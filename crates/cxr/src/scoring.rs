@@ -109,8 +109,17 @@ pub(crate) fn label_row(record: &Record) -> LabelRow {
     }
 }
 
-/// Prints to the terminal; a reader that has gone away, such as `head`, is no error.
+/// Prints a text, with what a terminal would obey escaped; a reader that has gone away, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write(&cxr_table::printable(text))
+}
+
+/// Prints JSON, likewise.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    write(&cxr_table::printable_json(&format!("{value:#}\n")))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

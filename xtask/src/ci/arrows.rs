@@ -9,10 +9,11 @@ use super::manifest::Manifest;
 /// a crate comes to depend on itself.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-fs", &[]),
+    ("cxr-table", &[]),
     ("cxr-metrics", &[]),
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
-    ("cxr-dataset", &["cxr-fs"]),
+    ("cxr-dataset", &["cxr-fs", "cxr-table"]),
     ("cxr-phantom", &["cxr-fs"]),
     ("cxr-augment", &[]),
     ("cxr-backbone", &["cxr-ops"]),
@@ -21,6 +22,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "cxr-train",
         &[
             "cxr-fs",
+            "cxr-table",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",
@@ -31,12 +33,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("cxr-explain", &["cxr-train", "cxr-dataset"]),
-    ("cxr-report", &["cxr-fs", "cxr-metrics"]),
+    ("cxr-report", &["cxr-fs", "cxr-table", "cxr-metrics"]),
     ("cxr-hub", &["cxr-fs"]),
     (
         "cxr",
         &[
             "cxr-fs",
+            "cxr-table",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",

@@ -1,53 +1,72 @@
 //! Heat maps of image files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{decode_radiograph, resize_bicubic};
+use cxr_dataset::{ImageFiles, decode_radiograph, resize_bicubic};
 use cxr_explain::grad_cam;
+use cxr_table::csv_line;
 use cxr_train::{Classifier, ModelCard, Phase, load_model};
 
 use super::picture::Picture;
+use super::targets::{TABLE, Target, targets};
 use super::{Args, model_file};
 use crate::SOME_FAILED;
+use crate::data_folder::{passed_over, say_passed_over, say_refused};
 use crate::progress::{Bar, say};
 
 pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let (card, classifier) = load_model(&model_file(&args.model), &args.device.open()?)?;
     let wanted = wanted_labels(&args.label, &card)?;
-    let files = image_files(images)?;
+    let found = ImageFiles::find(images)?;
+    let labels: Vec<&str> = match wanted.as_slice() {
+        [] => card.labels.iter().map(String::as_str).collect(),
+        wanted => wanted
+            .iter()
+            .map(|&label| card.labels[label].as_str())
+            .collect(),
+    };
+    let targets = targets(&found, &args.output, &labels)?;
+    if targets.is_empty() {
+        say_refused(found.refused());
+        say_passed_over(found.passed_over().count(), &passed_over(&found));
+        bail!("the folders hold no PNG, JPEG or DICOM file");
+    }
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
-    let mut table = vec!["image,label,logit,predicted,map".to_owned()];
+    let mut table = vec![csv_line(["image", "label", "logit", "predicted", "map"])];
     let mut failures = Vec::new();
-    let bar = Bar::new("explaining", "images", files.len());
-    for (done, file) in files.iter().enumerate() {
-        match explain_file(args, &card, &classifier, &wanted, file) {
+    let bar = Bar::new("explaining", "images", targets.len());
+    for (done, target) in targets.iter().enumerate() {
+        match explain_file(args, &card, &classifier, &wanted, target) {
             Ok(rows) => table.extend(rows),
-            Err(error) => failures.push(format!("{}: {error:#}", file.display())),
+            Err(error) => failures.push(format!("{}: {error:#}", target.image.display())),
         }
         bar.set(done + 1);
     }
     bar.finish();
-    let path = args.output.join("explanations.csv");
-    let text = table.join("\n") + "\n";
-    cxr_fs::write(&path, text.as_bytes())?;
+    let path = args.output.join(TABLE);
+    cxr_fs::write(&path, table.concat().as_bytes())?;
     say(&format!(
         "{} heat maps and `{}`",
         table.len() - 1,
         path.display()
     ));
-    if failures.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    say_passed_over(found.passed_over().count(), &passed_over(&found));
+    say_refused(found.refused());
+    if !failures.is_empty() {
+        say(&format!(
+            "{} of {} images cannot be explained:\n  {}",
+            failures.len(),
+            targets.len(),
+            failures.join("\n  ")
+        ));
     }
-    say(&format!(
-        "{} of {} images cannot be explained:\n  {}",
-        failures.len(),
-        files.len(),
-        failures.join("\n  ")
-    ));
-    Ok(ExitCode::from(SOME_FAILED))
+    match failures.len() + found.refused().len() {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::from(SOME_FAILED)),
+    }
 }
 
 /// One row per heat map.
@@ -56,9 +75,9 @@ fn explain_file(
     card: &ModelCard,
     classifier: &Classifier,
     wanted: &[usize],
-    file: &Path,
+    target: &Target,
 ) -> anyhow::Result<Vec<String>> {
-    let image = decode_radiograph(file)?;
+    let image = decode_radiograph(&target.image)?;
     let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
     let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
     let logits = classifier.forward_t(&picture.tensor, Phase::Evaluate)?;
@@ -73,75 +92,49 @@ fn explain_file(
         let highest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         labels.extend(highest);
     }
-    // The whole name: `a.png` and `a.jpg` have different maps.
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut rows = Vec::with_capacity(labels.len());
     for label in labels {
         let map = grad_cam(classifier, &picture.tensor, label)?;
         let label_name = &card.labels[label];
-        let target = format!("{name}-{label_name}.png");
-        picture.write_overlay(&args.output.join(&target), &map, args.style.into())?;
-        rows.push(format!(
-            "{},{label_name},{},{},{}",
-            quoted(&file.display().to_string()),
-            logits[label],
-            is_predicted(label),
-            quoted(&target)
-        ));
+        let (place, shown) = target.map(label_name);
+        let path = args.output.join(place);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        }
+        picture.write_overlay(&path, &map, args.style.into())?;
+        rows.push(csv_line([
+            &target.image.display().to_string(),
+            label_name,
+            &logits[label].to_string(),
+            &is_predicted(label).to_string(),
+            &shown,
+        ]));
     }
     Ok(rows)
 }
 
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-/// The positions of the labels that were asked for.
+/// The positions of the labels that were asked for. The command line is cut at commas: what no label is by itself
+/// may be the beginning of one that has a comma.
 fn wanted_labels(names: &[String], card: &ModelCard) -> anyhow::Result<Vec<usize>> {
-    let position = |name: &String| {
-        let found = card.labels.iter().position(|label| label == name);
-        found.with_context(|| {
+    let position = |name: &str| card.labels.iter().position(|label| label == name.trim());
+    let mut wanted = Vec::new();
+    let mut rest = names;
+    while let Some(first) = rest.first() {
+        let longest = (1..=rest.len()).rev().find_map(|length| {
+            let (pieces, behind) = rest.split_at_checked(length)?;
+            Some((position(&pieces.join(","))?, behind))
+        });
+        let (label, behind) = longest.with_context(|| {
             format!(
-                "the model has no label `{name}`\nhint: it has {}",
+                "the model has no label `{first}`\nhint: it has {}",
                 card.labels.join(", ")
             )
-        })
-    };
-    names.iter().map(position).collect()
-}
-
-/// The files, and those of the folders, by name.
-fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
+        })?;
+        if !wanted.contains(&label) {
+            wanted.push(label);
         }
-        let entries = std::fs::read_dir(path)
-            .with_context(|| format!("cannot read the folder `{}`", path.display()))?;
-        for entry in entries {
-            let file = entry?.path();
-            let extension = file
-                .extension()
-                .and_then(|e| e.to_str())
-                .unwrap_or_default();
-            let is_image = ["png", "jpg", "jpeg", "dcm"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known));
-            if is_image {
-                files.push(file);
-            }
-        }
+        rest = behind;
     }
-    files.sort();
-    files.dedup();
-    if files.is_empty() {
-        bail!("the folders hold no PNG, JPEG or DICOM file");
-    }
-    Ok(files)
+    Ok(wanted)
 }
