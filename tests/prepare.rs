@@ -180,9 +180,17 @@ fn broken_images_are_named_and_the_others_prepared() {
     );
     assert!(!place.path("b.store").exists() && !place.path("b.store.partial").exists());
 
+    // A copy is the same image; another image of the name is called by its path, as all are then.
     copy(&images[..1], &place.path("some/below"));
-    let (_, stderr) = place.ends(&["prepare", "some", "--out", "c.store"], 1);
-    assert!(stderr.contains("have the same name"), "{stderr}");
+    let (_, stderr) = place.ends(&["prepare", "some", "--out", "c.store"], 3);
+    assert!(stderr.contains("1 files are copies"), "{stderr}");
+    let copied = place
+        .path("some/below")
+        .join(images[0].file_name().unwrap());
+    std::fs::copy(&images[1], copied).unwrap();
+    let (_, stderr) = place.ends(&["prepare", "some", "--out", "d.store"], 3);
+    assert!(stderr.contains("called by their paths"), "{stderr}");
+    assert_eq!(Store::open(place.path("d.store")).unwrap().len(), 6);
     let (_, stderr) = place.ends(&["prepare", "Cargo.toml", "--out", "c.store"], 1);
     assert!(stderr.contains("cannot read `Cargo.toml`"), "{stderr}");
 }

@@ -334,6 +334,68 @@ fn a_label_can_be_left_out_of_the_mean_and_need_no_scores() {
     );
 }
 
+/// Predictions are as people have them, like label tables: compressed, from another country's spreadsheet, from pandas.
+#[test]
+fn predictions_in_every_form_score_the_same() {
+    let bench = small();
+    let score = |file: &str| bench.prints(&["score", file, "--labels", "labels.csv"]);
+    let expected = score("a.csv");
+    let utf16 = |text: &str| -> Vec<u8> {
+        let text = format!("\u{feff}{text}");
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    let gzip = |text: &str| {
+        let level = flate2::Compression::new(6);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let excel = A
+        .replace(',', ";")
+        .replace('.', ",")
+        .replace(",png", ".png");
+    let pandas: String = (A.lines().enumerate())
+        .map(|(at, line)| match at {
+            0 => format!(",{line}\n"),
+            _ => format!("{},{line}\n", at - 1),
+        })
+        .collect();
+    for (form, bytes) in [
+        ("gzip", gzip(A)),
+        ("semicolons and decimal commas", excel.clone().into_bytes()),
+        ("UTF-16", utf16(&A.replace(',', "\t"))),
+        (
+            "UTF-16 of Excel",
+            utf16(&format!("sep=;\r\n{}", excel.replace('\n', "\r\n"))),
+        ),
+        ("mark", format!("\u{feff}{A}").into_bytes()),
+        ("CR", A.replace('\n', "\r").into_bytes()),
+        ("index", pandas.into_bytes()),
+        ("empty columns", A.replace('\n', ",,\n").into_bytes()),
+    ] {
+        std::fs::write(bench.path("form.csv"), bytes).unwrap();
+        assert_eq!(score("form.csv"), expected, "{form}");
+    }
+    for (bytes, cause) in [
+        (&b"image,\xd6dem\na.png,1\n"[..], "Latin-1"),
+        (b"PK\x03\x04", "Excel"),
+        (b"image,Mass\n\"a.png,1\n", "a quote is opened"),
+    ] {
+        std::fs::write(bench.path("form.csv"), bytes).unwrap();
+        let (_, error) = bench.complains(&["score", "form.csv", "--labels", "labels.csv"]);
+        assert!(error.contains(cause), "{error}");
+    }
+    // Rows keep their numbers, and what a cell holds is shown without being obeyed.
+    let broken = A.replace('\n', "\r\n").replace("-5", "\u{1b}[2J");
+    std::fs::write(bench.path("form.csv"), broken).unwrap();
+    let (_, error) = bench.complains(&["score", "form.csv", "--labels", "labels.csv"]);
+    assert!(
+        error.contains("line 8") && error.contains("\\u{1b}[2J"),
+        "{error:?}"
+    );
+    assert!(!error.contains('\u{1b}'), "{error:?}");
+}
+
 #[test]
 fn what_cannot_be_scored_is_an_error_with_its_place_or_a_count() {
     let bench = small();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::name::excerpt;
-use crate::source::read_table;
+use cxr_table::{Table, excerpt};
+
 use crate::{DatasetError, ImageName, LabelSet};
 
 /// One box around one finding, in pixels of the 1024×1024 image; `x`, `y` is its upper left corner.
@@ -33,8 +33,8 @@ pub struct FindingBox {
 pub fn read_boxes(path: impl AsRef<Path>) -> Result<Vec<FindingBox>, DatasetError> {
     const SIDE: f64 = 1024.0;
     let path = path.as_ref();
-    let table = read_table(path)?;
-    let header: Vec<&str> = table.header.iter().map(String::as_str).collect();
+    let table = Table::read(path)?;
+    let header: Vec<&str> = table.header().iter().map(String::as_str).collect();
     if !matches!(
         header.as_slice(),
         [
@@ -53,14 +53,14 @@ pub fn read_boxes(path: impl AsRef<Path>) -> Result<Vec<FindingBox>, DatasetErro
             "take NIH's `BBox_List_2017.csv`",
         ));
     }
-    table.check_lengths(path)?;
+    table.check_lengths()?;
     let label_set = LabelSet::chest_x_ray14();
-    let mut boxes = Vec::with_capacity(table.rows.len());
-    for (line, cells) in &table.rows {
+    let mut boxes = Vec::with_capacity(table.rows().len());
+    for row in table.rows() {
         let error = |problem: String| {
-            DatasetError::line(path, *line, problem, "restore the row from NIH's list")
+            DatasetError::line(path, row.line(), problem, "restore the row from NIH's list")
         };
-        let cell = |column: usize| cells.get(column).unwrap_or("");
+        let cell = |column: usize| row.cell(column);
         let name = ImageName::new(cell(0)).map_err(|refused| error(refused.to_string()))?;
         let finding = if cell(1) == "Infiltrate" {
             "Infiltration"
@@ -73,8 +73,8 @@ pub fn read_boxes(path: impl AsRef<Path>) -> Result<Vec<FindingBox>, DatasetErro
                 excerpt(finding)
             )));
         }
-        let number = |column: usize| match cell(column).parse() {
-            Ok(number) if (0.0..=SIDE).contains(&number) => Ok(number),
+        let number = |column: usize| match table.decimal(cell(column)) {
+            Some(number) if (0.0..=SIDE).contains(&number) => Ok(number),
             _ => Err(error(format!(
                 "expected a number from 0 to {SIDE}, got `{}`",
                 excerpt(cell(column))

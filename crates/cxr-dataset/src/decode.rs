@@ -39,7 +39,7 @@ pub const MAX_COLOR: f64 = 16.0;
 /// [`MAX_PIXELS`], more bytes than [`MAX_ARCHIVED_FILE`], or a DICOM file that is no frontal radiograph; the message names the path.
 pub fn decode_gray(path: impl AsRef<Path>) -> Result<GrayImage, DatasetError> {
     let path = path.as_ref();
-    decode_gray_bytes(&read(path)?, path)
+    decode_gray_bytes(&read_image_file(path)?, path)
 }
 
 /// Decodes the bytes of an image file; `origin` stands for it in messages.
@@ -61,7 +61,7 @@ pub fn decode_gray_bytes(
 /// apart than [`MAX_COLOR`] on average.
 pub fn decode_radiograph(path: impl AsRef<Path>) -> Result<GrayImage, DatasetError> {
     let path = path.as_ref();
-    decode_radiograph_bytes(&read(path)?, path)
+    decode_radiograph_bytes(&read_image_file(path)?, path)
 }
 
 /// As [`decode_radiograph`], of bytes; `origin` stands for their file in messages.
@@ -112,7 +112,7 @@ pub struct ImageFacts {
 /// As [`decode_radiograph`]: what this accepts, [`prepare`](crate::prepare) accepts.
 pub fn inspect_image(path: impl AsRef<Path>) -> Result<ImageFacts, DatasetError> {
     let path = path.as_ref();
-    inspect_image_bytes(&read(path)?, path)
+    inspect_image_bytes(&read_image_file(path)?, path)
 }
 
 /// As [`inspect_image`], of bytes; `origin` stands for their file in messages.
@@ -135,32 +135,14 @@ pub fn inspect_image_bytes(
     })
 }
 
-/// Reads an image file, of which no more than the beginning where that is no image's.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DatasetError> {
-    let is_wanted = |start: &[u8]| Format::of(start).is_some();
+/// Reads the bytes of an image file, to be decoded: of a file that does not begin as an image no more than its first
+/// bytes, which show that.
+///
+/// # Errors
+/// An unreadable file, no regular file, or more bytes than [`MAX_ARCHIVED_FILE`].
+pub fn read_image_file(path: &Path) -> Result<Vec<u8>, DatasetError> {
+    let is_wanted = |start: &[u8]| ImageFormat::sniff(start).is_some();
     Ok(cxr_fs::read_recognised(path, MAX_ARCHIVED_FILE, is_wanted)?)
-}
-
-/// What a file is by its first bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Png,
-    Jpeg,
-    Dicom,
-}
-
-impl Format {
-    fn of(start: &[u8]) -> Option<Self> {
-        if start.starts_with(b"\x89PNG\r\n\x1a\n") {
-            Some(Self::Png)
-        } else if start.starts_with(&[0xff, 0xd8, 0xff]) {
-            Some(Self::Jpeg)
-        } else if start.get(128..132) == Some(b"DICM") {
-            Some(Self::Dicom)
-        } else {
-            None
-        }
-    }
 }
 
 struct Decoded {

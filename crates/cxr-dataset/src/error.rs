@@ -42,7 +42,7 @@ pub enum DatasetError {
         /// What to do about it.
         repair: String,
     },
-    /// A text is not a plain file name.
+    /// A text is not the name of an image.
     #[error("`{name}` is not an image name: {reason}")]
     ImageName {
         /// The text, escaped.
@@ -180,6 +180,47 @@ impl From<cxr_fs::FsError> for DatasetError {
             action: error.action,
             path: error.path,
             source: error.source,
+        }
+    }
+}
+
+impl From<cxr_table::TableError> for DatasetError {
+    fn from(error: cxr_table::TableError) -> Self {
+        match error {
+            cxr_table::TableError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            cxr_table::TableError::Line {
+                path,
+                line,
+                problem,
+                repair,
+            } => Self::Line {
+                path,
+                line,
+                problem,
+                repair,
+            },
+            cxr_table::TableError::Table {
+                path,
+                problem,
+                repair,
+            } => Self::Table {
+                path,
+                problem,
+                repair,
+            },
+            other => Self::Table {
+                path: PathBuf::new(),
+                problem: other.to_string(),
+                repair: "name another table".to_owned(),
+            },
         }
     }
 }

@@ -36,6 +36,7 @@ mod decode;
 #[cfg(feature = "dicom")]
 mod dicom;
 mod error;
+mod files;
 mod fingerprint;
 mod format;
 mod gray;
@@ -45,7 +46,6 @@ mod lists;
 mod name;
 mod record;
 mod resize;
-mod source;
 mod split;
 mod store;
 mod subset;
@@ -53,15 +53,17 @@ mod tone;
 mod warning;
 
 pub use archive::{
-    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_names, has_image_extension,
+    ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_paths, has_image_extension,
     is_archive, visit_archive,
 };
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
     decode_radiograph_bytes, decode_radiograph_in, inspect_image, inspect_image_bytes,
+    read_image_file,
 };
 pub use error::DatasetError;
+pub use files::{ImageFile, ImageFiles, Naming, PassedOver, Refusal, is_image_file};
 pub use fingerprint::Fingerprint;
 pub use format::ImageFormat;
 pub use gray::GrayImage;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::source::read_text;
+use cxr_table::{numbered_lines, read_text};
+
 use crate::split::{by_patient, first_of};
 use crate::{DatasetError, ImageName, Index};
 
@@ -18,7 +19,8 @@ pub struct OfficialLists {
 
 impl OfficialLists {
     /// Reads two lists of one image name a line, such as NIH's `train_val_list.txt` and
-    /// `test_list.txt`. Blank lines are skipped; the last line needs no end.
+    /// `test_list.txt`, in any encoding and with any line ends that [`Index::read`] reads. Blank lines are
+    /// skipped; the last line needs no end.
     ///
     /// # Errors
     /// An unreadable or empty list, a line that is no image name, or an image listed twice.
@@ -127,11 +129,10 @@ impl OfficialLists {
 fn read_list(path: &Path, listed: &mut HashSet<ImageName>) -> Result<Vec<ImageName>, DatasetError> {
     let text = read_text(path)?;
     let mut names = Vec::new();
-    for (position, line) in text.lines().enumerate() {
+    for (line_number, line) in numbered_lines(&text) {
         if line.trim().is_empty() {
             continue;
         }
-        let line_number = position as u64 + 1;
         let name = ImageName::new(line.trim()).map_err(|refused| {
             DatasetError::line(
                 path,

@@ -4,22 +4,25 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub(crate) use cxr_table::excerpt;
 use serde::{Deserialize, Serialize};
 
 use crate::DatasetError;
 
-/// The name of an image: a plain file name such as `00000013_005.png`.
+/// The name of an image: a relative path such as `00000013_005.png` or
+/// `train/patient00001/study1/view1_frontal.jpg`, most often a file name alone.
 ///
-/// It is the key of everything: index, lists, splits, prepared store and predictions. It is
-/// non-empty, at most 255 bytes, has no path separator and no control character, no space at
-/// either end, and is neither `.` nor `..`; joined to a folder it never leaves that folder.
+/// It is the key of everything: index, lists, splits, prepared store and predictions. Folders are
+/// separated by `/`. Every part is non-empty, at most 255 bytes long, has no space at either end and is
+/// neither `.` nor `..`; the name has at most 1,024 bytes, no `\`, no control character, none that changes the direction
+/// of writing, and does not begin with a drive such as `C:`. Joined to a folder it never leaves that folder.
 /// Cloning is cheap. Names order by their bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageName(Arc<str>);
 
 impl ImageName {
-    /// Checks that `name` is a plain file name.
+    /// Checks that `name` is a relative path that stays where it is joined to.
     ///
     /// # Errors
     /// [`DatasetError::ImageName`] says which rule it breaks.
@@ -38,23 +41,61 @@ impl ImageName {
         &self.0
     }
 
+    /// Its last part: the file name.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Its parts, the folders first.
+    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The name itself and then what is left of it without its first folder, its first two, and so on to the file
+    /// name.
+    pub fn tails(&self) -> impl Iterator<Item = Self> {
+        let begins = self.0.match_indices('/').map(|(at, _)| at + 1);
+        std::iter::once(0)
+            .chain(begins)
+            .filter_map(|begin| self.0.get(begin..))
+            .map(Self::trusted)
+    }
+
     pub(crate) fn broken_rule(name: &str) -> Option<&'static str> {
         if name.is_empty() {
             return Some("it is empty");
         }
-        if name.len() > 255 {
-            return Some("it is longer than 255 bytes");
+        if name.len() > 1024 {
+            return Some("it is longer than 1,024 bytes");
         }
-        if name.contains(['/', '\\']) {
-            return Some("it has a path separator; write the file name alone");
+        if name.starts_with('/') {
+            return Some("it begins at a root; write it relative to the folder of the images");
+        }
+        if name.contains('\\') {
+            return Some("it has a `\\`; separate folders by `/`");
+        }
+        if let [drive, b':', ..] = name.as_bytes()
+            && drive.is_ascii_alphabetic()
+        {
+            return Some("it begins with a drive; write it relative to the folder of the images");
         }
         if name.chars().any(char::is_control) {
             return Some("it has a control character");
         }
-        if name.trim() != name {
-            return Some("it begins or ends with a space");
+        if name.contains(is_deceptive) {
+            return Some(
+                "it has a character that changes the direction of writing or is invisible",
+            );
         }
-        (name == "." || name == "..").then_some("it names a folder")
+        name.split('/').find_map(|part| match part {
+            "" => Some("one of its folders has no name"),
+            "." | ".." => Some("it climbs out of its folder, or names a folder"),
+            _ if part.len() > 255 => Some("a part of it is longer than 255 bytes"),
+            _ if part.trim() != part => {
+                Some("it, or one of its folders, begins or ends with a space")
+            }
+            _ => None,
+        })
     }
 
     /// For names that passed [`Self::broken_rule`] already.
@@ -143,7 +184,7 @@ impl PatientId {
     /// # Errors
     /// [`DatasetError::PatientId`] when the name does not begin with eight digits and `_`.
     pub fn from_chest_x_ray14(name: &ImageName) -> Result<Self, DatasetError> {
-        match name.as_str().split_once('_') {
+        match name.file_name().split_once('_') {
             Some((digits, _))
                 if digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
             {
@@ -194,44 +235,77 @@ impl fmt::Debug for PatientId {
     }
 }
 
-/// Hostile text, made short and printable for a message.
-pub(crate) fn excerpt(text: &str) -> String {
-    const LIMIT: usize = 80;
-    let mut shown: String = text
-        .chars()
-        .take(LIMIT)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(LIMIT).is_some() {
-        shown.push('…');
-    }
-    shown
+/// Whether it makes one name look like another: it turns the direction of writing, ends a line, or is a mark of
+/// byte order.
+fn is_deceptive(character: char) -> bool {
+    matches!(
+        character,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn image_names_are_plain_file_names() {
-        for good in ["00000013_005.png", "a", "Röntgen 7.jpg", ".hidden", "a..b"] {
+    fn image_names_stay_in_their_folder() {
+        for good in [
+            "00000013_005.png",
+            "a",
+            "Röntgen 7.jpg",
+            ".hidden",
+            "a..b",
+            "a/b.png",
+            "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg",
+        ] {
             assert_eq!(ImageName::new(good).unwrap().as_str(), good);
         }
-        let long = "x".repeat(256);
+        let (long, longer) = ("x".repeat(256), "x/".repeat(600) + "x");
         for bad in [
             "",
-            "a/b.png",
             "a\\b.png",
             "/etc/passwd",
+            "//host/share",
+            "C:\\x.png",
+            "c:/x.png",
+            "C:x.png",
             ".",
             "..",
+            "../a.png",
+            "a/../../b.png",
+            "a/./b.png",
+            "a//b.png",
+            "a/",
             "a\nb",
             "a\0b",
             " a",
             "a ",
+            "a/ b",
+            "a\u{202e}gnp.b",
+            "a\u{2028}b",
             &long,
+            &longer,
         ] {
             assert!(ImageName::new(bad).is_err(), "{bad:?} was accepted");
+        }
+        let name = ImageName::new("a/b/c.png").unwrap();
+        assert_eq!(name.file_name(), "c.png");
+        let tails: Vec<String> = name.tails().map(String::from).collect();
+        assert_eq!(tails, ["a/b/c.png", "b/c.png", "c.png"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leaves_its_folder(text in "[a./\\\\:C ~\u{202e}\0]{0,12}|.{0,300}") {
+            if let Ok(name) = ImageName::new(&text) {
+                let path = std::path::Path::new(name.as_str());
+                let is_normal = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(path.components().all(is_normal) && path.components().count() > 0);
+                prop_assert_eq!(name.parts().collect::<Vec<_>>().join("/"), text);
+            }
         }
     }
 
@@ -251,7 +325,7 @@ mod tests {
 
     #[test]
     fn messages_about_hostile_text_stay_short_and_printable() {
-        let message = ImageName::new(&"\u{1b}[2J/".repeat(1000))
+        let message = ImageName::new(&"\u{1b}[2J/".repeat(100))
             .unwrap_err()
             .to_string();
         assert!(

@@ -64,11 +64,14 @@ pub enum Sex {
 }
 
 impl Sex {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// What a cell says: `Ok(None)` where the sex is said to be unknown or another, as CheXpert and DICOM do, and
+    /// `Err` for what is no sex.
+    pub(crate) fn parse(text: &str) -> Result<Option<Self>, ()> {
         match text.to_ascii_lowercase().as_str() {
-            "f" | "female" => Some(Self::Female),
-            "m" | "male" => Some(Self::Male),
-            _ => None,
+            "f" | "female" => Ok(Some(Self::Female)),
+            "m" | "male" => Ok(Some(Self::Male)),
+            "u" | "unknown" | "o" | "other" => Ok(None),
+            _ => Err(()),
         }
     }
 }
@@ -99,11 +102,37 @@ pub enum ViewPosition {
 impl ViewPosition {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
-            "pa" => Some(Self::PosteroAnterior),
-            "ap" => Some(Self::AnteroPosterior),
+            "pa" | "posteroanterior" => Some(Self::PosteroAnterior),
+            // Lying, as PadChest calls it: the beam is the same.
+            "ap" | "anteroposterior" | "ap_horizontal" => Some(Self::AnteroPosterior),
             "l" | "ll" | "rl" | "lateral" => Some(Self::Lateral),
             _ => None,
         }
+    }
+}
+
+/// An age as tables and DICOM files write it: `61`, `61.0`, `061Y`, `013M`, `006W` or `001D`.
+pub(crate) struct Age {
+    /// Completed years.
+    pub(crate) years: u16,
+    /// Whether the unit is written behind the number.
+    pub(crate) has_unit: bool,
+}
+
+impl Age {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (number, units_in_a_year) = match text.as_bytes().last()? {
+            b'Y' | b'y' => (text.get(..text.len() - 1)?, Some(1)),
+            b'M' | b'm' => (text.get(..text.len() - 1)?, Some(12)),
+            b'W' | b'w' => (text.get(..text.len() - 1)?, Some(52)),
+            b'D' | b'd' => (text.get(..text.len() - 1)?, Some(365)),
+            _ => (text, None),
+        };
+        let units = cxr_table::whole_number(number.trim())?;
+        Some(Self {
+            years: u16::try_from(units / units_in_a_year.unwrap_or(1)).ok()?,
+            has_unit: units_in_a_year.is_some(),
+        })
     }
 }
 

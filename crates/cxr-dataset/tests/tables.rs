@@ -153,7 +153,15 @@ fn bad_tables_say_where_and_what() {
             4,
             "listed twice",
         ),
-        ("a,b\ntrain/x.png,0\n".to_owned(), 2, "path separator"),
+        ("a,b\n../x.png,0\n".to_owned(), 2, "climbs out"),
+        ("a,b\n/etc/x.png,0\n".to_owned(), 2, "begins at a root"),
+        ("a,b\nC:\\x.png,0\n".to_owned(), 2, "separate folders by"),
+        ("a,b\r\nx.png,1\r\ny.png,2\r\n".to_owned(), 3, "got `2`"),
+        (
+            "a,note,b\nx.png,\"1\n\",1\ny.png,1,7\n".to_owned(),
+            4,
+            "got `7`",
+        ),
         (
             "a,patient,b\nx.png,,0\n".to_owned(),
             2,

@@ -58,6 +58,12 @@ impl FileName {
         Self(name)
     }
 
+    /// The name that is just this text, if the text can stay as it is: for names that a file hands over, which have to
+    /// be names already.
+    pub fn exactly(text: &str) -> Option<Self> {
+        Some(Self::from_text(text)).filter(|name| name.0 == text)
+    }
+
     /// The name with an ending of our own, such as `.png`. What the ending has of characters that a name must
     /// not have is escaped as well.
     #[must_use]
@@ -166,6 +172,25 @@ mod tests {
             ("COM10", "COM10"),
         ] {
             assert_eq!(name(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_handed_over_is_taken_or_refused() {
+        assert_eq!(
+            FileName::exactly("panel1.png").unwrap().as_str(),
+            "panel1.png"
+        );
+        for hostile in [
+            "../../etc/passwd",
+            "/etc/passwd",
+            "..",
+            "",
+            "C:x",
+            ".hidden",
+            "nul",
+        ] {
+            assert!(FileName::exactly(hostile).is_none(), "{hostile}");
         }
     }
 

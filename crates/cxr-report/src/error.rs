@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use cxr_metrics::MetricError;
+use cxr_table::TableError;
 
 /// What is wrong with a table, or what stopped a report.
 #[derive(Debug, thiserror::Error)]
@@ -14,14 +15,9 @@ pub enum ReportError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A table is no CSV, or a row has more or fewer cells than the header.
-    #[error("`{}` is not a well-formed CSV table", path.display())]
-    Csv {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: csv::Error,
-    },
+    /// A table cannot be read: its encoding, its form, or a row with more or fewer cells than the header.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// A predictions table has no column to score.
     #[error("`{}`: expected an image column and at least one label column, got {found} columns", path.display())]
     NoLabelColumn {
@@ -187,6 +183,16 @@ pub enum ReportError {
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
+    },
+    /// A picture that a run's explanations name is not a PNG file beside them.
+    #[error("`{}` names the picture `{picture}`: {problem}; run `cxr explain` again", path.display())]
+    Picture {
+        /// The explanations.
+        path: PathBuf,
+        /// The name of the picture, escaped.
+        picture: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// A metric refused its input.
     #[error(transparent)]

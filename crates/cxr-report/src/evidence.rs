@@ -9,7 +9,7 @@ use cxr_metrics::{MeanEstimate, MultiLabel, PairedTest, RocCurve, roc_curve};
 use crate::comparison::{Comparison, ComparisonOptions};
 use crate::error::ReportError;
 use crate::evaluation::Evaluation;
-use crate::explanations::{EXPLANATIONS_FOLDER, Explanations};
+use crate::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER, Explanations};
 use crate::labels::LabelTable;
 use crate::predictions::{Predictions, Unscorable};
 use crate::run::{RunFolder, RunMetrics, ViewSet};
@@ -303,8 +303,16 @@ fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     };
     let mut files = BTreeMap::new();
     for name in explanations.picture_files() {
+        // Reading the explanations checked that it is a name.
         let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
         let bytes = cxr_fs::read_regular(&path, MAX_PICTURE).map_err(ReportError::reading)?;
+        if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            return Err(ReportError::Picture {
+                path: path.with_file_name(EXPLANATIONS_FILE),
+                picture: cxr_table::excerpt(name),
+                problem: "it is no PNG file",
+            });
+        }
         files.insert(name.to_owned(), bytes);
     }
     Ok(Some(Pictures {

@@ -157,17 +157,27 @@ impl Explanations {
     /// Reads those of a run's folder; `None` when there are none.
     ///
     /// # Errors
-    /// [`ReportError::Read`], and [`ReportError::RunFile`] when the file is not what this version
-    /// writes.
+    /// [`ReportError::Read`], [`ReportError::RunFile`] when the file is not what this version
+    /// writes, and [`ReportError::Picture`] when a picture's name is no plain file name.
     pub fn read(run_folder: &Path) -> Result<Option<Self>, ReportError> {
         let path = run_folder.join(EXPLANATIONS_FOLDER).join(EXPLANATIONS_FILE);
         let Some(text) = read_text(&path)? else {
             return Ok(None);
         };
-        match serde_json::from_str(&text) {
-            Ok(explanations) => Ok(Some(explanations)),
-            Err(source) => Err(ReportError::RunFile { path, source }),
+        let explanations: Self = match serde_json::from_str(&text) {
+            Ok(explanations) => explanations,
+            Err(source) => return Err(ReportError::RunFile { path, source }),
+        };
+        // They become paths.
+        let is_name = |picture: &str| cxr_fs::FileName::exactly(picture).is_some();
+        if let Some(picture) = explanations.picture_files().find(|name| !is_name(name)) {
+            return Err(ReportError::Picture {
+                picture: cxr_table::excerpt(picture),
+                problem: "expected the name of a file beside it",
+                path,
+            });
         }
+        Ok(Some(explanations))
     }
 
     /// Writes them into a run's folder, whole or not at all; the pictures are the caller's business

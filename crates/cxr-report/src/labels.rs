@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::error::{ReportError, read_text};
+use cxr_table::{Table, csv_line, excerpt};
+
+use crate::error::ReportError;
 use crate::evaluation::Truth;
 
 /// The labels of the images of one part.
@@ -97,39 +99,38 @@ impl LabelTable {
     /// Reads a table that [`Self::write`] wrote; `None` when there is none.
     ///
     /// # Errors
-    /// [`ReportError::Read`], [`ReportError::Csv`], and [`ReportError::LabelCell`] for a cell that
+    /// [`ReportError::Read`], [`ReportError::Table`], and [`ReportError::LabelCell`] for a cell that
     /// is no label.
     pub fn read(path: &Path) -> Result<Option<Self>, ReportError> {
-        let Some(text) = read_text(path)? else {
-            return Ok(None);
-        };
-        let malformed = |source| ReportError::Csv {
+        if !path.try_exists().map_err(|source| ReportError::Read {
             path: path.to_owned(),
             source,
-        };
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        let header = reader.headers().map_err(malformed)?.clone();
-        let with_patients = header.get(1) == Some(PATIENT);
+        })? {
+            return Ok(None);
+        }
+        let text = cxr_table::read_text(path)?;
+        let table = Table::parse_or_empty(&text, path)?;
+        table.check_lengths()?;
+        let header = table.header();
+        let with_patients = header.get(1).is_some_and(|name| name == PATIENT);
         let first_label = if with_patients { 2 } else { 1 };
-        let labels: Vec<String> = header.iter().skip(first_label).map(str::to_owned).collect();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(malformed)?;
+        let labels: Vec<String> = header.iter().skip(first_label).cloned().collect();
+        let mut rows = Vec::with_capacity(table.rows().len());
+        for row in table.rows() {
             let state = |cell: &str| match cell {
                 "1" => Ok(Some(true)),
                 "0" => Ok(Some(false)),
                 "" => Ok(None),
                 other => Err(ReportError::LabelCell {
                     path: path.to_owned(),
-                    line: record.position().map_or(0, csv::Position::line),
-                    text: other.to_owned(),
+                    line: row.line(),
+                    text: excerpt(other),
                 }),
             };
-            let patient = record.get(1).filter(|_| with_patients).map(str::to_owned);
-            let states = record.iter().skip(first_label).map(state);
+            let states = row.cells().skip(first_label).map(state);
             rows.push(LabelRow {
-                image: record.get(0).unwrap_or_default().to_owned(),
-                patient,
+                image: row.cell(0).to_owned(),
+                patient: with_patients.then(|| row.cell(1).to_owned()),
                 states: states.collect::<Result<_, _>>()?,
             });
         }
@@ -152,24 +153,4 @@ impl LabelTable {
         }
         Ok(truth)
     }
-}
-
-/// One line of CSV, cells quoted where they need it.
-pub(crate) fn csv_line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
-    let mut line = String::new();
-    for (at, cell) in cells.into_iter().enumerate() {
-        let cell = cell.as_ref();
-        if at > 0 {
-            line.push(',');
-        }
-        if cell.contains([',', '"', '\n', '\r']) {
-            line.push('"');
-            line.push_str(&cell.replace('"', "\"\""));
-            line.push('"');
-        } else {
-            line.push_str(cell);
-        }
-    }
-    line.push('\n');
-    line
 }

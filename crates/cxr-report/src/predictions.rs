@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
+use cxr_table::{LARGEST_TEXT, Row, Table, decode_text, excerpt};
 
 use crate::error::{MAX_BYTES, ReportError};
 
@@ -20,7 +20,7 @@ pub enum Unscorable {
 
 /// The scores of some images for some labels, as they stand in a file.
 ///
-/// The first column names the image. Every other column is about one label: `Mass`, or
+/// The file may be gzip, and separated and encoded in every way that [`cxr_table::Table`] reads. The first column names the image. Every other column is about one label: `Mass`, or
 /// `prob_Mass`, or `logit_Mass`, of which only the last means that a sigmoid makes it a
 /// probability.
 ///
@@ -79,7 +79,7 @@ impl Predictions {
     /// Reads predictions from anywhere; `path` names them in errors. No buffering is needed.
     ///
     /// # Errors
-    /// [`ReportError::Csv`], [`ReportError::NoLabelColumn`] and [`ReportError::LabelTwice`]; with
+    /// [`ReportError::Table`], [`ReportError::NoLabelColumn`] and [`ReportError::LabelTwice`]; with
     /// [`Unscorable::Refuse`] also [`ReportError::NotANumber`] and [`ReportError::ImageTwice`].
     pub fn from_reader(
         reader: impl Read,
@@ -87,16 +87,19 @@ impl Predictions {
         unscorable: Unscorable,
     ) -> Result<Self, ReportError> {
         let path = path.into();
-        let mut table = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .from_reader(reader);
-        let malformed = |source| ReportError::Csv {
+        let mut bytes = Vec::new();
+        let read = reader.take(LARGEST_TEXT + 1).read_to_end(&mut bytes);
+        read.map_err(|source| ReportError::Read {
             path: path.clone(),
             source,
-        };
-        let columns = columns_of(table.headers().map_err(malformed)?, &path)?;
+        })?;
+        let text = decode_text(bytes, &path)?;
+        let table = Table::parse_or_empty(&text, &path)?;
+        drop(text);
+        let columns = columns_of(table.header(), &path)?;
+        table.check_lengths()?;
         let mut predictions = Self {
-            path: path.clone(),
+            path,
             images: Vec::new(),
             lines: Vec::new(),
             columns,
@@ -104,48 +107,45 @@ impl Predictions {
             unreadable_scores: 0,
         };
         let mut first_lines = HashMap::new();
-        let mut row = StringRecord::new();
-        while table.read_record(&mut row).map_err(malformed)? {
-            let line = row.position().map_or(0, csv::Position::line);
-            let image = row.get(0).unwrap_or_default();
+        for row in table.rows() {
+            let (line, image) = (row.line(), row.cell(0));
             if let Some(&first_line) = first_lines.get(image) {
                 if unscorable == Unscorable::Refuse {
-                    let image = image.to_owned();
                     return Err(ReportError::ImageTwice {
-                        path,
+                        path: predictions.path,
                         line,
                         first_line,
-                        image,
+                        image: excerpt(image),
                     });
                 }
                 predictions.repeated_rows += 1;
                 continue;
             }
-            first_lines.insert(image.to_owned(), line);
-            predictions.push(&row, line, unscorable)?;
+            first_lines.insert(image, line);
+            predictions.push(&table, row, unscorable)?;
         }
         Ok(predictions)
     }
 
     fn push(
         &mut self,
-        row: &StringRecord,
-        line: u64,
+        table: &Table,
+        row: &Row,
         unscorable: Unscorable,
     ) -> Result<(), ReportError> {
-        let mut cells = row.iter();
+        let mut cells = row.cells();
         self.images
             .push(cells.next().unwrap_or_default().to_owned());
-        self.lines.push(line);
+        self.lines.push(row.line());
         for (column, cell) in self.columns.iter_mut().zip(cells) {
-            let score = cell.parse().ok().filter(|score: &f64| score.is_finite());
+            let score = table.decimal(cell);
             if score.is_none() {
                 if unscorable == Unscorable::Refuse {
                     return Err(ReportError::NotANumber {
                         path: self.path.clone(),
-                        line,
-                        column: column.header.clone(),
-                        text: cell.to_owned(),
+                        line: row.line(),
+                        column: excerpt(&column.header),
+                        text: excerpt(cell),
                     });
                 }
                 self.unreadable_scores += 1;
@@ -186,7 +186,7 @@ impl Predictions {
     }
 }
 
-fn columns_of(headers: &StringRecord, path: &Path) -> Result<Vec<ScoreColumn>, ReportError> {
+fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, ReportError> {
     if headers.len() < 2 {
         return Err(ReportError::NoLabelColumn {
             path: path.to_owned(),
@@ -198,14 +198,14 @@ fn columns_of(headers: &StringRecord, path: &Path) -> Result<Vec<ScoreColumn>, R
         let (kind, label) = match (header.strip_prefix("logit_"), header.strip_prefix("prob_")) {
             (Some(label), _) => (ScoreKind::Logit, label),
             (None, Some(label)) => (ScoreKind::Probability, label),
-            (None, None) => (ScoreKind::Probability, header),
+            (None, None) => (ScoreKind::Probability, header.as_str()),
         };
         if let Some(first) = columns.iter().find(|column| column.label == label) {
             return Err(ReportError::LabelTwice {
                 path: path.to_owned(),
-                label: label.to_owned(),
-                first: first.header.clone(),
-                second: header.to_owned(),
+                label: excerpt(label),
+                first: excerpt(&first.header),
+                second: excerpt(header),
             });
         }
         columns.push(ScoreColumn {

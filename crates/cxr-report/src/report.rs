@@ -1,6 +1,7 @@
 //! The report of an experiment, made from its runs' folders alone: `report.html` and `report.md`, with
 //! `tables/*.csv` and `figures/*.{svg,png}` beside them.
 
+use cxr_table::csv_line as line;
 use std::path::{Path, PathBuf};
 
 use cxr_metrics::Level;
@@ -11,7 +12,6 @@ use crate::error::{ReportError, read_text};
 use crate::evidence::{Evidence, LossTest};
 use crate::explanations::BoxScores;
 use crate::figures::figures;
-use crate::labels::csv_line as line;
 use crate::run::{RunFolder, RunMetrics};
 use crate::summary::ends;
 use crate::tables::{

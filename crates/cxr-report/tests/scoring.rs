@@ -71,7 +71,7 @@ fn malformed_tables_are_errors_that_name_the_place() {
         "`p.csv`: expected an image column and at least one label column, got 1 columns"
     );
     let ragged = read("image,Mass\n1,0.5,0.6\n", Unscorable::Count).unwrap_err();
-    assert!(matches!(ragged, ReportError::Csv { .. }), "{ragged}");
+    assert!(matches!(ragged, ReportError::Table(_)), "{ragged}");
     assert!(
         std::error::Error::source(&ragged)
             .unwrap()

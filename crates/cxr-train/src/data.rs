@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use cxr_dataset::{
-    ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions, Split, Store, StoreSettings,
-    prepare,
+    ImageFiles, ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions, Split, Store,
+    StoreSettings, prepare,
 };
 
 use crate::{Experiment, TrainError};
@@ -69,7 +69,7 @@ impl TrainingData {
     }
 
     /// A data set of your own: a label table with 0/1 columns (see [`Index::read`]) and a folder with
-    /// its images. One in `hold_out` images is for the test, in whole patients where the table knows
+    /// its images, searched to the bottom. One in `hold_out` images is for the test, in whole patients where the table knows
     /// them; which validate, how large images are, and the split's seed are the experiment's. The prepared
     /// images stand in `images-SIDE.store` beside the table.
     ///
@@ -87,9 +87,16 @@ impl TrainingData {
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let split = split.select(&index, &experiment.data.subset)?;
         let names = Part::ALL.into_iter().flat_map(|part| split.part(part));
-        let sources: Vec<(ImageName, PathBuf)> = names
-            .map(|name| (name.clone(), images.join(name.as_str())))
-            .collect();
+        let files = ImageFiles::find([images])?;
+        let mut sources: Vec<(ImageName, PathBuf)> = Vec::new();
+        for name in names {
+            let file = files.get(name)?.ok_or_else(|| TrainError::BadFile {
+                path: images.to_owned(),
+                kind: "folder of images",
+                problem: format!("it holds no `{name}`"),
+            })?;
+            sources.push((name.clone(), file.path().to_owned()));
+        }
         let side = experiment.augmentation.image_size();
         let pixels = u32::try_from(side).map_err(|_| {
             let key = "augmentation.image_size";
@@ -99,8 +106,9 @@ impl TrainingData {
         let settings = StoreSettings::new(pixels)?;
         let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;
         if let Some((name, error)) = prepared.failures().first() {
+            let source = sources.iter().find(|(source, _)| source == name);
             return Err(TrainError::BadFile {
-                path: images.join(name.as_str()),
+                path: source.map_or_else(|| images.to_owned(), |(_, path)| path.clone()),
                 kind: "image",
                 problem: error.to_string(),
             });

@@ -585,17 +585,28 @@ impl Experiment {
             Network::Frozen(config) => crate::frozen::check(&config, self)?,
         }
         for (index, variant) in self.variants.iter().enumerate() {
-            check_folder_name(&format!("variants[{index}].name"), &variant.name)?;
-            if self.variants[..index]
-                .iter()
-                .any(|earlier| earlier.name == variant.name)
-            {
-                let key = format!("variants[{index}].name");
+            let key = format!("variants[{index}].name");
+            check_folder_name(&key, &variant.name)?;
+            let name = variant.name.to_ascii_lowercase();
+            if is_of_the_experiment(&name) {
+                let expected = "another name than those of the files in an experiment's folder";
+                return Err(TrainError::setting(&key, expected, &variant.name));
+            }
+            // Some file systems ignore case.
+            let mut earlier = self.variants[..index].iter();
+            if earlier.any(|earlier| earlier.name.to_ascii_lowercase() == name) {
                 return Err(TrainError::setting(
                     &key,
                     "unlike the others",
                     &variant.name,
                 ));
+            }
+            if let Some((other, _)) = name.rsplit_once("-seed").filter(|(other, seed)| {
+                let named = |variant: &Variant| variant.name.to_ascii_lowercase() == *other;
+                seed.parse::<u64>().is_ok() && self.variants.iter().any(named)
+            }) {
+                let expected = format!("unlike the runs of `{other}` with other seeds");
+                return Err(TrainError::setting(&key, expected, &variant.name));
             }
             variant.loss()?;
         }
@@ -623,11 +634,27 @@ fn check_norm(key: &str, eps: f64, momentum: f64) -> Result<(), TrainError> {
 
 fn check_folder_name(key: &str, name: &str) -> Result<(), TrainError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+    if !name.chars().all(plain) || cxr_fs::FileName::exactly(name).is_none() {
         let expected = "a folder name of letters, digits, `-`, `_` and `.`";
-        return Err(TrainError::setting(key, expected, format!("`{name}`")));
+        let found = cxr_table::excerpt(name);
+        return Err(TrainError::setting(key, expected, format!("`{found}`")));
     }
     Ok(())
+}
+
+/// Whether a lower-case name is one that an experiment's folder has for something else than a variant's run: prepared
+/// images with their locks, the report, what was meant to run.
+fn is_of_the_experiment(name: &str) -> bool {
+    const NAMES: [&str; 5] = [
+        "report.html",
+        "report.md",
+        "reproduce.json",
+        "tables",
+        "figures",
+    ];
+    const ENDINGS: [&str; 5] = [".store", ".partial", ".lock", ".json", ".toml"];
+    let is_image_store = name.starts_with("images-") && name.contains(".store");
+    NAMES.contains(&name) || is_image_store || ENDINGS.iter().any(|end| name.ends_with(end))
 }
 
 impl VariantExperiment {

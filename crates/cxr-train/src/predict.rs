@@ -1,6 +1,7 @@
 //! Images to logits, view by view.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
 use cxr_ops::Phase;
+use cxr_table::csv_line;
 
 use crate::loader::{Pixels, images};
 use crate::{Classifier, Event, ModelCard, Observer, TrainError, TrainingData};
@@ -136,11 +138,12 @@ impl Prediction {
         let header = std::iter::once("Image Index".to_owned())
             .chain(self.labels.iter().map(|label| format!("logit_{label}")));
         let written = cxr_fs::write_with(path, |file| {
-            let mut table = csv::Writer::from_writer(std::io::BufWriter::new(file));
-            table.write_record(header)?;
+            let mut table = std::io::BufWriter::new(file);
+            table.write_all(csv_line(header).as_bytes())?;
             for (name, logits) in self.names.iter().zip(logits.chunks(self.labels.len())) {
                 let row = std::iter::once(name.to_string());
-                table.write_record(row.chain(logits.iter().map(ToString::to_string)))?;
+                let row = row.chain(logits.iter().map(ToString::to_string));
+                table.write_all(csv_line(row).as_bytes())?;
             }
             table.flush()
         });

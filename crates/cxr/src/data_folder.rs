@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    ImageName, Index, OfficialLists, Part, PrepareOptions, Split, Store, StoreSettings,
-    has_image_extension, prepare,
+    ImageFiles, ImageName, Index, OfficialLists, Part, PrepareOptions, Refusal, Split, Store,
+    StoreSettings, prepare,
 };
 use cxr_train::{Experiment, TrainingData};
 
@@ -55,7 +55,7 @@ pub(crate) struct Survey {
     pub(crate) settings: StoreSettings,
     /// The images, where they are prepared already.
     pub(crate) ready: Option<Store>,
-    /// The image files by name, where they are not.
+    /// The file of each image of the index that has one, where they are not.
     pub(crate) files: HashMap<ImageName, PathBuf>,
     /// The label table, the lists, and the store.
     pub(crate) read: Vec<PathBuf>,
@@ -70,6 +70,30 @@ pub(crate) fn sources(
         .flat_map(|part| split.part(part))
         .filter_map(|name| Some((name.clone(), files.get(name)?.clone())))
         .collect()
+}
+
+/// The file of each image of an index that has one.
+pub(crate) fn files_of(
+    index: &Index,
+    found: &ImageFiles,
+) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
+    let mut files = HashMap::with_capacity(index.records().len());
+    for record in index.records() {
+        if let Some(file) = found.get(&record.name)? {
+            files.insert(record.name.clone(), file.path().to_owned());
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a name may be meant by another: they differ in extension or case, or one is a path.
+fn is_similar(name: &ImageName, other: &ImageName) -> bool {
+    let stem = |name: &ImageName| {
+        let name = name.file_name().to_lowercase();
+        name.rsplit_once('.')
+            .map_or(name.clone(), |(stem, _)| stem.to_owned())
+    };
+    stem(name) == stem(other) || name.file_name().to_lowercase() == stem(other)
 }
 
 const LABEL_TABLES: [&str; 6] = [
@@ -142,16 +166,25 @@ impl DataArgs {
         let side = u32::try_from(experiment.augmentation.image_size())?;
         let settings = StoreSettings::new(side)?;
         let ready = self.ready_store(settings)?;
-        let files = match ready {
-            Some(_) => HashMap::new(),
-            None => image_files(&self.data)?,
+        let (found, files) = match ready {
+            Some(_) => (ImageFiles::default(), HashMap::new()),
+            None => {
+                let found = image_files(&self.data)?;
+                say_refused(found.refused());
+                let files = files_of(&index, &found)?;
+                (found, files)
+            }
         };
         let is_here = |name: &ImageName| match &ready {
             Some(store) => store.contains(name),
             None => files.contains_key(name),
         };
         let place = ready.as_ref().map_or(&*self.data, Store::path);
-        let split = self.at_hand(&split, place, &is_here)?;
+        let similar = |name: &ImageName| match &ready {
+            Some(store) => store.names().find(|other| is_similar(name, other)),
+            None => found.similar(name).map(|file| file.file_name().clone()),
+        };
+        let split = self.at_hand(&split, place, &is_here, &similar)?;
         let subset = &experiment.data.subset;
         let split = match subset.is_everything() {
             true => split,
@@ -178,6 +211,7 @@ impl DataArgs {
         split: &Split,
         place: &Path,
         is_here: &dyn Fn(&ImageName) -> bool,
+        similar: &dyn Fn(&ImageName) -> Option<ImageName>,
     ) -> anyhow::Result<Split> {
         let missing: Vec<_> = (Part::ALL.into_iter())
             .flat_map(|part| split.part(part))
@@ -190,9 +224,16 @@ impl DataArgs {
             .into_iter()
             .map(|part| split.part(part).len())
             .sum();
-        if !self.allow_missing {
+        if !self.allow_missing || missing.len() == listed {
+            let hint = match similar(first) {
+                Some(found) => format!(
+                    "there is `{found}`; write the names in the label table and the lists as the files have them"
+                ),
+                None if missing.len() == listed => "check that table, lists and images belong together".to_owned(),
+                None => "get the missing images (`cxr prepare --append` adds some to a store), or go on without them with `--allow-missing`".to_owned(),
+            };
             bail!(
-                "{} of {listed} listed images are missing from `{}`, the first is `{first}`\nhint: get the missing images (`cxr prepare --append` adds some to a store), or go on without them with `--allow-missing`",
+                "{} of {listed} listed images are missing from `{}`, the first is `{first}`\nhint: {hint}",
                 missing.len(),
                 place.display()
             );
@@ -301,9 +342,9 @@ pub(crate) fn label_table(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Every image of `images/`, of NIH's unpacked archives (`images_001/images/` …), or of the folder
-/// itself, by name.
-pub(crate) fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, PathBuf>> {
+/// Every image below `images/`, below the folders of NIH's unpacked archives (`images_001/images/` …), or below the
+/// folder itself. What cannot be used is named, and what is no image counted.
+pub(crate) fn image_files(data: &Path) -> anyhow::Result<ImageFiles> {
     let mut folders = Vec::new();
     let entries = std::fs::read_dir(data)
         .with_context(|| format!("cannot read the data folder `{}`", data.display()))?;
@@ -323,13 +364,9 @@ pub(crate) fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, Path
         folders.push(data.to_owned());
     }
     folders.sort();
-    let mut files = HashMap::new();
-    for folder in &folders {
-        for entry in std::fs::read_dir(folder)? {
-            add_image(&mut files, entry?.path())?;
-        }
-    }
-    if files.is_empty() {
+    let files = ImageFiles::find(&folders)?;
+    if files.files().is_empty() {
+        say_refused(files.refused());
         bail!(
             "`{}` holds no images\nhint: images are looked for in `images/`, in `images_*/images/`, or in the folder itself",
             data.display()
@@ -338,25 +375,37 @@ pub(crate) fn image_files(data: &Path) -> anyhow::Result<HashMap<ImageName, Path
     Ok(files)
 }
 
-/// Adds a file if it is an image by its name. Two images of one name cannot be told apart.
-pub(crate) fn add_image(
-    files: &mut HashMap<ImageName, PathBuf>,
-    path: PathBuf,
-) -> anyhow::Result<()> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Ok(());
-    };
-    if !has_image_extension(name) {
-        return Ok(());
+/// Names what may be an image and cannot be used.
+pub(crate) fn say_refused(refused: &[Refusal]) {
+    if refused.is_empty() {
+        return;
     }
-    if let Some(other) = files.insert(ImageName::new(name)?, path.clone()) {
-        bail!(
-            "`{}` and `{}` have the same name\nhint: remove or rename one of them",
-            other.display(),
-            path.display()
-        );
+    progress::say(&format!(
+        "{} files or folders cannot be used:",
+        refused.len()
+    ));
+    let lines = refused
+        .iter()
+        .map(|refusal| format!("`{}`: {}", refusal.path.display(), refusal.reason));
+    progress::say(first_lines(lines).trim_end());
+}
+
+/// Counts what is no image, and names the first.
+pub(crate) fn say_passed_over(count: usize, named: &[String]) {
+    if let Some(first) = named.first() {
+        let others = match count - 1 {
+            0 => String::new(),
+            n_others => format!(" and {n_others} more"),
+        };
+        progress::say(&format!("passed over: {first}{others}"));
     }
-    Ok(())
+}
+
+/// What a walk passed over, with the reasons.
+pub(crate) fn passed_over(files: &ImageFiles) -> Vec<String> {
+    (files.passed_over().named().iter())
+        .map(|(path, reason)| format!("`{}` ({reason})", path.display()))
+        .collect()
 }
 
 fn prepare_images(

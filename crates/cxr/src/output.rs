@@ -84,11 +84,11 @@ pub(crate) fn is_heat_map(start: &[u8]) -> bool {
 }
 
 /// The first line of the table that `explain` writes beside its pictures.
-pub(crate) const EXPLANATIONS_HEADER: &str = "image,label,logit,predicted,map";
+pub(crate) const EXPLANATIONS_HEADER: [&str; 5] = ["image", "label", "logit", "predicted", "map"];
 
 /// Whether it is such a table.
 pub(crate) fn is_explanation_table(start: &[u8]) -> bool {
     start
-        .strip_prefix(EXPLANATIONS_HEADER.as_bytes())
+        .strip_prefix(EXPLANATIONS_HEADER.join(",").as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'\n')))
 }

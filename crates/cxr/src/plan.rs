@@ -276,7 +276,7 @@ fn try_images(
             let place = folder.path().join("phantoms");
             write_dataset(&some, &place, &|_| (), &AtomicBool::new(false))?;
             let seconds = begin.elapsed().as_secs_f64() / TRIED as f64;
-            let files: Vec<_> = image_files(&place)?.into_iter().collect();
+            let files = image_files(&place)?.name_all(&[])?.files;
             let sizes = files.iter().map(|(_, path)| std::fs::metadata(path));
             let bytes: u64 = sizes
                 .map(|facts| Ok(facts?.len()))

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    DatasetError, ImageName, ImageWarning, Index, Inserted, PrepareOptions, Progress, Store,
-    StoreBuilder, StoreSettings, Tone, WarningKind, archived_names, is_archive,
+    DatasetError, ImageFiles, ImageName, ImageWarning, Index, Inserted, PrepareOptions, Progress,
+    Refusal, Store, StoreBuilder, StoreSettings, Tone, WarningKind, archived_paths, is_archive,
+    is_image_file,
 };
 use serde_json::{Value, json};
 
-use crate::data_folder::{add_image, chain, first_lines};
+use crate::data_folder::{chain, first_lines, passed_over, say_passed_over, say_refused};
 use crate::output::{ForceArg, is_store};
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -22,13 +23,16 @@ use crate::{SOME_FAILED, scoring};
 /// Training reads such a store instead of image files: pass it with `--store`, or keep it in the
 /// data folder as images-SIDE.store. What was done is kept through Ctrl-C and kills; the same
 /// command goes on from there. An image that cannot be read does not stop the others: it is named,
-/// the store holds the rest, and the exit code is 3. An image's name is its file name, wherever it
-/// lies.
+/// the store holds the rest, and the exit code is 3.
+///
+/// An image is called by its file name. Where two different images of the sources have the same, all are called by
+/// their paths below the folders that were named. With --labels they are called as the table calls them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Folders (searched to the bottom), archives (ZIP, TAR, gzip-compressed TAR; never unpacked) or
-    /// image files (PNG, JPEG, DICOM)
+    /// Folders (searched to the bottom, links included), archives (ZIP, TAR, gzip-compressed TAR; never unpacked) or
+    /// image files (PNG, JPEG, DICOM). In folders and archives images are known by their file name extensions or by
+    /// their contents
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
 
@@ -80,6 +84,12 @@ struct Sources {
     /// Images of the archives.
     archived: Vec<ImageName>,
     n_unlisted: usize,
+    /// Images that are the same as others of their names.
+    n_copies: usize,
+    /// What cannot be used, though it may be an image.
+    refused: Vec<Refusal>,
+    n_passed_over: usize,
+    passed_over: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -92,6 +102,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .chain(&sources.archived)
         .collect();
     if new.is_empty() {
+        say_refused(&sources.refused);
+        say_passed_over(sources.n_passed_over, &sources.passed_over);
         bail!(
             "the sources hold no images{}",
             match sources.n_unlisted {
@@ -197,82 +209,133 @@ fn partial_store(path: &Path) -> PathBuf {
     partial.into()
 }
 
-/// Finds the images; two of one name are an error.
+/// Finds the images and names them.
 fn collect(args: &Args) -> anyhow::Result<Sources> {
     let listed = args.labels.as_ref().map(Index::read).transpose()?;
-    let mut files = HashMap::new();
-    let mut archives = Vec::new();
-    let mut archived: HashMap<ImageName, PathBuf> = HashMap::new();
+    let mut places = Vec::new();
+    let mut archives: Vec<(&PathBuf, Vec<ImageName>)> = Vec::new();
     for source in &args.sources {
         let kind = std::fs::metadata(source)
             .with_context(|| format!("cannot read `{}`", source.display()))?;
-        if kind.is_dir() {
-            walk(source, &mut files)?;
-        } else if is_archive(source) {
+        if kind.is_file() && is_archive(source) {
             say(&format!("looking through `{}`", source.display()));
-            for name in archived_names(source)? {
-                // One archive that holds an image twice is told when it is read.
-                if let Some(other) = archived.insert(name.clone(), source.clone())
-                    && other != *source
-                {
-                    bail!(
-                        "`{name}` is in both `{}` and `{}`",
-                        other.display(),
-                        source.display()
-                    );
-                }
-            }
-            archives.push(source.clone());
+            archives.push((source, archived_paths(source)?));
+        } else if kind.is_dir() || is_image_file(source) {
+            places.push(source);
         } else {
-            let before = files.len();
-            add_image(&mut files, source.clone())?;
-            if files.len() == before {
-                bail!(
-                    "`{}` is neither a folder nor an archive nor an image\nhint: images end in .png, .jpg, .jpeg, .dcm or .dicom",
-                    source.display()
-                );
-            }
+            bail!(
+                "`{}` is neither a folder nor an archive nor an image\nhint: images are PNG, JPEG or DICOM files",
+                source.display()
+            );
         }
     }
-    if let Some((name, path)) = files.iter().find(|(name, _)| archived.contains_key(*name)) {
-        bail!(
-            "`{}` and an image of an archive are both called `{name}`",
-            path.display()
-        );
-    }
-    let n_found = files.len() + archived.len();
-    let is_listed = |name: &ImageName| {
-        listed
-            .as_ref()
-            .is_none_or(|index| index.get(name).is_some())
+    let found = ImageFiles::find(places)?;
+    let mut sources = Sources {
+        files: Vec::new(),
+        archives: archives
+            .iter()
+            .map(|(archive, _)| (*archive).clone())
+            .collect(),
+        archived: Vec::new(),
+        n_unlisted: 0,
+        n_copies: 0,
+        refused: found.refused().to_vec(),
+        n_passed_over: found.passed_over().count(),
+        passed_over: passed_over(&found),
     };
-    let mut files: Vec<(ImageName, PathBuf)> = files.into_iter().collect();
-    files.retain(|(name, _)| is_listed(name));
-    files.sort();
-    let mut archived: Vec<ImageName> = archived.into_keys().collect();
-    archived.retain(is_listed);
-    Ok(Sources {
-        n_unlisted: n_found - files.len() - archived.len(),
-        files,
-        archives,
-        archived,
-    })
+    match listed {
+        Some(index) => sources.take_listed(&index, &found, &archives)?,
+        None => sources.take_all(&found, &archives)?,
+    }
+    Ok(sources)
 }
 
-/// Adds the images below a folder.
-fn walk(folder: &Path, files: &mut HashMap<ImageName, PathBuf>) -> anyhow::Result<()> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        // Not through links: they may lead in a circle.
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), files)?;
-        } else {
-            add_image(files, entry.path())?;
+impl Sources {
+    /// The images that a table lists, under its names.
+    fn take_listed(
+        &mut self,
+        index: &Index,
+        found: &ImageFiles,
+        archives: &[(&PathBuf, Vec<ImageName>)],
+    ) -> anyhow::Result<()> {
+        for record in index.records() {
+            if let Some(file) = found.get(&record.name)? {
+                self.files
+                    .push((record.name.clone(), file.path().to_owned()));
+            }
         }
+        self.files.sort();
+        // Two names may mean one file only if both end its path; each counts once.
+        let used: HashSet<&Path> = self.files.iter().map(|(_, path)| path.as_path()).collect();
+        self.n_unlisted = found.files().len() - used.len();
+        let mut first: HashMap<ImageName, &Path> = HashMap::new();
+        let files: HashSet<&ImageName> = self.files.iter().map(|(name, _)| name).collect();
+        for (archive, paths) in archives {
+            for path in paths {
+                let Some(record) = path.tails().find_map(|name| index.get(&name)) else {
+                    self.n_unlisted += 1;
+                    continue;
+                };
+                if files.contains(&record.name) {
+                    bail!(
+                        "`{}` is both a file and in `{}`\nhint: leave one of them out",
+                        record.name,
+                        archive.display()
+                    );
+                }
+                match first.insert(record.name.clone(), archive) {
+                    // One archive that holds an image twice is reported when it is read.
+                    Some(other) if other != archive.as_path() => {
+                        return Err(in_both(&record.name, other, archive));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.archived = first.into_keys().collect();
+        Ok(())
     }
-    Ok(())
+
+    /// All images, by their file names or by their paths.
+    fn take_all(
+        &mut self,
+        found: &ImageFiles,
+        archives: &[(&PathBuf, Vec<ImageName>)],
+    ) -> anyhow::Result<()> {
+        let paths: Vec<ImageName> = archives
+            .iter()
+            .flat_map(|(_, paths)| paths)
+            .cloned()
+            .collect();
+        let naming = found.name_all(&paths)?;
+        if let Some(shared) = &naming.shared_file_name {
+            say(&format!(
+                "different images are called `{shared}`: all are called by their paths"
+            ));
+        }
+        let holders =
+            (archives.iter()).flat_map(|(archive, paths)| paths.iter().map(|_| archive.as_path()));
+        let mut first: HashMap<ImageName, &Path> = HashMap::new();
+        for (name, archive) in naming.archived.into_iter().zip(holders) {
+            match first.insert(name.clone(), archive) {
+                Some(other) if other != archive => return Err(in_both(&name, other, archive)),
+                _ => {}
+            }
+        }
+        self.archived = first.into_keys().collect();
+        self.files = naming.files;
+        self.n_copies = naming.n_copies;
+        self.refused.extend(naming.refused);
+        Ok(())
+    }
+}
+
+fn in_both(name: &ImageName, first: &Path, second: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "`{name}` is in both `{}` and `{}`\nhint: leave one of them out",
+        first.display(),
+        second.display()
+    )
 }
 
 /// The store that stands at the place of the new one.
@@ -347,6 +410,12 @@ fn report(
     let sum = |count: fn(&Inserted) -> usize| -> usize { inserted.iter().map(count).sum() };
     let n_prepared = sum(|inserted| inserted.n_prepared);
     let n_refused = sum(|inserted| inserted.n_refused);
+    let n_copies = sources.n_copies + sum(|inserted| inserted.n_copies);
+    let n_passed_over = sources.n_passed_over + sum(|inserted| inserted.n_other);
+    let in_archives = inserted.iter().flat_map(|inserted| &inserted.other);
+    let passed_over: Vec<String> = (sources.passed_over.iter().cloned())
+        .chain(in_archives.map(|path| format!("`{path}` (no image)")))
+        .collect();
     if args.json {
         let report = json!({
             "store": args.out,
@@ -363,11 +432,17 @@ fn report(
             }).collect::<Vec<_>>(),
             "refused_count": n_refused,
             "warnings": warnings_json(&warnings, &details),
+            "unusable": sources.refused.iter().map(|refusal| {
+                json!({"path": refusal.path.to_string_lossy(), "reason": refusal.reason})
+            }).collect::<Vec<_>>(),
+            "copies": n_copies,
+            "passed_over": passed_over,
+            "passed_over_count": n_passed_over,
             "unlisted": sources.n_unlisted,
             "fingerprint": store.fingerprint().to_string(),
             "source_fingerprint": store.source_fingerprint().to_string(),
         });
-        scoring::print(&format!("{report:#}\n"))?;
+        scoring::print_json(&report)?;
     } else {
         let bytes = std::fs::metadata(&args.out).map_or(0, |file| file.len());
         scoring::summarise(&format!(
@@ -388,6 +463,13 @@ fn report(
         say(&heading);
         say(first_lines(lines.into_iter()).trim_end());
     }
+    if n_copies > 0 {
+        say(&format!(
+            "{n_copies} files are copies of others of the same name and were left out"
+        ));
+    }
+    say_passed_over(n_passed_over, &passed_over);
+    say_refused(&sources.refused);
     if n_refused > 0 {
         let lines = refused
             .iter()
@@ -403,7 +485,7 @@ fn report(
         let lines = failures.iter().map(|(_, error)| error.clone());
         say(first_lines(lines).trim_end());
     }
-    match failures.len() + n_refused {
+    match failures.len() + n_refused + sources.refused.len() {
         0 => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::from(SOME_FAILED)),
     }

@@ -5,14 +5,18 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Prints a line for people, on standard error: standard output is for results.
-pub(crate) use cxr_terminal::say_line as say;
 use cxr_terminal::{bars, is_plain};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// The environment variable that says what is logged, such as `cxr_train=debug`.
 const LOG_VARIABLE: &str = "CXR_LOG";
+
+/// Prints a line for people, on standard error: standard output is for results. What of it a terminal would obey is
+/// escaped: it may be a name or a cell of somebody's file.
+pub(crate) fn say(line: &str) {
+    cxr_terminal::say_line(&cxr_table::printable(line));
+}
 
 /// Logs warnings, or what `CXR_LOG` asks for, between the bars.
 pub(crate) fn start_log() {
@@ -68,7 +72,7 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        bar.set_prefix(what.to_owned());
+        bar.set_prefix(cxr_table::printable(what));
         bar.set_position(done as u64);
         bar.reset_eta();
         let tenth = done * 10 / total.max(1);

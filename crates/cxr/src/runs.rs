@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     if args.json {
-        scoring::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+        scoring::print_json(&serde_json::to_value(&rows)?)?;
     } else if rows.is_empty() {
         say(&format!("no run in `{}`", args.folder.display()));
     } else {

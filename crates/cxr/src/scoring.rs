@@ -127,11 +127,20 @@ pub(crate) fn label_row(record: &Record) -> LabelRow {
 
 /// Prints a summary of what is in files; if it cannot be written, only the summary is lost.
 pub(crate) fn summarise(text: &str) {
-    let _ = cxr_terminal::print(text);
+    let _ = cxr_terminal::print(&cxr_table::printable(text));
 }
 
-/// Prints the result; a reader that has gone away, such as `head`, is no error.
+/// Prints the result, with what a terminal would obey escaped; a reader that has gone away, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write(&cxr_table::printable(text))
+}
+
+/// Prints JSON, likewise.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    write(&cxr_table::printable_json(&format!("{value:#}\n")))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     cxr_terminal::print(text).context("cannot write to standard output")
 }
 

@@ -9,11 +9,12 @@ use super::manifest::Manifest;
 /// a crate comes to depend on itself.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-fs", &[]),
+    ("cxr-table", &["cxr-fs"]),
     ("cxr-terminal", &[]),
     ("cxr-metrics", &[]),
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
-    ("cxr-dataset", &["cxr-fs"]),
+    ("cxr-dataset", &["cxr-fs", "cxr-table"]),
     ("cxr-phantom", &["cxr-fs"]),
     ("cxr-augment", &[]),
     ("cxr-backbone", &["cxr-fs", "cxr-ops"]),
@@ -22,6 +23,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "cxr-train",
         &[
             "cxr-fs",
+            "cxr-table",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",
@@ -32,12 +34,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("cxr-explain", &["cxr-train", "cxr-dataset"]),
-    ("cxr-report", &["cxr-fs", "cxr-metrics"]),
+    ("cxr-report", &["cxr-fs", "cxr-table", "cxr-metrics"]),
     ("cxr-hub", &["cxr-fs"]),
     (
         "cxr",
         &[
             "cxr-fs",
+            "cxr-table",
             "cxr-metrics",
             "cxr-losses",
             "cxr-ops",

@@ -1,7 +1,7 @@
 //! Images in archives, read one after the other and never unpacked.
 //!
-//! TAR, gzip-compressed TAR and ZIP are recognised by their first bytes. No path of an archive is
-//! ever used as one: of `images/00000001_000.png` the file name is the image's name, and what
+//! TAR, gzip-compressed TAR and ZIP are recognised by their first bytes, and so are images without a known file name
+//! extension. No path of an archive is ever used as one: it, or its end, is the image's name, and what
 //! climbs (`..`), starts at a root, or is a link is refused. Bytes come through two limits, one for
 //! a file and one for how much an archive may grow when it is decompressed, so that a crafted
 //! archive costs neither the memory nor the hours that it asks for.
@@ -14,8 +14,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use crate::name::excerpt;
-use crate::{DatasetError, ImageName};
+use cxr_table::excerpt;
+
+use crate::{DatasetError, ImageFormat, ImageName};
 
 /// The most bytes of one file in an archive: more than any radiograph has.
 pub const MAX_ARCHIVED_FILE: u64 = 1 << 28;
@@ -34,8 +35,10 @@ const NAMED_REFUSALS: usize = 100;
 pub struct ArchiveSummary {
     /// Images that were visited.
     pub n_images: usize,
-    /// Files that are no images by their name, such as a README.
+    /// Files that are no images, such as a README.
     pub n_other: usize,
+    /// Their paths, escaped. The first hundred.
+    pub other: Vec<String>,
     /// Entries that were refused: their paths, escaped, and why. The first hundred.
     pub refused: Vec<(String, String)>,
     /// How many entries were refused.
@@ -43,6 +46,13 @@ pub struct ArchiveSummary {
 }
 
 impl ArchiveSummary {
+    fn pass_over(&mut self, path: &str) {
+        self.n_other += 1;
+        if self.other.len() < NAMED_REFUSALS {
+            self.other.push(excerpt(path));
+        }
+    }
+
     fn refuse(&mut self, path: &str, reason: impl Into<String>) {
         self.n_refused += 1;
         if self.refused.len() < NAMED_REFUSALS {
@@ -53,15 +63,22 @@ impl ArchiveSummary {
 
 /// An image of an archive, not read yet.
 pub struct ArchivedImage<'a> {
-    name: ImageName,
+    path: ImageName,
     length: u64,
+    /// What has been read already, to see what it is.
+    start: Vec<u8>,
     bytes: &'a mut dyn Read,
 }
 
 impl ArchivedImage<'_> {
-    /// The last part of its path.
-    pub fn name(&self) -> &ImageName {
-        &self.name
+    /// The last part of its path: its file name.
+    pub fn name(&self) -> ImageName {
+        ImageName::trusted(self.path.file_name())
+    }
+
+    /// Its path in the archive, its folders separated by `/`.
+    pub fn path(&self) -> &ImageName {
+        &self.path
     }
 
     /// The length of the file, as the archive says.
@@ -74,9 +91,10 @@ impl ArchivedImage<'_> {
     /// # Errors
     /// The system's, or the decompressor's.
     pub fn read(self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.start;
         // One byte more than there should be: a decompressor verifies its checksum at the end.
-        self.bytes.take(self.length + 1).read_to_end(&mut bytes)?;
+        let rest = (self.length + 1).saturating_sub(bytes.len() as u64);
+        self.bytes.take(rest).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != self.length {
             let problem = format!("expected {} bytes, got {}", self.length, bytes.len());
             return Err(std::io::Error::other(problem));
@@ -94,17 +112,17 @@ pub fn is_archive(path: impl AsRef<Path>) -> bool {
     file.take(512).read_to_end(&mut start).is_ok() && Kind::of(&start).is_some()
 }
 
-/// The names of an archive's images, in the archive's order.
+/// The paths of an archive's images, in the archive's order.
 ///
 /// # Errors
 /// As [`visit_archive`].
-pub fn archived_names(path: impl AsRef<Path>) -> Result<Vec<ImageName>, DatasetError> {
-    let mut names = Vec::new();
+pub fn archived_paths(path: impl AsRef<Path>) -> Result<Vec<ImageName>, DatasetError> {
+    let mut paths = Vec::new();
     visit_archive(path, |image| {
-        names.push(image.name().clone());
+        paths.push(image.path().clone());
         Ok(())
     })?;
-    Ok(names)
+    Ok(paths)
 }
 
 /// Calls `visit` for each image of an archive, in the archive's order. Images that it does not
@@ -167,14 +185,18 @@ impl Kind {
 
 /// What an entry's path says of it.
 enum Entry {
-    Image(ImageName),
+    /// A file, and whether it is an image by its name.
+    File(ImageName, bool),
     Other,
     Refused(String),
 }
 
 impl Entry {
     fn of(path: &str) -> Self {
-        let parts = || path.split(['/', '\\']);
+        let parts = || {
+            path.split(['/', '\\'])
+                .filter(|part| !matches!(*part, "" | "."))
+        };
         if path.starts_with(['/', '\\']) || path.get(1..2) == Some(":") {
             return Self::Refused("its path is absolute".to_owned());
         }
@@ -182,15 +204,76 @@ impl Entry {
             return Self::Refused("its path leaves the archive".to_owned());
         }
         let name = parts().next_back().unwrap_or_default();
-        // macOS adds a file of attributes, `._x.png`, to every file.
-        if !has_image_extension(name) || name.starts_with("._") {
+        if parts().any(is_added_by_a_system) {
             return Self::Other;
         }
-        match ImageName::new(name) {
-            Ok(name) => Self::Image(name),
-            Err(error) => Self::Refused(error.to_string()),
+        let is_image = has_image_extension(name);
+        // Folders that no image can lie in leave the file's own name.
+        let whole = parts().collect::<Vec<_>>().join("/");
+        match ImageName::new(&whole).or_else(|_| ImageName::new(name)) {
+            Ok(path) => Self::File(path, is_image),
+            Err(error) if is_image => Self::Refused(error.to_string()),
+            Err(_) => Self::Other,
         }
     }
+}
+
+/// Calls `visit` for a plain file of an archive if it is an image, by its name or by its first bytes.
+fn visit_file(
+    entry_path: &str,
+    length: u64,
+    bytes: &mut dyn Read,
+    summary: &mut ArchiveSummary,
+    visit: &mut dyn FnMut(ArchivedImage<'_>) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let (path, is_image) = match Entry::of(entry_path) {
+        Entry::Other => {
+            summary.pass_over(entry_path);
+            return Ok(());
+        }
+        Entry::Refused(reason) => {
+            summary.refuse(entry_path, reason);
+            return Ok(());
+        }
+        Entry::File(path, is_image) => (path, is_image),
+    };
+    let mut start = Vec::new();
+    if !is_image {
+        let sniffed = length.min(ImageFormat::SNIFFED_BYTES as u64);
+        if let Err(error) = bytes.take(sniffed).read_to_end(&mut start) {
+            summary.refuse(entry_path, error.to_string());
+            return Ok(());
+        }
+        if ImageFormat::sniff(&start).is_none() {
+            summary.pass_over(entry_path);
+            return Ok(());
+        }
+    }
+    if let Err(reason) = check_length(length) {
+        summary.refuse(entry_path, reason);
+        return Ok(());
+    }
+    summary.n_images += 1;
+    visit(ArchivedImage {
+        path,
+        length,
+        start,
+        bytes,
+    })
+}
+
+/// Whether it is the name of a file or folder that a system adds to those of its user: macOS's attributes (`._x.png`
+/// beside every `x.png`), indices of folders, previews, and the table of contents of a DICOM medium.
+pub(crate) fn is_added_by_a_system(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        ".DS_Store",
+        "__MACOSX",
+        "@eaDir",
+        "Thumbs.db",
+        "desktop.ini",
+        "DICOMDIR",
+    ];
+    name.starts_with("._") || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a file name ends as those of the images that this build reads do: `.png`, `.jpg`,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tar::EntryType;
 
-use super::{ArchiveSummary, ArchivedImage, Entry, archive_error, check_length};
+use super::{ArchiveSummary, ArchivedImage, archive_error, visit_file};
 use crate::DatasetError;
 
 /// The most bytes of an entry that only describes the next one: a long path, or attributes.
@@ -59,21 +59,7 @@ pub(super) fn visit(
                 continue;
             }
         }
-        match Entry::of(&entry_path) {
-            Entry::Other => summary.n_other += 1,
-            Entry::Refused(reason) => summary.refuse(&entry_path, reason),
-            Entry::Image(name) => match check_length(length) {
-                Err(reason) => summary.refuse(&entry_path, reason),
-                Ok(()) => {
-                    summary.n_images += 1;
-                    visit(ArchivedImage {
-                        name,
-                        length,
-                        bytes: &mut entry,
-                    })?;
-                }
-            },
-        }
+        visit_file(&entry_path, length, &mut entry, &mut summary, visit)?;
     }
     // To the very end, where a compressed archive has its checksum.
     let _padding = std::io::copy(&mut reader, &mut std::io::sink()).map_err(damaged)?;

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::{
-    ArchiveSummary, ArchivedImage, Entry, archive_error, bomb, check_length, largest_growth,
-};
+use super::{ArchiveSummary, ArchivedImage, archive_error, bomb, largest_growth, visit_file};
 use crate::DatasetError;
 
 pub(super) fn visit(
@@ -46,33 +44,13 @@ pub(super) fn visit(
             summary.refuse(&entry_path, "it is a link");
             continue;
         }
-        let name = match Entry::of(&entry_path) {
-            Entry::Other => {
-                summary.n_other += 1;
-                continue;
-            }
-            Entry::Refused(reason) => {
-                summary.refuse(&entry_path, reason);
-                continue;
-            }
-            Entry::Image(name) => name,
-        };
         let declared = entry.size();
-        if let Err(reason) = check_length(declared) {
-            summary.refuse(&entry_path, reason);
-            continue;
-        }
-        summary.n_images += 1;
         let mut metered = Metered {
             inner: &mut entry,
             produced: &mut produced,
             most: largest_growth(length),
         };
-        visit(ArchivedImage {
-            name,
-            length: declared,
-            bytes: &mut metered,
-        })?;
+        visit_file(&entry_path, declared, &mut metered, &mut summary, visit)?;
         if produced > largest_growth(length) {
             return Err(archive_error(path, bomb().to_string()));
         }

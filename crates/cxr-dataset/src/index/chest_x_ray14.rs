@@ -5,25 +5,26 @@
 
 use std::path::Path;
 
+use cxr_table::{Row as Cells, Table, excerpt, whole_number};
+
 use super::{Index, Release};
-use crate::name::excerpt;
-use crate::record::{Record, Sex, ViewPosition};
-use crate::source::Table;
+use crate::record::{Age, Record, Sex, ViewPosition};
 use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId};
 
-/// Names of the header's cells, as a reader that splits at every comma sees them.
-const COLUMNS: [&str; 11] = [
-    "Image Index",
-    "Finding Labels",
-    "Follow-up #",
-    "Patient ID",
-    "Patient Age",
-    "Patient Gender",
-    "View Position",
-    "OriginalImage[Width",
-    "Height]",
-    "OriginalImagePixelSpacing[x",
-    "y]",
+/// Names of the header's cells, as a reader that splits at every comma sees them, and behind NIH's the spelling of
+/// other copies: Kaggle's sample has the last four.
+const COLUMNS: [(&str, &str); 11] = [
+    ("Image Index", "Image Index"),
+    ("Finding Labels", "Finding Labels"),
+    ("Follow-up #", "Follow-up #"),
+    ("Patient ID", "Patient ID"),
+    ("Patient Age", "Patient Age"),
+    ("Patient Gender", "Patient Sex"),
+    ("View Position", "View Position"),
+    ("OriginalImage[Width", "OriginalImageWidth"),
+    ("Height]", "OriginalImageHeight"),
+    ("OriginalImagePixelSpacing[x", "OriginalImagePixelSpacing_x"),
+    ("y]", "OriginalImagePixelSpacing_y"),
 ];
 const N_IMAGES: usize = 112_120;
 const N_WITHOUT_FINDING_V2020: usize = 60_361;
@@ -37,20 +38,16 @@ pub(super) fn recognise(header: &[String]) -> bool {
 }
 
 pub(super) fn parse(path: &Path, table: &Table) -> Result<Index, DatasetError> {
-    check_header(path, &table.header)?;
-    table.check_lengths(path)?;
+    check_header(path, table.header())?;
+    table.check_lengths()?;
     let label_set = LabelSet::chest_x_ray14();
-    let mut first_release = table.header.len() == COLUMNS.len() + 1;
-    let mut rows = Vec::with_capacity(table.rows.len());
-    for (line, cells) in &table.rows {
-        let row = Row {
-            path,
-            line: *line,
-            cells,
-        };
+    let mut first_release = table.n_empty_columns() == 1;
+    let mut rows = Vec::with_capacity(table.rows().len());
+    for cells in table.rows() {
+        let row = Row { path, table, cells };
         let (record, old_age) = row.record(&label_set)?;
         first_release |= old_age;
-        rows.push((*line, record));
+        rows.push((cells.line(), record));
     }
     let form = if first_release {
         Release::ChestXRay14First
@@ -68,10 +65,9 @@ pub(super) fn parse(path: &Path, table: &Table) -> Result<Index, DatasetError> {
 }
 
 fn check_header(path: &Path, header: &[String]) -> Result<(), DatasetError> {
-    for (position, expected) in COLUMNS.into_iter().enumerate() {
+    for (position, (expected, other)) in COLUMNS.into_iter().enumerate() {
         let found = header.get(position).map_or("", String::as_str);
-        let renamed = expected == "Patient Gender" && found == "Patient Sex";
-        if found != expected && !renamed {
+        if found != expected && found != other {
             let problem = if header.iter().any(|cell| cell == expected) {
                 format!(
                     "expected column {} to be `{expected}`, got `{}`",
@@ -90,7 +86,6 @@ fn check_header(path: &Path, header: &[String]) -> Result<(), DatasetError> {
     }
     match header.get(COLUMNS.len()..) {
         Some([]) => Ok(()),
-        Some([empty]) if empty.is_empty() => Ok(()),
         _ => Err(DatasetError::table(
             path,
             format!("expected {} columns, got {}", COLUMNS.len(), header.len()),
@@ -101,8 +96,8 @@ fn check_header(path: &Path, header: &[String]) -> Result<(), DatasetError> {
 
 struct Row<'a> {
     path: &'a Path,
-    line: u64,
-    cells: &'a csv::StringRecord,
+    table: &'a Table,
+    cells: &'a Cells,
 }
 
 impl Row<'_> {
@@ -120,17 +115,14 @@ impl Row<'_> {
             ));
         }
         let (age_years, old_age) = self.age()?;
-        let sex = Sex::parse(self.cell(5)).ok_or_else(|| self.unexpected(5, "`F` or `M`"))?;
+        let sex = Sex::parse(self.cell(5)).map_err(|()| self.unexpected(5, "`F` or `M`"))?;
         let view =
             ViewPosition::parse(self.cell(6)).ok_or_else(|| self.unexpected(6, "`PA` or `AP`"))?;
-        if !self.cell(COLUMNS.len()).is_empty() {
-            return Err(self.error("expected nothing behind the last comma", "remove the cell"));
-        }
         let record = Record {
             labels: self.labels(label_set)?,
             patient: Some(patient),
             age_years: Some(age_years),
-            sex: Some(sex),
+            sex,
             view: Some(view),
             follow_up: Some(self.number(2)?),
             original_size: Some((self.number(7)?, self.number(8)?)),
@@ -153,7 +145,8 @@ impl Row<'_> {
             match state {
                 Some(state @ LabelState::Negative) => *state = LabelState::Positive,
                 Some(_) => {
-                    return Err(self.error(format!("`{label}` is named twice"), "name it once"));
+                    let shown = excerpt(label);
+                    return Err(self.error(format!("`{shown}` is named twice"), "name it once"));
                 }
                 None => {
                     return Err(self.error(
@@ -171,41 +164,29 @@ impl Row<'_> {
 
     /// Completed years, and whether the unit is written behind the number.
     fn age(&self) -> Result<(u16, bool), DatasetError> {
-        let text = self.cell(4);
-        let (digits, units_in_a_year) = match text.as_bytes().last() {
-            Some(b'Y') => (text.strip_suffix('Y'), Some(1)),
-            Some(b'M') => (text.strip_suffix('M'), Some(12)),
-            Some(b'D') => (text.strip_suffix('D'), Some(365)),
-            _ => (Some(text), None),
-        };
-        let units: Option<u16> = digits.and_then(|digits| digits.parse().ok());
-        match units {
-            Some(units) => Ok((
-                units / units_in_a_year.unwrap_or(1),
-                units_in_a_year.is_some(),
-            )),
-            None => Err(self.unexpected(4, "an age such as `58` or `058Y`")),
-        }
+        let age = Age::parse(self.cell(4));
+        let age = age.ok_or_else(|| self.unexpected(4, "an age such as `58` or `058Y`"))?;
+        Ok((age.years, age.has_unit))
     }
 
     fn number(&self, column: usize) -> Result<u32, DatasetError> {
-        let number = self.cell(column).parse();
-        number.map_err(|_| self.unexpected(column, "a whole number"))
+        let number = whole_number(self.cell(column)).and_then(|number| number.try_into().ok());
+        number.ok_or_else(|| self.unexpected(column, "a whole number"))
     }
 
     fn spacing(&self, column: usize) -> Result<f64, DatasetError> {
-        match self.cell(column).parse() {
-            Ok(millimetres) if f64::is_finite(millimetres) && millimetres > 0.0 => Ok(millimetres),
+        match self.table.decimal(self.cell(column)) {
+            Some(millimetres) if millimetres > 0.0 => Ok(millimetres),
             _ => Err(self.unexpected(column, "a distance in millimetres")),
         }
     }
 
     fn cell(&self, column: usize) -> &str {
-        self.cells.get(column).unwrap_or("")
+        self.cells.cell(column)
     }
 
     fn unexpected(&self, column: usize, expected: &str) -> DatasetError {
-        let name = COLUMNS.get(column).copied().unwrap_or("");
+        let name = COLUMNS.get(column).map_or("", |(name, _)| name);
         self.error(
             format!(
                 "expected {expected} in `{name}`, got `{}`",
@@ -216,6 +197,6 @@ impl Row<'_> {
     }
 
     fn error(&self, problem: impl Into<String>, repair: impl Into<String>) -> DatasetError {
-        DatasetError::line(self.path, self.line, problem, repair)
+        DatasetError::line(self.path, self.cells.line(), problem, repair)
     }
 }

@@ -57,23 +57,27 @@ pub struct LabelCount {
 }
 
 impl Index {
-    /// Reads a table, plain or gzip, and recognises which kind it is:
+    /// Reads a table as [`cxr_table::Table`] reads it: plain or gzip, in UTF-8 or UTF-16, separated by commas,
+    /// semicolons or tabs; and recognises which kind it is:
     ///
-    /// - ChestX-ray14's CSV in its v2020 form;
+    /// - ChestX-ray14's CSV in its v2020 form, or with Kaggle's spelling of the header;
     /// - the same in its first release, told apart by its trailing comma and ages such as `058Y`
     ///   and, where all 112,120 images are listed, by the number of them without a finding;
-    /// - a user's own table: the first column names the image; columns headed `patient`, `age`,
-    ///   `sex` or `view` (or `Patient ID`, `Patient Age`, `Patient Sex`, `Patient Gender`,
+    /// - a user's own table: the first column names the image, by its file name or by its path; columns headed
+    ///   `patient`, `age`, `sex` or `view` (or `Patient ID`, `Patient Age`, `Patient Sex`, `Patient Gender`,
     ///   `View Position`, in any case, with `_` or a space) describe it; every other column is a
-    ///   label with 1 (positive), 0 (negative), or −1 or nothing (unknown).
+    ///   label with 1 or `True` (positive), 0 or `False` (negative), or −1 or nothing (unknown). Nothing may also be
+    ///   written as pandas and R write it: `NaN`, `None`, `NA`;
+    /// - CheXpert's table, which is such a table whose images are paths with the patients in them, and whose views
+    ///   are in the columns `Frontal/Lateral` and `AP/PA`: an image is lateral if either says so.
     ///
     /// # Errors
     /// An unreadable file, a missing column, a malformed row, an image listed twice, a label
     /// outside the fourteen, or a cell that is no label state; the message names file and line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
-        let table = crate::source::read_table(path)?;
-        if chest_x_ray14::recognise(&table.header) {
+        let table = cxr_table::Table::read(path)?;
+        if chest_x_ray14::recognise(table.header()) {
             chest_x_ray14::parse(path, &table)
         } else {
             user_table::parse(path, &table)

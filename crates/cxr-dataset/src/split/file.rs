@@ -4,12 +4,15 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use cxr_table::{Table, csv_line, numbered_lines, read_text};
+
 use super::{Part, Split};
-use crate::source::read_text;
 use crate::{DatasetError, ImageName};
 
 const FIRST_LINE: &str = "# cxr split 1";
 const HEADER: &str = "Image Index,Part";
+/// The lines that name rule, seed and counts.
+const LINES_ABOVE: u64 = 5;
 
 impl Split {
     /// Writes the split as CSV, one image a line under its part, below lines that begin with `#`
@@ -28,13 +31,7 @@ impl Split {
         let _ = writeln!(text, "{HEADER}");
         for part in Part::ALL {
             for name in self.part(part) {
-                let quoted = name.as_str().replace('"', "\"\"");
-                let plain = !name.as_str().contains([',', '"', '#']);
-                let _ = if plain {
-                    writeln!(text, "{name},{part}")
-                } else {
-                    writeln!(text, "\"{quoted}\",{part}")
-                };
+                text += &csv_line([name.as_str(), part.name()]);
             }
         }
         Ok(cxr_fs::write(path.as_ref(), text.as_bytes())?)
@@ -55,7 +52,7 @@ impl Split {
                 "write the split again",
             )
         };
-        let mut lines = text.lines();
+        let mut lines = numbered_lines(&text).map(|(_, line)| line);
         if lines.next() != Some(FIRST_LINE) {
             return Err(unexpected(1, "the first line of a split file"));
         }
@@ -77,26 +74,27 @@ impl Split {
         let absent = counts(4, "# absent ")?;
         let excluded = counts(5, "# excluded ")?;
 
-        let mut reader = csv::ReaderBuilder::new()
-            .comment(Some(b'#'))
-            .from_reader(text.as_bytes());
-        match reader.headers() {
-            Ok(header) if header == vec!["Image Index", "Part"] => {}
-            _ => return Err(unexpected(6, "the header `Image Index,Part`")),
+        // The lines above the table are left blank, so that its rows keep their numbers.
+        let table: String = numbered_lines(&text)
+            .map(|(number, line)| match number {
+                ..=LINES_ABOVE => "\n".to_owned(),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let table = Table::parse_or_empty(&table, path)?;
+        if table.header() != ["Image Index", "Part"] {
+            return Err(unexpected(LINES_ABOVE + 1, "the header `Image Index,Part`"));
         }
         let mut parts = [Vec::new(), Vec::new(), Vec::new()];
         let mut listed = HashSet::new();
-        for row in reader.records() {
-            let row = row.map_err(|error| {
-                let line = error.position().map_or(6, csv::Position::line);
-                unexpected(line, "an image name and its part")
-            })?;
-            let line = row.position().map_or(0, csv::Position::line);
-            let name = ImageName::new(row.get(0).unwrap_or(""))
-                .map_err(|_| unexpected(line, "an image name"))?;
-            let part = Part::ALL
-                .iter()
-                .position(|part| Some(part.name()) == row.get(1));
+        for row in table.rows() {
+            let line = row.line();
+            if row.n_cells() != 2 {
+                return Err(unexpected(line, "an image name and its part"));
+            }
+            let name =
+                ImageName::new(row.cell(0)).map_err(|_| unexpected(line, "an image name"))?;
+            let part = Part::ALL.iter().position(|part| part.name() == row.cell(1));
             let images = part.and_then(|part| parts.get_mut(part));
             let images =
                 images.ok_or_else(|| unexpected(line, "`train`, `validation` or `test`"))?;

@@ -10,12 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
+use cxr_table::excerpt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use stratify::Group;
 
-use crate::name::excerpt;
 use crate::{DatasetError, ImageName, Index, LabelState, OfficialLists, PatientId, Subset};
 
 /// What an image is used for.

@@ -152,6 +152,13 @@ impl StoreBuilder {
             .is_some_and(|entry| entry.present && entry.source_len == source_len)
     }
 
+    /// Length and CRC-32 of the file that the image was made from, if it is done.
+    pub(super) fn source_of(&self, name: &ImageName) -> Option<(u64, u32)> {
+        let state = self.lock();
+        let entry = state.entries.get(self.slot(name)?)?;
+        (entry.present).then_some((entry.source_len, entry.source_crc))
+    }
+
     /// The images that are still missing, sorted.
     pub fn missing(&self) -> Vec<ImageName> {
         let state = self.lock();

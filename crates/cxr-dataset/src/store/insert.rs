@@ -1,6 +1,6 @@
 //! Files and archives into a store that is being made, on all cores.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -21,8 +21,12 @@ pub struct Inserted {
     pub n_reused: usize,
     /// Images of an archive that the store was not begun for.
     pub n_unexpected: usize,
-    /// Files of an archive that are no images by their name.
+    /// Files of an archive that are no images.
     pub n_other: usize,
+    /// Their paths, escaped: the first hundred.
+    pub other: Vec<String>,
+    /// Images of an archive that have the name and the content of an earlier one.
+    pub n_copies: usize,
     /// Images that could not be read, decoded or resized, sorted by name.
     pub failures: Vec<(ImageName, DatasetError)>,
     /// What the owner of the images that this call prepared should know of them, sorted by name.
@@ -57,7 +61,7 @@ impl StoreBuilder {
             if options.is_stopped() {
                 return Err(self.interrupted(done.load(Ordering::Relaxed), total));
             }
-            let outcome = crate::decode::read(path)
+            let outcome = crate::read_image_file(path)
                 .and_then(|bytes| self.insert_encoded_from(name, &bytes, path));
             self.settle(name, outcome, &reports)?;
             options.observe(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -77,6 +81,9 @@ impl StoreBuilder {
     /// many threads as rayon's current pool has decode and resize. Progress counts all images of
     /// the store.
     ///
+    /// An image is announced by its path in the archive, or by an end of it: of `train/a/1.png`, that is
+    /// `train/a/1.png`, `a/1.png` or `1.png`, in this order.
+    ///
     /// # Errors
     /// [`DatasetError::Archive`] for a damaged or hostile archive, a store that cannot be written,
     /// or [`DatasetError::Interrupted`] once the stop flag is set. What was done is kept.
@@ -93,7 +100,7 @@ impl StoreBuilder {
         let is_over = AtomicBool::new(false);
         let n_prepared = AtomicUsize::new(0);
         let mut inserted = Inserted::default();
-        let (mut seen, mut twice) = (HashSet::new(), Vec::new());
+        let (mut seen, mut twice) = (HashMap::new(), Vec::new());
         options.observe(self.n_present(), total);
         let summary = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel::<(ImageName, Vec<u8>)>(n_workers);
@@ -127,25 +134,35 @@ impl StoreBuilder {
                 if options.is_stopped() || is_over.load(Ordering::Relaxed) {
                     return Err(self.interrupted(self.n_present(), total));
                 }
-                let name = image.name().clone();
-                if !self.expects(&name) {
+                let Some(name) = image.path().tails().find(|name| self.expects(name)) else {
                     inserted.n_unexpected += 1;
                     return Ok(());
-                }
-                if !seen.insert(name.clone()) {
-                    twice.push((name.to_string(), "the archive holds it twice".to_owned()));
+                };
+                if let Some(first) = seen.get(&name) {
+                    let path = image.path().to_string();
+                    match image.read() {
+                        Ok(bytes) if Some(source_of(&bytes)) == *first => inserted.n_copies += 1,
+                        Ok(_) => twice.push((
+                            path,
+                            format!("the archive holds another image that is called `{name}`"),
+                        )),
+                        Err(error) => twice.push((path, error.to_string())),
+                    }
                     return Ok(());
                 }
                 if self.holds(&name, image.source_len()) {
+                    seen.insert(name.clone(), self.source_of(&name));
                     inserted.n_reused += 1;
                     return Ok(());
                 }
                 match image.read() {
                     Ok(bytes) => {
+                        seen.insert(name.clone(), Some(source_of(&bytes)));
                         let sent = sender.send((name, bytes));
                         sent.map_err(|_| self.interrupted(self.n_present(), total))
                     }
                     Err(error) => {
+                        seen.insert(name.clone(), None);
                         let origin = archive.join(name.as_str());
                         let error = DatasetError::io("read", origin)(error);
                         self.settle(&name, Err(error), &reports)
@@ -162,6 +179,7 @@ impl StoreBuilder {
         Ok(Inserted {
             n_prepared: n_prepared.into_inner(),
             n_other: summary.n_other,
+            other: summary.other,
             failures,
             warnings,
             n_refused: summary.n_refused + twice.len(),
@@ -221,6 +239,11 @@ fn sorted(reports: Mutex<Reports>) -> Reports {
     failures.sort_by(|(first, _), (second, _)| first.cmp(second));
     reports.warnings.sort();
     reports
+}
+
+/// What tells a file from others: its length and its checksum.
+fn source_of(bytes: &[u8]) -> (u64, u32) {
+    (bytes.len() as u64, crc32fast::hash(bytes))
 }
 
 pub(super) fn file_len(path: &Path) -> Option<u64> {

@@ -1,8 +1,8 @@
 //! A table as a file: one line per row and column, AUCs with all their digits.
 
 use super::{AucTable, Interval, Subject};
-use crate::labels::csv_line as line;
 use crate::ranks::Rank;
+use cxr_table::csv_line as line;
 
 const HEADER: [&str; 22] = [
     "row",

@@ -1,10 +1,10 @@
 //! Table 5: the methods that the paper quotes, the paper's own figures, and ours.
 
 use super::{LEFT_OUT_OF_SECOND_MEAN, Subject, or_empty, paper_variant};
-use crate::labels::csv_line;
 use crate::published::{LABELS, TABLE_5, TABLE_5_DELTAS};
 use crate::ranks::{Rank, ranks};
 use crate::run::{RunMetrics, ViewSet};
+use cxr_table::csv_line;
 
 /// Table 5, made from the run of FZLPR(0.2) with flip and zoom.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,8 @@
 //! What each stage of training adds: the mean AUC untrained, with the top network alone, fully tuned.
 
 use super::{PHANTOM_LABEL, loss_heading, or_empty};
-use crate::labels::csv_line as line;
 use crate::run::{MeanAuc, RunMetrics, ViewSet};
+use cxr_table::csv_line as line;
 
 /// Test and validation mean AUC of each run before training and after each of its stages.
 #[derive(Clone, Debug, PartialEq)]

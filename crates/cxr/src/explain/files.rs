@@ -5,75 +5,90 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{decode_radiograph_in, resize_bicubic};
+use cxr_dataset::{ImageFile, ImageFiles, decode_radiograph_in, read_image_file, resize_bicubic};
 use cxr_explain::grad_cam;
 use cxr_fs::Output;
+use cxr_table::csv_line;
 use cxr_train::{Classifier, ModelCard, Phase, load_model};
 
 use super::picture::Picture;
+use super::targets::{TABLE, Target, targets};
 use super::{Args, model_file};
 use crate::SOME_FAILED;
+use crate::data_folder::{passed_over, say_passed_over, say_refused};
 use crate::output::{EXPLANATIONS_HEADER, is_explanation_table, is_heat_map};
 use crate::prepare::tone;
 use crate::progress::{Bar, say};
 
 pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let files = image_files(images)?;
+    let found = ImageFiles::find(images)?;
+    let files = || found.files().iter().map(ImageFile::path);
     let model = model_file(&args.model);
-    let path = args.output.join("explanations.csv");
-    let output = args.force.output(&path).inputs([&model]).inputs(&files);
+    let path = args.output.join(TABLE);
+    let output = args.force.output(&path).inputs([&model]).inputs(files());
     output.ours(is_explanation_table).check()?;
     let (card, classifier) = load_model(&model, &args.device.open()?)?;
     let wanted = wanted_labels(&args.label, &card)?;
-    check_maps(args, &files, &card, &wanted)?;
+    let labels: Vec<&str> = match wanted.as_slice() {
+        [] => card.labels.iter().map(String::as_str).collect(),
+        wanted => wanted
+            .iter()
+            .map(|&label| card.labels[label].as_str())
+            .collect(),
+    };
+    let targets = targets(&found, &args.output, &labels)?;
+    if targets.is_empty() {
+        say_refused(found.refused());
+        say_passed_over(found.passed_over().count(), &passed_over(&found));
+        bail!("the folders hold no PNG, JPEG or DICOM file");
+    }
+    check_maps(args, &targets, &labels)?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
-    let mut table = vec![EXPLANATIONS_HEADER.to_owned()];
+    let mut table = vec![csv_line(EXPLANATIONS_HEADER)];
     let mut failures = Vec::new();
-    let bar = Bar::new("explaining", "images", files.len());
-    for (done, file) in files.iter().enumerate() {
-        match explain_file(args, &card, &classifier, &wanted, file) {
+    let bar = Bar::new("explaining", "images", targets.len());
+    for (done, target) in targets.iter().enumerate() {
+        match explain_file(args, &card, &classifier, &wanted, target) {
             Ok(rows) => table.extend(rows),
-            Err(error) => failures.push(format!("{}: {error:#}", file.display())),
+            Err(error) => failures.push(format!("{}: {error:#}", target.image.display())),
         }
         bar.set(done + 1);
     }
     bar.finish();
-    let text = table.join("\n") + "\n";
-    cxr_fs::write(&path, text.as_bytes())?;
+    cxr_fs::write(&path, table.concat().as_bytes())?;
     say(&format!(
         "{} heat maps and `{}`",
         table.len() - 1,
         path.display()
     ));
-    if failures.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    say_passed_over(found.passed_over().count(), &passed_over(&found));
+    say_refused(found.refused());
+    if !failures.is_empty() {
+        say(&format!(
+            "{} of {} images cannot be explained:\n  {}",
+            failures.len(),
+            targets.len(),
+            failures.join("\n  ")
+        ));
     }
-    say(&format!(
-        "{} of {} images cannot be explained:\n  {}",
-        failures.len(),
-        files.len(),
-        failures.join("\n  ")
-    ));
-    Ok(ExitCode::from(SOME_FAILED))
+    match failures.len() + found.refused().len() {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::from(SOME_FAILED)),
+    }
 }
 
 /// Makes sure that every heat map may be written that there may be: the last image comes hours after the first.
-fn check_maps(
-    args: &Args,
-    files: &[PathBuf],
-    card: &ModelCard,
-    wanted: &[usize],
-) -> anyhow::Result<()> {
+fn check_maps(args: &Args, targets: &[Target], labels: &[&str]) -> anyhow::Result<()> {
     let real = |path: &Path| path.canonicalize().ok();
-    let inputs: HashMap<PathBuf, &PathBuf> = files
+    let inputs: HashMap<PathBuf, &PathBuf> = targets
         .iter()
-        .filter_map(|file| Some((real(file)?, file)))
+        .filter_map(|target| Some((real(&target.image)?, &target.image)))
         .collect();
-    for file in files {
-        let all = card.labels.iter().enumerate();
-        for (_, label) in all.filter(|(at, _)| wanted.is_empty() || wanted.contains(at)) {
-            let path = args.output.join(map_name(file, label));
+    for target in targets {
+        for label in labels {
+            let (place, _) = target.map(label);
+            let path = args.output.join(place);
             if let Some(place) = real(&path) {
                 let output = Output::new(&path).force(args.force.is_given());
                 output
@@ -92,10 +107,11 @@ fn explain_file(
     card: &ModelCard,
     classifier: &Classifier,
     wanted: &[usize],
-    file: &Path,
+    target: &Target,
 ) -> anyhow::Result<Vec<String>> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let (image, warnings) = decode_radiograph_in(&bytes, file, tone(args.stretch))?;
+    let file = &target.image;
+    let (image, warnings) =
+        decode_radiograph_in(&read_image_file(file)?, file, tone(args.stretch))?;
     for warning in warnings {
         say(&format!("warning: `{}`: {warning}", file.display()));
     }
@@ -117,75 +133,45 @@ fn explain_file(
     for label in labels {
         let map = grad_cam(classifier, &picture.tensor, label)?;
         let label_name = &card.labels[label];
-        let target = map_name(file, label_name);
-        picture.write_overlay(&args.output.join(&target), &map, args.style.into())?;
-        rows.push(format!(
-            "{},{label_name},{},{},{}",
-            quoted(&file.display().to_string()),
-            logits[label],
-            is_predicted(label),
-            quoted(&target)
-        ));
+        let (place, shown) = target.map(label_name);
+        let path = args.output.join(place);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        }
+        picture.write_overlay(&path, &map, args.style.into())?;
+        rows.push(csv_line([
+            &target.image.display().to_string(),
+            label_name,
+            &logits[label].to_string(),
+            &is_predicted(label).to_string(),
+            &shown,
+        ]));
     }
     Ok(rows)
 }
 
-/// The file of a label's heat map. The image's whole name: `a.png` and `a.jpg` have different maps.
-fn map_name(file: &Path, label: &str) -> String {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    format!("{name}-{label}.png")
-}
-
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-/// The positions of the labels that were asked for.
+/// The positions of the labels that were asked for. The command line is cut at commas: what no label is by itself
+/// may be the beginning of one that has a comma.
 fn wanted_labels(names: &[String], card: &ModelCard) -> anyhow::Result<Vec<usize>> {
-    let position = |name: &String| {
-        let found = card.labels.iter().position(|label| label == name);
-        found.with_context(|| {
+    let position = |name: &str| card.labels.iter().position(|label| label == name.trim());
+    let mut wanted = Vec::new();
+    let mut rest = names;
+    while let Some(first) = rest.first() {
+        let longest = (1..=rest.len()).rev().find_map(|length| {
+            let (pieces, behind) = rest.split_at_checked(length)?;
+            Some((position(&pieces.join(","))?, behind))
+        });
+        let (label, behind) = longest.with_context(|| {
             format!(
-                "the model has no label `{name}`\nhint: it has {}",
+                "the model has no label `{first}`\nhint: it has {}",
                 card.labels.join(", ")
             )
-        })
-    };
-    names.iter().map(position).collect()
-}
-
-/// The files, and those of the folders, by name.
-fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
+        })?;
+        if !wanted.contains(&label) {
+            wanted.push(label);
         }
-        let entries = std::fs::read_dir(path)
-            .with_context(|| format!("cannot read the folder `{}`", path.display()))?;
-        for entry in entries {
-            let file = entry?.path();
-            let extension = file
-                .extension()
-                .and_then(|e| e.to_str())
-                .unwrap_or_default();
-            let is_image = ["png", "jpg", "jpeg", "dcm"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known));
-            if is_image {
-                files.push(file);
-            }
-        }
+        rest = behind;
     }
-    files.sort();
-    files.dedup();
-    if files.is_empty() {
-        bail!("the folders hold no PNG, JPEG or DICOM file");
-    }
-    Ok(files)
+    Ok(wanted)
 }

@@ -3,6 +3,7 @@
 mod files;
 mod picture;
 mod run;
+mod targets;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 
-    /// Radiographs to explain: PNG, JPEG or DICOM files, or folders of them
+    /// Radiographs to explain: PNG, JPEG or DICOM files, or folders of them, which are searched to the bottom
     #[arg(value_name = "IMAGE", conflicts_with = "data")]
     images: Vec<PathBuf>,
 
@@ -42,7 +43,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", value_delimiter = ',', requires = "images")]
     label: Vec<String>,
 
-    /// Where heat maps of images go: explanations.csv, and for each image and label NAME-LABEL.png
+    /// Where heat maps of images go: those of a folder's images into the same folders below DIR, those of single files
+    /// into DIR, or into the folders of their paths where two have one name. What no file name can have is written as
+    /// `%2F`; explanations.csv says which map is whose
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     output: PathBuf,
 

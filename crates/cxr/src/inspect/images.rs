@@ -1,6 +1,6 @@
 //! What image files, archives and stores hold.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,14 +8,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_dataset::{
-    DatasetError, ImageFacts, ImageName, ImageWarning, Part, Split, Store, WarningKind,
-    inspect_image, inspect_image_bytes, is_archive, visit_archive,
+    DatasetError, ImageFacts, ImageFiles, ImageName, ImageWarning, Index, Part, Split, Store,
+    WarningKind, inspect_image, inspect_image_bytes, is_archive, visit_archive,
 };
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::counts;
-use crate::data_folder::{chain, first_lines, image_files, store_file};
+use crate::data_folder::{
+    chain, files_of, first_lines, image_files, passed_over, say_passed_over, store_file,
+};
 use crate::prepare::{warning_lines, warnings_json};
 use crate::progress::Bar;
 
@@ -30,12 +32,19 @@ pub(super) struct Found {
     /// What the owner of which images should know of them; the text is gone once they are in a store.
     warnings: Vec<(ImageName, WarningKind)>,
     details: Vec<(ImageName, ImageWarning)>,
+    /// What is no image: how many, and the first hundred.
+    n_passed_over: usize,
+    passed_over: Vec<String>,
     /// Digest of a store's pixels.
     fingerprint: Option<String>,
 }
 
-/// `None` when `stop` was set.
-pub(super) fn look(path: &Path, stop: &AtomicBool) -> anyhow::Result<Option<Found>> {
+/// `None` when `stop` was set. Images that `index` lists are called as it calls them.
+pub(super) fn look(
+    path: &Path,
+    index: Option<&Index>,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Found>> {
     let mut found = Found {
         path: path.to_owned(),
         names: HashSet::new(),
@@ -44,11 +53,16 @@ pub(super) fn look(path: &Path, stop: &AtomicBool) -> anyhow::Result<Option<Foun
         broken: Vec::new(),
         warnings: Vec::new(),
         details: Vec::new(),
+        n_passed_over: 0,
+        passed_over: Vec::new(),
         fingerprint: None,
     };
     let finished = if path.is_dir() {
         match image_files(path) {
-            Ok(files) => found.look_at_files(files.into_iter().collect(), stop),
+            Ok(files) => {
+                let named = found.take(&files, index)?;
+                found.look_at_files(named, stop)
+            }
             Err(error) => {
                 let stores = [224, 256, 320, 384, 448, 512].map(|side| path.join(store_file(side)));
                 match stores.into_iter().find(|store| store.is_file()) {
@@ -58,13 +72,12 @@ pub(super) fn look(path: &Path, stop: &AtomicBool) -> anyhow::Result<Option<Foun
             }
         }
     } else if is_archive(path) {
-        found.look_at_archive(path, stop)?
+        found.look_at_archive(path, index, stop)?
     } else if Store::open(path).is_ok() || path.extension().is_some_and(|end| end == "store") {
         found.look_at_store(path, stop)?
     } else {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = ImageName::new(name.unwrap_or_default())?;
-        found.look_at_files(vec![(name, path.to_owned())], stop)
+        let named = found.take(&ImageFiles::find([path])?, index)?;
+        found.look_at_files(named, stop)
     };
     found.broken.sort();
     found.warnings.sort();
@@ -90,6 +103,34 @@ impl Found {
             Err(error) => self.broken.push((name.to_string(), error)),
         }
         self.names.insert(name);
+    }
+
+    /// The files with their names; notes what cannot be used and what is no image.
+    fn take(
+        &mut self,
+        files: &ImageFiles,
+        index: Option<&Index>,
+    ) -> anyhow::Result<Vec<(ImageName, PathBuf)>> {
+        let refused = files.refused().iter();
+        self.broken.extend(refused.map(|refusal| {
+            let path = refusal.path.display().to_string();
+            (path.clone(), format!("`{path}`: {}", refusal.reason))
+        }));
+        self.n_passed_over = files.passed_over().count();
+        self.passed_over = passed_over(files);
+        let Some(index) = index else {
+            return Ok(files.name_all(&[])?.files);
+        };
+        let listed: HashMap<PathBuf, ImageName> = files_of(index, files)?
+            .into_iter()
+            .map(|(name, path)| (path, name))
+            .collect();
+        let named = files.files().iter().map(|file| {
+            let own = || file.relative().unwrap_or(file.file_name());
+            let name = listed.get(file.path()).unwrap_or_else(own);
+            (name.clone(), file.path().to_owned())
+        });
+        Ok(named.collect())
     }
 
     /// False when stopped.
@@ -118,7 +159,12 @@ impl Found {
         finished.is_some()
     }
 
-    fn look_at_archive(&mut self, path: &Path, stop: &AtomicBool) -> anyhow::Result<bool> {
+    fn look_at_archive(
+        &mut self,
+        path: &Path,
+        index: Option<&Index>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<bool> {
         let bar = Bar::new("decoding", "images", 0);
         let mut n_seen = 0;
         let visited = visit_archive(path, |image| {
@@ -129,8 +175,10 @@ impl Found {
                     total: n_seen,
                 });
             }
-            let name = image.name().clone();
-            let origin = path.join(name.as_str());
+            let origin = path.join(image.path().as_str());
+            let is_listed = |name: &ImageName| index.is_some_and(|index| index.get(name).is_some());
+            let listed = image.path().tails().find(is_listed);
+            let name = listed.unwrap_or_else(|| image.path().clone());
             let facts = match image.read() {
                 Ok(bytes) => inspect_image_bytes(&bytes, &origin).map_err(|error| chain(&error)),
                 Err(error) => Err(format!("`{}`: {error}", origin.display())),
@@ -144,6 +192,9 @@ impl Found {
         match visited {
             Ok(summary) => {
                 self.broken.extend(summary.refused);
+                self.n_passed_over = summary.n_other;
+                let other = summary.other.iter();
+                self.passed_over = other.map(|path| format!("`{path}` (no image)")).collect();
                 Ok(true)
             }
             Err(DatasetError::Interrupted { .. }) => Ok(false),
@@ -202,6 +253,8 @@ impl Found {
                 .map(|(image, error)| json!({"image": image, "error": error}))
                 .collect::<Vec<_>>(),
             "warnings": warnings_json(&self.warnings, &details),
+            "passed_over": self.passed_over,
+            "passed_over_count": self.n_passed_over,
             "fingerprint": self.fingerprint,
         });
         if let Some(split) = split {
@@ -225,6 +278,7 @@ impl Found {
         for (heading, lines) in warning_lines(&self.warnings, &details) {
             let _ = write!(text, "{heading}\n{}", first_lines(lines.into_iter()));
         }
+        say_passed_over(self.n_passed_over, &self.passed_over);
         match self.broken.len() {
             0 => *text += "none is broken\n",
             n_broken => {

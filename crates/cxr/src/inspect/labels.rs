@@ -14,6 +14,10 @@ use crate::scoring::describe;
 const BAR: usize = 40;
 /// Beyond this many labels a matrix is not read any more.
 const WIDEST_MATRIX: usize = 20;
+/// Beyond this many labels not even a program reads it: it grows with their square.
+const WIDEST_JSON_MATRIX: usize = 500;
+/// The most frequent labels are shown up to this number.
+const SHOWN_LABELS: usize = 100;
 
 /// Appends to the text, and sets keys of the JSON.
 pub(super) fn tell(index: &Index, table: &Path, text: &mut String, json: &mut Value) {
@@ -33,7 +37,8 @@ pub(super) fn tell(index: &Index, table: &Path, text: &mut String, json: &mut Va
         "counts": index.label_set().names().iter().zip(&label_counts)
             .map(|(name, count)| (name.clone(), json!(count)))
             .collect::<serde_json::Map<_, _>>(),
-        "co_occurrence": index.co_occurrence(),
+        "co_occurrence": (index.label_set().len() <= WIDEST_JSON_MATRIX)
+            .then(|| index.co_occurrence()),
     });
 
     if let Some(per_patient) = summary(images_of_patients(records)) {
@@ -89,6 +94,8 @@ fn chart(index: &Index, label_counts: &[LabelCount], text: &mut String) {
     let mut rows: Vec<(&str, &LabelCount)> =
         names.iter().map(String::as_str).zip(label_counts).collect();
     rows.sort_by(|(_, first), (_, second)| share(second).total_cmp(&share(first)));
+    let n_hidden = rows.len().saturating_sub(SHOWN_LABELS);
+    rows.truncate(SHOWN_LABELS);
     rows.push(("(no finding)", &without));
     let widest = rows
         .iter()
@@ -112,6 +119,9 @@ fn chart(index: &Index, label_counts: &[LabelCount], text: &mut String) {
         }
         text.push('\n');
     }
+    if n_hidden > 0 {
+        let _ = writeln!(text, "… and {n_hidden} rarer labels: see `--json`");
+    }
 }
 
 /// A bar in eighths of a column.
@@ -128,7 +138,9 @@ fn matrix(index: &Index, text: &mut String) {
         return;
     }
     if names.len() > WIDEST_MATRIX {
-        *text += "\nco-occurrence of this many labels: see `--json`\n";
+        if names.len() <= WIDEST_JSON_MATRIX {
+            *text += "\nco-occurrence of this many labels: see `--json`\n";
+        }
         return;
     }
     let counts = index.co_occurrence();

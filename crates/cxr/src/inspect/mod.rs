@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut json = json!({ "path": args.path });
     let mut text = String::new();
     let place = Place::find(args)?;
-    let mut listed = None;
+    let (mut listed, mut labelled) = (None, None);
     if let Some(table) = &place.table {
         if let Some(path) = &args.write_split {
             let output = args.force.output(path).inputs(place.read(args));
@@ -180,18 +180,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             json["selected_images"] = json!(names.len());
         }
         json["index_fingerprint"] = json!(index.fingerprint().to_string());
+        labelled = Some(index);
     }
     let mut broken = 0;
     if let (Some(images), false) = (&place.images, args.no_images) {
         let stop = stop_flag()?;
-        let Some(found) = images::look(images, &stop)? else {
+        let Some(found) = images::look(images, labelled.as_ref(), &stop)? else {
             return Ok(interrupted());
         };
         found.tell(listed.as_ref(), &mut text, &mut json);
         broken = found.n_broken();
     }
     if args.json {
-        scoring::print(&format!("{json:#}\n"))?;
+        scoring::print_json(&json)?;
     } else {
         scoring::print(text.trim_start_matches('\n'))?;
     }
