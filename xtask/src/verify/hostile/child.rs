@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -115,6 +116,8 @@ impl Terminal {
     pub(super) fn open() -> anyhow::Result<(Self, Screen)> {
         let failed = "cannot make a pseudo-terminal";
         let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context(failed)?;
+        // A child that inherits it would keep it open.
+        fcntl_setfd(&screen, FdFlags::CLOEXEC).context(failed)?;
         grantpt(&screen).context(failed)?;
         unlockpt(&screen).context(failed)?;
         let name = ptsname(&screen, Vec::new()).context(failed)?;

@@ -26,7 +26,7 @@ const EXPERIMENT: &str = include_str!("hostile.toml");
 /// What is compared of a run.
 const RESULTS: [&str; 3] = [
     "model.safetensors",
-    "predictions-test-single.csv",
+    "predictions-test.csv",
     "labels-test.csv",
 ];
 /// No input takes more address space than this to be refused, in KiB: `/dev/zero` took 22 GB.
