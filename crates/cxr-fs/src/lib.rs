@@ -1,7 +1,7 @@
 //! Files as the whole workspace writes them.
 //!
 //! What it does: writes files whole or not at all ([`write`], [`write_with`], [`Staged`]), makes file names
-//! from text ([`FileName`]), and keeps other processes away ([`Lock`]). What it never does: know anything of
+//! from text ([`FileName`]), takes digests of files ([`sha256`]), and keeps other processes away ([`Lock`]). What it never does: know anything of
 //! radiographs, parse a format, or decide what a command may overwrite.
 //!
 //! ```
@@ -15,14 +15,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod digest;
 mod error;
 mod lock;
 mod name;
 mod staged;
 mod write;
 
+pub use digest::sha256;
 pub use error::FsError;
-pub use lock::Lock;
+pub use lock::{Lock, is_at};
 pub use name::FileName;
 pub use staged::Staged;
-pub use write::{remove_unfinished, write, write_unsynced, write_with};
+pub use write::{remove_unfinished, rename, write, write_unsynced, write_with};

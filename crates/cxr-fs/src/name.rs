@@ -41,7 +41,7 @@ impl FileName {
                     name.push_str(&format!("%{byte:02X}"));
                 }
             }
-            if name.len() <= LIMIT - DIGEST - 1 {
+            if name.len() < LIMIT - DIGEST {
                 cut = name.len();
             }
         }
