@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use cxr_dataset::{decode_radiograph, resize_bicubic};
 use cxr_explain::grad_cam;
-use cxr_train::{Classifier, ModelCard, Phase, load_model};
+use cxr_train::{Classifier, ModelCard, load_model};
 
 use super::picture::Picture;
 use super::{Args, model_file};
@@ -61,8 +61,7 @@ fn explain_file(
     let image = decode_radiograph(file)?;
     let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
     let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
-    let logits = classifier.forward_t(&picture.tensor, Phase::Evaluate)?;
-    let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+    let logits = classifier.logits_of_image(&picture.tensor, &card.labels, "this image")?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];
     let mut labels: Vec<usize> = wanted.to_vec();
     if labels.is_empty() {
