@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 
-use cxr_report::run::{EXPERIMENT_FILE, METRICS_FILE};
+use cxr_report::run::{EXPERIMENT_FILE, Finish, RunFolder};
 
 use crate::experiment::Experiment;
 
@@ -82,14 +82,24 @@ pub(super) enum State {
     Finished,
     Begun,
     ToRun,
+    /// Finished, and then its files were changed: `cxr train` says which, and does not begin.
+    Changed,
 }
 
 impl State {
     /// As the run's folder says.
     pub(super) fn of(run_folder: &Path) -> Self {
-        if run_folder.join(METRICS_FILE).is_file() {
-            Self::Finished
-        } else if run_folder.join(EXPERIMENT_FILE).is_file() {
+        // A file that cannot be read is not what it was.
+        let changed = || Finish::Changed(Vec::new());
+        match RunFolder::at(run_folder)
+            .finish()
+            .unwrap_or_else(|_| changed())
+        {
+            Finish::Finished | Finish::Unverified => return Self::Finished,
+            Finish::Changed(_) => return Self::Changed,
+            _ => {}
+        }
+        if run_folder.join(EXPERIMENT_FILE).is_file() {
             Self::Begun
         } else {
             Self::ToRun
@@ -101,6 +111,9 @@ impl State {
             Self::Finished => "finished",
             Self::Begun => "begun: goes on from its last checkpoint",
             Self::ToRun => "to run",
+            Self::Changed => {
+                "finished, but its files were changed since: `cxr evaluate` makes them again"
+            }
         }
     }
 }
@@ -120,6 +133,8 @@ pub(super) fn explained<'a>(experiment: &Experiment, runs: &'a [Run]) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use cxr_report::run::METRICS_FILE;
+
     use super::*;
 
     fn experiment(seed: u64, variants: &[&str]) -> Experiment {
@@ -197,8 +212,15 @@ mod tests {
         assert_eq!(State::of(&folder.path().join("none")), State::ToRun);
         std::fs::write(folder.path().join(EXPERIMENT_FILE), "").unwrap();
         assert_eq!(State::of(folder.path()), State::Begun);
-        std::fs::write(folder.path().join(METRICS_FILE), "{}").unwrap();
+        let metrics = folder.path().join(METRICS_FILE);
+        // Of an early version, which wrote no digests.
+        std::fs::write(&metrics, "{}").unwrap();
         assert_eq!(State::of(folder.path()), State::Finished);
+        let other = r#"{"files":{"model.safetensors":"00"}}"#;
+        std::fs::write(&metrics, other).unwrap();
+        assert_eq!(State::of(folder.path()), State::Changed);
+        std::fs::write(&metrics, "{").unwrap();
+        assert_eq!(State::of(folder.path()), State::Changed);
     }
 
     #[test]
