@@ -45,7 +45,7 @@ enum Check {
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
     /// Real training processes that are killed and resumed, or have another number of threads, end in the
-    /// bytes of an undisturbed run
+    /// bytes of an undisturbed run; so do phantoms, prepare, evaluate and explain, and none leaves anything half-written
     Resume,
     /// Every loss learns thirty-two phantoms by heart
     Overfit,
