@@ -3,20 +3,29 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
-use cxr_ops::{OpsError, Parameters};
+use candle_core::Tensor;
+use cxr_ops::{OpsError, Parameters, WeightFile, check_weights};
 
 /// Why weights were not loaded. The network is then as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PretrainedError {
-    /// The file cannot be read or is no safetensors file.
+    /// The file cannot be read.
     #[error("cannot read weights from `{}`", path.display())]
     Read {
         /// The weight file.
         path: PathBuf,
-        /// What the reader said.
-        source: candle_core::Error,
+        /// The I/O error.
+        source: std::io::Error,
+    },
+    /// The file is no safetensors file, was changed after it was written, or holds values that no network can
+    /// compute with.
+    #[error("`{}` holds no usable weights", path.display())]
+    Unusable {
+        /// The weight file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: OpsError,
     },
     /// The tensors are not those of the network.
     #[error("`{}` is not for this network", path.display())]
@@ -42,11 +51,11 @@ pub struct PretrainedReport {
 /// Sets every parameter under `prefix` (such as `features.`) from the safetensors file at `path`.
 ///
 /// Names are torchvision's. The older spelling of its files, `norm.1` for `norm1` and `conv.2`
-/// for `conv2`, is understood. Half-precision weights are converted to `f32`.
+/// for `conv2`, is understood. Half- and double-precision weights are converted to `f32`.
 ///
 /// # Errors
-/// A file that cannot be read, or in which a tensor is missing, superfluous or of another shape;
-/// the network is then unchanged.
+/// A file that cannot be read or was changed after it was written, or in which a tensor is missing, superfluous, of
+/// another shape, of integers, not finite, or a negative variance; the network is then unchanged.
 pub fn load_pretrained(
     path: &Path,
     parameters: &Parameters,
@@ -93,20 +102,30 @@ fn load(
 ) -> Result<PretrainedReport, PretrainedError> {
     // A header of JSON follows its length in eight bytes.
     let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
-    let tensors = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)
-        .map_err(|error| candle_core::Error::from(error.source))
-        .and_then(|bytes| candle_core::safetensors::load_buffer(&bytes, &Device::Cpu))
-        .map_err(|source| PretrainedError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+    let bytes = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted);
+    let bytes = bytes.map_err(|error| PretrainedError::Read {
+        path: path.to_owned(),
+        source: error.source,
+    })?;
+    let unusable = |source| PretrainedError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    let tensors = WeightFile::parse(&bytes).map_err(unusable)?.tensors;
     let (mut used, mut ignored) = (BTreeMap::<String, Tensor>::new(), Vec::new());
     for (name, tensor) in tensors {
         match rename(&name) {
-            Some(name) => _ = used.insert(name, tensor),
+            Some(name) => {
+                if used.contains_key(&name) {
+                    let problem = "is in the file under two spellings".to_owned();
+                    return Err(unusable(OpsError::Weights { name, problem }));
+                }
+                used.insert(name, tensor);
+            }
             None => ignored.push(name),
         }
     }
+    check_weights(&used).map_err(unusable)?;
     let loaded = used.len();
     parameters
         .load(prefix, &used)

@@ -241,7 +241,7 @@ fn damaged_stores_give_an_error_or_the_right_pixels() {
     let settings = StoreSettings::new(4).unwrap();
     let prepared = prepare(&sources, &target, settings, PrepareOptions::default()).unwrap();
     let store = prepared.commit().unwrap();
-    let pixels = store.image(&names[0]).unwrap().to_vec();
+    let pixels = store.image(&names[0]).unwrap();
     let sound = std::fs::read(&target).unwrap();
     drop(store);
 
@@ -294,7 +294,7 @@ fn damaged_archives_give_an_error_or_the_right_images() {
             builder.insert_encoded(name, &png).unwrap();
         }
         let store = builder.commit().unwrap();
-        store.image(&names[0]).unwrap().to_vec()
+        store.image(&names[0]).unwrap()
     };
     let plain = tar(&items);
     let path = folder.path().join("hostile");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it cannot read")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -325,6 +326,64 @@ fn any_damaged_byte_and_any_cut_is_found() {
         Store::open(folder.path().join("absent")),
         Err(DatasetError::Io { .. })
     ));
+}
+
+/// A store that was mapped and verified once gave other pixels, or ended the process with SIGBUS.
+#[test]
+fn what_happens_to_an_open_store_is_found_at_the_next_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = sources(folder.path(), 3);
+    let target = folder.path().join("images.cxr");
+    let store = build(&sources, &target);
+    let sound = std::fs::read(&target).unwrap();
+    let first = name(0);
+    let expected = store.image(&first).unwrap();
+    let side = SIDE as usize;
+    let pixels_at = sound.len() - 3 * side * side;
+    let refused = |what: &str| {
+        let error = store.image(&first).unwrap_err().to_string();
+        for part in ["images.cxr", "image 0.png", what, "prepare it again"] {
+            assert!(error.contains(part), "{error}");
+        }
+    };
+
+    // In place, as a failing disk or a careless program does it: one bit, other images, nothing.
+    let in_place = |bytes: &[u8]| {
+        let mut file = std::fs::File::options().write(true).open(&target).unwrap();
+        file.write_all(bytes).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+    };
+    let mut bytes = sound.clone();
+    bytes[pixels_at + 5] ^= 1;
+    in_place(&bytes);
+    refused("damaged");
+    bytes[pixels_at..].fill(0);
+    in_place(&bytes);
+    refused("damaged");
+    for length in [pixels_at + side * side - 1, 4096, 100, 0] {
+        in_place(&sound[..length]);
+        refused("cut after it was opened");
+    }
+    in_place(&sound);
+    assert_eq!(store.image(&first).unwrap(), expected);
+
+    // Another store in its place is another file.
+    std::fs::remove_file(&target).unwrap();
+    std::fs::write(&target, b"something else").unwrap();
+    assert_eq!(store.image(&first).unwrap(), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    // For a pipe, which would be waited for: making one takes a fork, which would hold the other tests' locks.
+    let socket = folder.path().join("socket.store");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [socket.as_path(), folder.path()] {
+        let error = Store::open(path).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
 }
 
 #[test]

@@ -16,6 +16,18 @@ pub enum ExplainError {
         /// Number of labels.
         labels: usize,
     },
+    /// A logit, or a value of its heat map, that is not a number: the network's weights are of no use.
+    #[error(
+        "the {what} of label {label} is {value}: the network's weights are damaged, or too large to compute with"
+    )]
+    NotFinite {
+        /// The logit or the heat map.
+        what: &'static str,
+        /// The label's number.
+        label: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
     /// A region that is empty or reaches outside the image.
     #[error(
         "expected a region of positive size in the unit square, got left {left}, top {top}, width {width}, height {height}"

@@ -14,7 +14,8 @@ use crate::{ExplainError, HeatMap};
 /// their height and width. It is all zero where nothing speaks for the label.
 ///
 /// # Errors
-/// More than one image, a label that does not exist, or an image that the network does not take.
+/// More than one image, a label that does not exist, an image that the network does not take, or
+/// [`ExplainError::NotFinite`].
 pub fn grad_cam(
     classifier: &Classifier,
     image: &Tensor,
@@ -31,7 +32,13 @@ pub fn grad_cam(
     if label >= labels {
         return Err(ExplainError::Label { label, labels });
     }
-    let gradients = logits.narrow(1, label, 1)?.sum_all()?.backward()?;
+    let logit = logits.narrow(1, label, 1)?.sum_all()?;
+    let check = |what, value: f32| match value.is_finite() {
+        true => Ok(value),
+        false => Err(ExplainError::NotFinite { what, label, value }),
+    };
+    check("logit", logit.to_scalar::<f32>()?)?;
+    let gradients = logit.backward()?;
     let (_, _, height, width) = features.dims4()?;
     let map = match gradients.get(&features) {
         Some(gradient) => {
@@ -45,9 +52,10 @@ pub fn grad_cam(
         // A logit that does not depend on the features.
         None => vec![0.; height * width],
     };
-    HeatMap::new(
-        height,
-        width,
-        map.into_iter().map(|value| value.max(0.)).collect(),
-    )
+    // The maximum of NaN and 0 would be 0: nothing would speak for the label.
+    let map = map
+        .into_iter()
+        .map(|value| Ok(check("heat map", value)?.max(0.)))
+        .collect::<Result<_, ExplainError>>()?;
+    HeatMap::new(height, width, map)
 }

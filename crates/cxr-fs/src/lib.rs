@@ -2,8 +2,9 @@
 //!
 //! What it does: writes files whole or not at all ([`write`], [`write_with`], [`Staged`]), looks before a command
 //! begins whether it may write where it was told to ([`Output`]), reads files that are what they should be and no larger
-//! than they may be ([`open_regular`], [`read_regular`], [`read_stream`]), makes file names from text ([`FileName`]), and
-//! keeps other processes away ([`Lock`]). What it never does: know anything of radiographs, or parse a format.
+//! than they may be ([`open_regular`], [`read_regular`], [`read_stream`]), takes digests of files ([`sha256`]), makes file
+//! names from text ([`FileName`]), and keeps other processes away ([`Lock`]). What it never does: know anything of
+//! radiographs, or parse a format.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;
@@ -16,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod digest;
 mod error;
 mod input;
 mod lock;
@@ -24,10 +26,11 @@ mod output;
 mod staged;
 mod write;
 
+pub use digest::sha256;
 pub use error::FsError;
 pub use input::{open_regular, open_stream, read_recognised, read_regular, read_stream, read_text};
-pub use lock::Lock;
+pub use lock::{Lock, is_at};
 pub use name::FileName;
 pub use output::Output;
 pub use staged::Staged;
-pub use write::{is_unfinished, remove_unfinished, write, write_unsynced, write_with};
+pub use write::{is_unfinished, remove_unfinished, rename, write, write_unsynced, write_with};

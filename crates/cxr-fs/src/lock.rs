@@ -1,7 +1,7 @@
 //! One process at a time.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// without one.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -30,13 +31,19 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(path).map_err(FsError::at("open", path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-                Ok(Some(Self { _file: file }))
-            }
-            Err(TryLockError::Error(error)) => Err(FsError::at("lock", path)(error)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(FsError::at("lock", path)(error)),
         }
+        let path = path.to_owned();
+        Ok(Some(Self { file, path }))
+    }
+
+    /// Whether the locked file is still at its path. Where it is not, somebody deleted, moved or replaced it or a
+    /// folder above it, and what is written there now would be in another folder than the one that is locked.
+    pub fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
     }
 
     /// Whether another process holds the lock of the file `path`; no process does where there is no file. The lock is
@@ -88,9 +95,46 @@ impl Lock {
     }
 }
 
+/// Whether an open file is the one that a path leads to: false once somebody has deleted, moved or replaced it.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let Ok(there) = std::fs::metadata(path) else {
+        return false;
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let here = file.metadata();
+        here.is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+    }
+    // Elsewhere an open file can be neither deleted nor replaced.
+    #[cfg(not(unix))]
+    {
+        let _ = (file, there);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_knows_when_its_file_was_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/lock");
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        let lock = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(lock.is_in_place());
+        std::fs::rename(folder.path().join("run"), folder.path().join("moved")).unwrap();
+        assert!(!lock.is_in_place());
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        assert!(!lock.is_in_place(), "another file");
+        std::fs::remove_dir_all(folder.path().join("run")).unwrap();
+        std::fs::rename(folder.path().join("moved"), folder.path().join("run")).unwrap();
+        assert!(lock.is_in_place());
+    }
 
     #[test]
     fn patience_ends_or_is_rewarded() {

@@ -230,6 +230,15 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Moves a file that is complete and synced to its place, and syncs the folder, so that it is there after a power cut.
+///
+/// # Errors
+/// The file cannot be moved, or the folder not synced.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+    std::fs::rename(from, to).map_err(FsError::at("rename", from))?;
+    sync_folder(folder_of(to))
+}
+
 /// Makes sure that what was renamed in a folder is still so after a power cut.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), FsError> {
     // Elsewhere a folder cannot be opened, or does not have to be.

@@ -409,7 +409,7 @@ impl<'a> Fetcher<'a> {
             }
         }
         let rejected = self.folder.join(name.with_ending(REJECTED));
-        std::fs::rename(place, rejected).map_err(HubError::io("rename", place))?;
+        cxr_fs::rename(place, &rejected)?;
         self.session.observer.on(&Event::Rejected {
             file: name.as_str(),
         });

@@ -154,7 +154,7 @@ impl Part {
 
     /// Gives the bytes their final name.
     pub(crate) fn rename(self, place: &Path) -> Result<(), HubError> {
-        std::fs::rename(&self.path, place).map_err(HubError::io("rename", &self.path))?;
+        cxr_fs::rename(&self.path, place)?;
         // Without its part it means nothing, and the next download would replace it.
         let _ = std::fs::remove_file(&self.origin_path);
         Ok(())

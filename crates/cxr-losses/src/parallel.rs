@@ -1,4 +1,5 @@
 use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Below this many elements a second thread costs more than it saves.
@@ -27,10 +28,21 @@ pub(crate) fn for_row_blocks<T: Send>(
     let blocks = values
         .chunks_mut(block * values_per_row)
         .zip(slopes.chunks_mut(block * slopes_per_row));
+    let jobs: Vec<_> = blocks.map(|block| Mutex::new(Some(block))).collect();
+    let run = &|index: usize| {
+        let job = jobs.get(index).map(Mutex::lock);
+        let job = job.and_then(|job| job.unwrap_or_else(PoisonError::into_inner).take());
+        if let Some((values, slopes)) = job {
+            work(index * block, values, slopes);
+        }
+    };
     thread::scope(|scope| {
-        for (index, (values, slopes)) in blocks.enumerate() {
-            let work = &work;
-            scope.spawn(move || work(index * block, values, slopes));
+        for index in 0..jobs.len() {
+            let started = thread::Builder::new().spawn_scoped(scope, move || run(index));
+            // A system that starts no more threads has this one.
+            if started.is_err() {
+                run(index);
+            }
         }
     });
 }

@@ -16,6 +16,28 @@ pub enum OpsError {
         /// Every difference found, in name order.
         differences: Vec<TensorDifference>,
     },
+    /// A parameter for which the system has no memory.
+    #[error("cannot have memory for parameter `{name}` of shape {shape:?}")]
+    TooLarge {
+        /// The full dotted name.
+        name: String,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// Bytes that are no weight file.
+    #[error("it is not a whole safetensors file")]
+    NoWeightFile(#[from] safetensors::SafeTensorError),
+    /// The digest in a weight file is not that of its tensors and description.
+    #[error("it was changed or damaged after it was written: its digest does not match")]
+    WeightFileDamaged,
+    /// A tensor that cannot be a network's weights.
+    #[error("`{name}` {problem}")]
+    Weights {
+        /// The tensor's full dotted name.
+        name: String,
+        /// What is wrong with its values or its type.
+        problem: String,
+    },
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -46,6 +68,14 @@ pub enum TensorDifference {
         expected: Shape,
         /// The shape that was offered.
         found: Shape,
+    },
+    /// Both have it, but what is offered is not of floating-point numbers.
+    #[error("`{name}` holds {found}, expected floating-point numbers")]
+    Type {
+        /// The full dotted name.
+        name: String,
+        /// The type that was offered.
+        found: String,
     },
 }
 

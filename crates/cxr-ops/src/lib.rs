@@ -71,6 +71,7 @@ mod norm;
 mod parameters;
 mod pool;
 mod simd;
+mod weight_file;
 
 pub use bf16::Precision;
 pub use concat::concat_maps;
@@ -92,3 +93,4 @@ pub use norm::{
 pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use simd::InstructionSet;
+pub use weight_file::{WeightFile, check_weights};

@@ -100,7 +100,8 @@ impl Parameters {
 
     /// Sets every tensor under `prefix` from `tensors`, whose names are full names. Nothing is
     /// changed unless everything fits: no name missing, none left over, every shape the same.
-    /// Other floating-point types are converted to `f32`.
+    /// Other floating-point types are converted to `f32`; integers are refused. Values are not looked at:
+    /// [`check_weights`](crate::check_weights) does that where weights come from a file.
     ///
     /// # Errors
     /// [`OpsError::WeightMismatch`] with every difference.
@@ -114,6 +115,10 @@ impl Parameters {
                     name: name.clone(),
                     expected: var.shape().clone(),
                     found: found.shape().clone(),
+                }),
+                Some(found) if !found.dtype().is_float() => Some(TensorDifference::Type {
+                    name: name.clone(),
+                    found: found.dtype().as_str().to_uppercase(),
                 }),
                 Some(_) => None,
             })
@@ -134,7 +139,7 @@ impl Parameters {
     }
 
     fn add(&self, name: String, role: Role, shape: Shape, init: Init) -> Result<Var, OpsError> {
-        let values = initial_values(self.seed, &name, &shape, init);
+        let values = initial_values(self.seed, &name, &shape, init)?;
         let var = Var::from_tensor(&Tensor::from_vec(values, shape, &self.device)?)?;
         match self.lock().insert(name.clone(), (role, var.clone())) {
             None => Ok(var),
@@ -230,7 +235,17 @@ impl ParameterPath {
     }
 }
 
-fn initial_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f32> {
+fn initial_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Result<Vec<f32>, OpsError> {
+    // Sizes come from an experiment file, which may ask for anything.
+    let dims = shape.dims().iter();
+    let n_values = dims.copied().try_fold(1_usize, usize::checked_mul);
+    let mut values = Vec::new();
+    let n_values = n_values
+        .filter(|&n_values| values.try_reserve_exact(n_values).is_ok())
+        .ok_or_else(|| OpsError::TooLarge {
+            name: name.to_owned(),
+            shape: shape.clone(),
+        })?;
     let mut draws = Draws::new(seed, name);
     // A weight is `outputs × inputs × taps…`.
     let dims = shape.dims();
@@ -245,7 +260,8 @@ fn initial_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f32> 
             &mut || (6. / (fan_in + fan_out)).sqrt() * (2. * draws.uniform() - 1.)
         }
     };
-    (0..shape.elem_count()).map(|_| next() as f32).collect()
+    values.extend((0..n_values).map(|_| next() as f32));
+    Ok(values)
 }
 
 /// ChaCha8 keyed by (purpose, seed, tensor name).

@@ -176,6 +176,14 @@ pub enum ReportError {
         /// The file that is missing.
         path: PathBuf,
     },
+    /// A run's files are not those that its metrics are of.
+    #[error("run `{}` is finished, but {what} since; `cxr evaluate` makes its files again", path.display())]
+    RunChanged {
+        /// The run's folder.
+        path: PathBuf,
+        /// What happened to which file.
+        what: String,
+    },
     /// A run's file is not what this version writes.
     #[error("`{}` is not what this version writes; run `cxr evaluate` on its folder to write it anew, or `cxr explain` for explanations", path.display())]
     RunFile {

@@ -1,6 +1,7 @@
 //! The labels of a run's images, as its folder keeps them: `labels-<part>.csv`, a table that
 //! `cxr score` reads, so that nobody needs the data set to score the run's predictions again.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use cxr_table::{Table, csv_line, excerpt};
@@ -94,6 +95,15 @@ impl LabelTable {
     /// [`ReportError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         Ok(cxr_fs::write(path, self.to_csv().as_bytes())?)
+    }
+
+    /// As [`Self::write`], beside the file's place: it is put there with the others of `staged`.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`].
+    pub fn stage(&self, path: &Path, staged: &mut cxr_fs::Staged) -> Result<(), ReportError> {
+        let text = self.to_csv();
+        Ok(staged.write(path, |file| file.write_all(text.as_bytes()))?)
     }
 
     /// Reads a table that [`Self::write`] wrote; `None` when there is none.

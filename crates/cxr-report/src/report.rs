@@ -97,6 +97,12 @@ impl Report {
         };
         let mut finished = Vec::new();
         for folder in RunFolder::find(experiment_folder)? {
+            if let Some(what) = folder.finish_of_tables()?.changes() {
+                return Err(ReportError::RunChanged {
+                    path: folder.path().to_owned(),
+                    what,
+                });
+            }
             if folder.is_finished() {
                 report.runs.push(folder.metrics()?);
                 report.environments.push(folder.environment()?);

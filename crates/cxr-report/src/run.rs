@@ -6,8 +6,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use cxr_fs::Staged;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{ReportError, read_text};
@@ -16,6 +18,8 @@ use crate::summary::Summary;
 
 /// The name of the file in a run's folder that holds its [`RunMetrics`].
 pub const METRICS_FILE: &str = "metrics.json";
+/// The name of the trained model in a run's folder.
+pub const MODEL_FILE: &str = "model.safetensors";
 /// The name of the file in a run's folder that says on what the run was made: any JSON object.
 pub const ENVIRONMENT_FILE: &str = "environment.json";
 /// The name of the file in a run's folder that holds the complete experiment of the run.
@@ -51,6 +55,53 @@ pub struct RunMetrics {
     pub history: Vec<EpochFacts>,
     /// How long the parts of the run took.
     pub seconds: Seconds,
+    /// SHA-256 of each of [`output_files`], in hexadecimal, by name: what the metrics are of. Empty in runs of early
+    /// versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+/// The names of the files that a finished run has beside its `metrics.json`, which is written after them and says what
+/// they hold: the model, the predictions and the labels.
+pub fn output_files() -> Vec<String> {
+    let predictions = ["validation", "test"]
+        .into_iter()
+        .flat_map(|part| ViewSet::ALL.map(|views| predictions_file(part, views)));
+    let labels = ["train", "validation", "test"].map(|part| format!("labels-{part}.csv"));
+    std::iter::once(MODEL_FILE.to_owned())
+        .chain(predictions)
+        .chain(labels)
+        .collect()
+}
+
+fn predictions_file(part: &str, views: ViewSet) -> String {
+    match views {
+        ViewSet::Single => format!("predictions-{part}.csv"),
+        ViewSet::Hflip | ViewSet::HflipZoom => format!("predictions-{part}-{}.csv", views.name()),
+    }
+}
+
+/// Whether a run is finished, and still what it was then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// There is no `metrics.json`.
+    Unfinished,
+    /// There is one, and all files are as it says.
+    Finished,
+    /// There is one of an early version, which does not say what the files were.
+    Unverified,
+    /// Files are not as the `metrics.json` says, each with what happened to it: ``"`labels-test.csv` is missing"``.
+    Changed(Vec<String>),
+}
+
+impl Finish {
+    /// What happened to the files since the run was finished, in words; `None` where nothing is known to have.
+    pub fn changes(&self) -> Option<String> {
+        match self {
+            Self::Changed(changes) => Some(changes.join(", ")),
+            _ => None,
+        }
+    }
 }
 
 /// What a run was trained and tested on.
@@ -186,12 +237,35 @@ impl RunMetrics {
     /// # Errors
     /// [`ReportError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|error| ReportError::Write {
+        Ok(cxr_fs::write(path, self.text(path)?.as_bytes())?)
+    }
+
+    /// Writes the digests of `staged`'s files into [`Self::files`] and, as the last of them, `metrics.json` into the
+    /// run's folder.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`], and one of [`output_files`] that has not been staged.
+    pub fn stage(&mut self, folder: &Path, staged: &mut Staged) -> Result<(), ReportError> {
+        self.files.clear();
+        for name in output_files() {
+            let path = folder.join(&name);
+            let beside = staged.path_of(&path).ok_or_else(|| ReportError::Write {
+                path: path.clone(),
+                source: std::io::Error::other("it was not made"),
+            })?;
+            self.files.insert(name, cxr_fs::sha256(beside)?);
+        }
+        let path = folder.join(METRICS_FILE);
+        let text = self.text(&path)?;
+        Ok(staged.write(&path, |file| file.write_all(text.as_bytes()))?)
+    }
+
+    fn text(&self, path: &Path) -> Result<String, ReportError> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| ReportError::Write {
             path: path.to_owned(),
             source: error.into(),
         })?;
-        text.push('\n');
-        Ok(cxr_fs::write(path, text.as_bytes())?)
+        Ok(text + "\n")
     }
 }
 
@@ -289,9 +363,76 @@ impl RunFolder {
         &self.variant
     }
 
-    /// Whether the run has its metrics.
+    /// One run's folder, whether it holds anything or not.
+    pub fn at(path: &Path) -> Self {
+        let name = path.file_name().and_then(|name| name.to_str());
+        Self {
+            path: path.to_owned(),
+            variant: name.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Whether the run has its metrics; [`Self::finish`] says whether they are still those of its files.
     pub fn is_finished(&self) -> bool {
         self.path.join(METRICS_FILE).is_file()
+    }
+
+    /// Whether the run is finished and its files are still what they were then. Reads all of them.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub fn finish(&self) -> Result<Finish, ReportError> {
+        self.finish_of(&|_| true)
+    }
+
+    /// As [`Self::finish`], of the tables alone: what a report needs of a run, whose model may be elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_of_tables(&self) -> Result<Finish, ReportError> {
+        self.finish_of(&|name| name != MODEL_FILE)
+    }
+
+    fn finish_of(&self, is_wanted: &dyn Fn(&str) -> bool) -> Result<Finish, ReportError> {
+        /// What there is in every version's file, sound or not.
+        #[derive(Deserialize)]
+        struct Marker {
+            #[serde(default)]
+            files: BTreeMap<String, String>,
+        }
+        let path = self.path.join(METRICS_FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Finish::Unfinished);
+            }
+            Err(source) => return Err(ReportError::Read { path, source }),
+        };
+        let Ok(Marker { files }) = serde_json::from_slice(&text) else {
+            let change = format!("`{METRICS_FILE}` is damaged");
+            return Ok(Finish::Changed(vec![change]));
+        };
+        if files.is_empty() {
+            return Ok(Finish::Unverified);
+        }
+        let mut changes = Vec::new();
+        // Only names of our own become paths.
+        for name in output_files().iter().filter(|name| is_wanted(name)) {
+            let path = self.path.join(name);
+            let Some(expected) = files.get(name) else {
+                changes.push(format!("`{METRICS_FILE}` lacks the digest of `{name}`"));
+                continue;
+            };
+            if !path.is_file() {
+                changes.push(format!("`{name}` is missing"));
+            } else if cxr_fs::sha256(&path)? != *expected {
+                changes.push(format!("`{name}` was changed"));
+            }
+        }
+        Ok(match changes.is_empty() {
+            true => Finish::Finished,
+            false => Finish::Changed(changes),
+        })
     }
 
     /// The run's metrics.
@@ -312,11 +453,7 @@ impl RunFolder {
         part: &str,
         views: ViewSet,
     ) -> Result<Option<Predictions>, ReportError> {
-        let suffix = match views {
-            ViewSet::Single => String::new(),
-            ViewSet::Hflip | ViewSet::HflipZoom => format!("-{}", views.name()),
-        };
-        let path = self.path.join(format!("predictions-{part}{suffix}.csv"));
+        let path = self.path.join(predictions_file(part, views));
         if !path.is_file() {
             return Ok(None);
         }

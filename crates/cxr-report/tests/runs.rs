@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cxr_report::ReportError;
-use cxr_report::run::{METRICS_FILE, RunFolder, RunMetrics};
+use cxr_report::report::Report;
+use cxr_report::run::{Finish, METRICS_FILE, MODEL_FILE, RunFolder, RunMetrics, output_files};
 
 mod made;
 
@@ -106,6 +107,65 @@ fn runs_stand_in_the_papers_order_of_losses() {
         error.contains("metrics.json") && error.contains("cxr train"),
         "{error}"
     );
+}
+
+/// A `metrics.json` beside files of other bytes was a finished run.
+#[test]
+fn finished_is_believed_where_the_files_are_those_of_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bce");
+    let run = RunFolder::at(&path);
+    let finish = || run.finish().unwrap();
+    let changed = |what: &str| assert_eq!(finish(), Finish::Changed(vec![what.to_owned()]));
+    assert_eq!(finish(), Finish::Unfinished);
+
+    let mut metrics = made::run("bce", "bce", None);
+    let mut staged = cxr_fs::Staged::new();
+    let mut files = output_files();
+    let last = files.pop().unwrap();
+    for name in &files {
+        let text = |file: &mut std::fs::File| std::io::Write::write_all(file, name.as_bytes());
+        staged.write(&path.join(name), text).unwrap();
+    }
+    let error = metrics.stage(&path, &mut staged).unwrap_err().to_string();
+    assert!(error.contains(&last), "{error}");
+    staged.write(&path.join(&last), |_| Ok(())).unwrap();
+    metrics.stage(&path, &mut staged).unwrap();
+    assert_eq!(finish(), Finish::Unfinished, "before the commit");
+    staged.commit().unwrap();
+    assert_eq!(finish(), Finish::Finished);
+    assert_eq!(RunMetrics::read(&path.join(METRICS_FILE)).unwrap(), metrics);
+
+    for name in output_files() {
+        let file = path.join(&name);
+        let text = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&text[..], b" "].concat()).unwrap();
+        changed(&format!("`{name}` was changed"));
+        std::fs::remove_file(&file).unwrap();
+        changed(&format!("`{name}` is missing"));
+        let report = Report::read(folder.path());
+        let is_of_tables = name != MODEL_FILE;
+        let is_refused = matches!(report, Err(ReportError::RunChanged { .. }));
+        assert_eq!(is_refused, is_of_tables, "{name}");
+        std::fs::write(&file, text).unwrap();
+    }
+    assert_eq!(finish(), Finish::Finished);
+
+    // The keys are no paths: a name of somebody else's file is neither read nor compared.
+    let mut others = metrics.clone();
+    others
+        .files
+        .insert("../../secret".to_owned(), String::new());
+    others.write(&path.join(METRICS_FILE)).unwrap();
+    assert_eq!(finish(), Finish::Finished);
+    others.files.remove(MODEL_FILE);
+    others.write(&path.join(METRICS_FILE)).unwrap();
+    changed("`metrics.json` lacks the digest of `model.safetensors`");
+    others.files.clear();
+    others.write(&path.join(METRICS_FILE)).unwrap();
+    assert_eq!(finish(), Finish::Unverified);
+    std::fs::write(path.join(METRICS_FILE), "{").unwrap();
+    changed("`metrics.json` is damaged");
 }
 
 #[test]

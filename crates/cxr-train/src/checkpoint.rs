@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use cxr_ops::check_weights;
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataFingerprints;
-use crate::model_file::{read, write};
+use crate::model_file::{read, unusable, write};
 use crate::{Classifier, Optimiser, TrainError, TrainingConfig, WeightAverage};
 
 /// The step that a run makes next.
@@ -146,7 +147,7 @@ pub(crate) fn load(
     loss_variables: &[(String, candle_core::Var)],
     training: &TrainingConfig,
 ) -> Result<State, TrainError> {
-    let (description, tensors): (Description, _) = read(path, "checkpoint", &Device::Cpu)?;
+    let (description, tensors): (Description, _) = read(path, "checkpoint")?;
     let folder = path.parent().and_then(Path::parent).unwrap_or(path);
     let another = |what: &str| TrainError::AnotherRun {
         path: folder.to_owned(),
@@ -173,7 +174,16 @@ pub(crate) fn load(
         kind: "checkpoint",
         problem,
     };
+    let known = [PARAMETERS, OPTIMISER, AVERAGE];
+    let unknown = |name: &&String| !known.iter().any(|prefix| name.starts_with(prefix));
+    if let Some(name) = tensors.keys().find(unknown) {
+        return Err(bad(format!("`{name}` is not part of a checkpoint")));
+    }
     let mut weights = under(PARAMETERS);
+    let averaged = under(AVERAGE);
+    for tensors in [&weights, &averaged] {
+        check_weights(tensors).map_err(unusable(path, "checkpoint"))?;
+    }
     for (name, var) in loss_variables {
         let missing = || bad(format!("`{name}` is missing"));
         var.set(&weights.remove(name).ok_or_else(missing)?)?;
@@ -191,14 +201,14 @@ pub(crate) fn load(
         n_values,
     )
     .map_err(bad)?;
-    let averaged = under(AVERAGE);
     let updates = description.average_updates;
     let fits = averaged.len() == weights.len()
         && (weights.iter()).all(|(name, weights)| {
             let averaged = averaged.get(name);
             averaged.is_some_and(|averaged| averaged.shape() == weights.shape())
         });
-    if !(fits || (updates == 0 && averaged.is_empty())) {
+    let is_averaged = training.ema_decay.is_some() && fits;
+    if !(is_averaged || (updates == 0 && averaged.is_empty())) {
         return Err(bad(
             "the average is not of this network's weights".to_owned()
         ));

@@ -58,6 +58,23 @@ pub(crate) fn head(
     })
 }
 
+/// Whether logits `N×L` are all finite; `image` names the one of a row.
+pub(crate) fn check_finite(
+    logits: &[f32],
+    labels: &[String],
+    image: impl Fn(usize) -> String,
+) -> std::result::Result<(), TrainError> {
+    let Some(at) = logits.iter().position(|logit| !logit.is_finite()) else {
+        return Ok(());
+    };
+    let n_labels = labels.len().max(1);
+    Err(TrainError::LogitNotFinite {
+        label: labels.get(at % n_labels).cloned().unwrap_or_default(),
+        image: image(at / n_labels),
+        value: logits[at],
+    })
+}
+
 /// A backbone and a head with the parameters of both: `features.…` and `top.…`.
 pub struct Classifier {
     parameters: Parameters,
@@ -116,6 +133,22 @@ impl Classifier {
     /// Maps that the head cannot take.
     pub fn logits(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         self.head.forward_t(features, phase)
+    }
+
+    /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
+    ///
+    /// # Errors
+    /// An image that the network cannot take, or [`TrainError::LogitNotFinite`].
+    pub fn logits_of_image(
+        &self,
+        pixels: &Tensor,
+        labels: &[String],
+        image: &str,
+    ) -> std::result::Result<Vec<f32>, TrainError> {
+        let logits = self.forward_t(pixels, Phase::Evaluate)?;
+        let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+        check_finite(&logits, labels, |_| image.to_owned())?;
+        Ok(logits)
     }
 
     /// Logits `N×L` of images `N×3×H×W`.

@@ -68,6 +68,18 @@ pub enum TrainError {
         /// The last good checkpoint, if one was written: all its weights are finite.
         checkpoint: Option<PathBuf>,
     },
+    /// A network whose output is not a number.
+    #[error(
+        "the logit of `{label}` for {image} is {value}: the weights are damaged, or too large to compute with"
+    )]
+    LogitNotFinite {
+        /// The label.
+        label: String,
+        /// The image: its name in backticks, or what else it is.
+        image: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
     /// A trainable parameter that the loss does not depend on.
     #[error("parameter `{name}` got no gradient: the loss does not depend on it")]
     NoGradient {
@@ -97,6 +109,12 @@ pub enum TrainError {
     /// A run folder that another process is working in.
     #[error("run folder `{}` is in use by another process", path.display())]
     InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run folder that is no longer where it was opened.
+    #[error("run folder `{}` was deleted, moved or replaced while this process worked in it; nothing more is written\nhint: put it back, and the same command goes on from its last checkpoint", path.display())]
+    FolderGone {
         /// The folder.
         path: PathBuf,
     },
@@ -131,6 +149,20 @@ pub enum TrainError {
     /// A top network that cannot be built.
     #[error(transparent)]
     TopNetwork(#[from] cxr_top::TopNetworkError),
+    /// A thread that the system did not start.
+    #[error("cannot start a thread for the loader")]
+    Thread {
+        /// The I/O error.
+        source: std::io::Error,
+    },
+    /// Memory that the system did not give.
+    #[error("cannot have {bytes} bytes of memory for {what}; choose fewer")]
+    Memory {
+        /// What it is for.
+        what: String,
+        /// How much.
+        bytes: usize,
+    },
     /// A worker of the loader came to an end before its work did.
     #[error("a worker of the loader stopped: a transform panicked")]
     LoaderPanicked,

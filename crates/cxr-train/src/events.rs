@@ -41,6 +41,8 @@ struct When {
     step: Option<usize>,
     /// Of the beginning of a stage.
     first_epoch: Option<usize>,
+    /// Steps of an epoch.
+    steps: Option<usize>,
 }
 
 impl When {
@@ -73,8 +75,16 @@ impl EventLog {
             .open(path)
             .map_err(failed("open"))?;
         let text = std::fs::read(path).map_err(failed("read"))?;
-        file.set_len(length_before(&text, next))
-            .map_err(failed("write"))?;
+        let kept = length_before(&text, next);
+        if let Some((epoch, step)) = first_gap(text.get(..kept as usize).unwrap_or(&text), next) {
+            tracing::warn!(
+                "`{}` lacks what happened from epoch {epoch}, step {step} on, before epoch {}, step {}, where the run goes on: its lines were removed or damaged after they were written; the run itself is not affected",
+                path.display(),
+                next.0,
+                next.1
+            );
+        }
+        file.set_len(kept).map_err(failed("write"))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -132,7 +142,12 @@ impl Observer for EventLog {
     /// Nothing that comes before a checkpoint is lost once there is the checkpoint.
     fn before_checkpoint(&mut self) -> Result<(), TrainError> {
         if self.failure.is_none() {
-            self.failure = self.file.sync_data().err();
+            self.failure = match cxr_fs::is_at(&self.file, &self.path) {
+                true => self.file.sync_data().err(),
+                false => Some(std::io::Error::other(
+                    "it was deleted, moved or replaced while the run wrote to it",
+                )),
+            };
         }
         self.check()
     }
@@ -148,4 +163,66 @@ fn length_before(text: &[u8], next: (usize, usize)) -> u64 {
             line.ends_with(b"\n") && when.is_ok_and(|when| when.is_before(next))
         });
     kept.map(|line| line.len() as u64).sum()
+}
+
+/// The first step before `next` whose line is not in `text`, all of whose lines come before `next`.
+fn first_gap(text: &[u8], next: (usize, usize)) -> Option<(usize, usize)> {
+    let mut expected = (0, 0);
+    // A stage that ends early leaves out its other epochs.
+    let mut may_skip_epochs = false;
+    for line in text.split(|&byte| byte == b'\n') {
+        let Ok(when) = serde_json::from_slice::<When>(line) else {
+            continue;
+        };
+        match (when.event.as_str(), when.epoch, when.step, when.steps) {
+            ("step", Some(epoch), Some(step), Some(steps)) => {
+                let skips = may_skip_epochs && step == 0 && epoch >= expected.0;
+                if (epoch, step) != expected && !skips {
+                    return Some(expected);
+                }
+                may_skip_epochs = false;
+                expected = match step + 1 < steps {
+                    true => (epoch, step + 1),
+                    false => (epoch.saturating_add(1), 0),
+                };
+            }
+            ("early-stop", _, _, _) => may_skip_epochs = true,
+            _ => {}
+        }
+    }
+    let skips = may_skip_epochs && next.1 == 0 && next.0 >= expected.0;
+    (expected != next && !skips).then_some(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(epoch: usize, step: usize) -> String {
+        format!("{{\"event\":\"step\",\"epoch\":{epoch},\"step\":{step},\"steps\":2}}\n")
+    }
+
+    #[test]
+    fn a_line_that_is_gone_is_missed_wherever_it_was() {
+        let lines = [step(0, 0), step(0, 1), step(1, 0), step(1, 1), step(2, 0)];
+        let all = lines.concat();
+        assert_eq!(first_gap(all.as_bytes(), (2, 1)), None);
+        assert_eq!(first_gap(b"", (0, 0)), None);
+        assert_eq!(first_gap(b"", (2, 1)), Some((0, 0)));
+        for (gone, place) in [(0, (0, 0)), (1, (0, 1)), (2, (1, 0)), (4, (2, 0))] {
+            let mut lines = lines.clone();
+            lines[gone].clear();
+            assert_eq!(first_gap(lines.concat().as_bytes(), (2, 1)), Some(place));
+        }
+    }
+
+    #[test]
+    fn epochs_that_an_early_stop_left_out_are_not_missed() {
+        let stop = "{\"event\":\"early-stop\",\"epoch\":0,\"patience\":1}\n";
+        let before = [&step(0, 0), &step(0, 1), stop].concat();
+        assert_eq!(first_gap(before.as_bytes(), (4, 0)), None);
+        let after = [&before, &step(4, 0)].map(String::as_str).concat();
+        assert_eq!(first_gap(after.as_bytes(), (4, 1)), None);
+        assert_eq!(first_gap(before.as_bytes(), (4, 1)), Some((1, 0)));
+    }
 }

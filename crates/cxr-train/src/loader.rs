@@ -125,7 +125,8 @@ impl Pixels<'_> {
         normalization: &Normalization,
         output: &mut [f32],
     ) -> Result<(), TrainError> {
-        let image = GrayImageRef::square(data.store().image(name)?, data.store().side())?;
+        let pixels = data.store().image(name)?;
+        let image = GrayImageRef::square(&pixels, data.store().side())?;
         match *self {
             Self::Augmented {
                 pipeline,
@@ -154,7 +155,7 @@ pub(crate) fn images(
     if let Some(images) = warped(data, names, pixels, normalization, device)? {
         return Ok(images);
     }
-    let mut values = vec![0f32; names.len() * 3 * size * size];
+    let mut values = zeros(names.len(), size)?;
     values
         .par_chunks_mut(3 * size * size)
         .zip(names)
@@ -164,6 +165,23 @@ pub(crate) fn images(
         (names.len(), 3, size, size),
         device,
     )?)
+}
+
+/// Room for `n_images` images of three channels and `size × size` pixels.
+fn zeros(n_images: usize, size: usize) -> Result<Vec<f32>, TrainError> {
+    let lengths = [3, size, size];
+    let n_values = (lengths.iter()).try_fold(n_images, |product, &n| product.checked_mul(n));
+    let mut values = Vec::new();
+    match n_values.map(|n_values| (n_values, values.try_reserve_exact(n_values))) {
+        Some((n_values, Ok(()))) => {
+            values.resize(n_values, 0.);
+            Ok(values)
+        }
+        _ => Err(TrainError::Memory {
+            what: format!("a batch of {n_images} images of {size}×{size} pixels"),
+            bytes: n_values.unwrap_or(usize::MAX).saturating_mul(4),
+        }),
+    }
 }
 
 /// As [`images`], resampled and normalised on a CUDA device; `None` where the images are the CPU's work.
@@ -182,17 +200,17 @@ fn warped(
     let Some(maps) = pixels.maps(side, names)? else {
         return Ok(None);
     };
-    let images = names.iter().zip(maps).map(|(name, map)| {
-        let pixels = store.image(name)?;
-        // It was found, so it has a number.
-        let number = store.number(name).unwrap_or_default();
-        Ok(cxr_ops::StoredImage {
-            number,
+    let pixels = names.iter().map(|name| store.image(name));
+    let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
+    let images = names.iter().zip(&pixels).zip(maps);
+    let images: Vec<_> = images
+        .map(|((name, pixels), map)| cxr_ops::StoredImage {
+            // It was found, so it has a number.
+            number: store.number(name).unwrap_or_default(),
             pixels,
             map,
         })
-    });
-    let images = images.collect::<Result<Vec<_>, TrainError>>()?;
+        .collect();
     let lines = normalization.factors_and_summands();
     let batch = data
         .on_device(device)?
@@ -314,13 +332,15 @@ impl<'a> Loader<'a> {
     where
         'a: 'scope,
     {
+        let mut failure = None;
         let order = std::sync::Arc::new(epoch_order(self.data.split().train(), self.seed, epoch));
         let steps = self.steps();
-        let workers = (0..self.workers).map(|worker| {
+        let mut workers = Vec::with_capacity(self.workers);
+        for worker in 0..self.workers {
             // Handed over from thread to thread: what waits is in the worker's hands.
             let (sender, receiver) = sync_channel(0);
             let (loader, order) = (self.clone(), std::sync::Arc::clone(&order));
-            scope.spawn(move || {
+            let work = move || {
                 for step in (first + worker..steps).step_by(loader.workers) {
                     let batch = loader.batch(&order, epoch, step);
                     let failed = batch.is_err();
@@ -329,11 +349,21 @@ impl<'a> Loader<'a> {
                         return;
                     }
                 }
-            });
-            receiver
-        });
+            };
+            let builder = std::thread::Builder::new().name(format!("loader {worker}"));
+            match builder.spawn_scoped(scope, work) {
+                Ok(_) => workers.push(receiver),
+                Err(source) => {
+                    failure = Some(TrainError::Thread { source });
+                    // Those that were started see that nobody receives.
+                    workers.clear();
+                    break;
+                }
+            }
+        }
         Batches {
-            workers: workers.collect(),
+            failure,
+            workers,
             next: 0,
             left: steps.saturating_sub(first),
         }
@@ -365,7 +395,7 @@ impl<'a> Loader<'a> {
             return Ok(images);
         }
         let size = pixels.size();
-        let mut values = vec![0f32; names.len() * 3 * size * size];
+        let mut values = zeros(names.len(), size)?;
         for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
             pixels.write(self.data, name, &normalization, output)?;
         }
@@ -381,6 +411,8 @@ pub struct Batches {
     workers: Vec<Receiver<Result<Batch, TrainError>>>,
     next: usize,
     left: usize,
+    /// Why there are no workers.
+    failure: Option<TrainError>,
 }
 
 impl Iterator for Batches {
@@ -388,6 +420,9 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure));
+        }
         let worker = self.workers.get(self.next)?;
         // A worker hangs up before its last batch only where a transform panicked.
         let batch = (worker.recv()).unwrap_or(Err(TrainError::LoaderPanicked));

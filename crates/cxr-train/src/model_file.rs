@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use cxr_ops::{OpsError, WeightFile, check_weights};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,30 @@ pub fn save_model(
     card: &ModelCard,
     classifier: &Classifier,
 ) -> Result<(), TrainError> {
-    write(path, card, &classifier.parameters().tensors(""))
+    Ok(cxr_fs::write(path, &model_bytes(path, card, classifier)?)?)
+}
+
+/// The bytes of a model file; `path` is for errors.
+pub(crate) fn model_bytes(
+    path: &Path,
+    card: &ModelCard,
+    classifier: &Classifier,
+) -> Result<Vec<u8>, TrainError> {
+    to_bytes(path, card, &classifier.parameters().tensors(""))
+}
+
+/// Whether a model file can be read back, its weights are finite and its digest is right; errors name it as `place`.
+pub(crate) fn check_model(path: &Path, place: &Path) -> Result<(), TrainError> {
+    let rename = |error| match error {
+        TrainError::BadFile { kind, problem, .. } => TrainError::BadFile {
+            path: place.to_owned(),
+            kind,
+            problem,
+        },
+        other => other,
+    };
+    let (_, tensors): (ModelCard, _) = read(path, "model").map_err(rename)?;
+    check_weights(&tensors).map_err(unusable(place, "model"))
 }
 
 /// Writes the backbone of a classifier alone, the tensors under `features.`: a file that
@@ -64,9 +88,11 @@ struct BackboneCard<'a> {
 /// Reads a file that [`save_model`] wrote: the description and the network, weights in place.
 ///
 /// # Errors
-/// A file of another kind, or weights that are not those of the network it describes.
+/// A file of another kind or one that was changed after it was written, weights that are not those of the network it
+/// describes, are not finite, or have a negative variance.
 pub fn load_model(path: &Path, device: &Device) -> Result<(ModelCard, Classifier), TrainError> {
-    let (card, tensors): (ModelCard, _) = read(path, "model", device)?;
+    let (card, tensors): (ModelCard, _) = read(path, "model")?;
+    check_weights(&tensors).map_err(unusable(path, "model"))?;
     if !card.own_parts.is_empty() {
         return Err(TrainError::BadFile {
             path: path.to_owned(),
@@ -97,30 +123,36 @@ pub fn load_model(path: &Path, device: &Device) -> Result<(ModelCard, Classifier
 /// [`OwnParts`](crate::OwnParts), and returns what the file says of itself.
 ///
 /// # Errors
-/// A file of another kind, or weights that are not those of the network, which then is as it was.
+/// As [`load_model`]; the network then is as it was.
 pub fn load_weights(path: &Path, classifier: &Classifier) -> Result<ModelCard, TrainError> {
-    let device = classifier.parameters().device();
-    let (card, tensors) = read(path, "model", device)?;
+    let (card, tensors) = read(path, "model")?;
+    check_weights(&tensors).map_err(unusable(path, "model"))?;
     classifier.parameters().load("", &tensors)?;
     Ok(card)
 }
 
+/// Writes a weight file whose digest covers `description` and `tensors`.
 pub(crate) fn write(
     path: &Path,
     description: &impl Serialize,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<(), TrainError> {
+    let bytes = to_bytes(path, description, tensors)?;
+    Ok(cxr_fs::write(path, &bytes)?)
+}
+
+fn to_bytes(
+    path: &Path,
+    description: &impl Serialize,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Vec<u8>, TrainError> {
     let bad = |problem: String| TrainError::BadFile {
         path: path.to_owned(),
         kind: "file",
         problem,
     };
     let text = serde_json::to_string(description).map_err(|error| bad(error.to_string()))?;
-    // One entry: the file's bytes would depend on the order of several.
-    let metadata = HashMap::from([(KEY.to_owned(), text)]);
-    let bytes =
-        safetensors::serialize(tensors, Some(metadata)).map_err(|error| bad(error.to_string()))?;
-    Ok(cxr_fs::write(path, &bytes)?)
+    WeightFile::to_bytes(&text, tensors).map_err(|error| bad(chain(&error)))
 }
 
 /// What a file says of itself, without reading its tensors.
@@ -157,30 +189,48 @@ pub(crate) fn read_description<D: DeserializeOwned>(
     let header: Header = serde_json::from_slice(&header).map_err(|error| bad(error.to_string()))?;
     let text = header.metadata.get(KEY);
     let text = text.ok_or_else(|| bad(format!("it has no `{KEY}` in its metadata")))?;
-    serde_json::from_str(text).map_err(|error| bad(error.to_string()))
+    let (_, description) = WeightFile::split_digest(text);
+    serde_json::from_str(&description).map_err(|error| bad(error.to_string()))
 }
 
+/// Reads a weight file: its description, and its tensors on the CPU, whose digest is right. Their values are not
+/// looked at.
 pub(crate) fn read<D: DeserializeOwned>(
     path: &Path,
     kind: &'static str,
-    device: &Device,
 ) -> Result<(D, BTreeMap<String, Tensor>), TrainError> {
+    // A header of JSON follows its length in eight bytes.
+    let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
+    let bytes = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)?;
+    let file = WeightFile::parse(&bytes).map_err(unusable(path, kind))?;
     let bad = |problem: String| TrainError::BadFile {
         path: path.to_owned(),
         kind,
         problem,
     };
-    // A header of JSON follows its length in eight bytes.
-    let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
-    let bytes = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)?;
-    let (_, metadata) =
-        safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
-    let text = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(KEY));
+    let text = file.description;
     let text = text.ok_or_else(|| bad(format!("it has no `{KEY}` in its metadata")))?;
-    let description = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
-    Ok((description, tensors.into_iter().collect()))
+    let description = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    if !file.has_digest {
+        tracing::debug!(path = %path.display(), "a file without a digest, as early versions wrote it");
+    }
+    Ok((description, file.tensors))
+}
+
+/// For `map_err`: what is wrong with a weight file.
+pub(crate) fn unusable(path: &Path, kind: &'static str) -> impl Fn(OpsError) -> TrainError {
+    let path = path.to_owned();
+    move |error| TrainError::BadFile {
+        path: path.clone(),
+        kind,
+        problem: chain(&error),
+    }
+}
+
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
 }

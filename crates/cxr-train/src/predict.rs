@@ -1,6 +1,7 @@
 //! Images to logits, view by view.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use cxr_metrics::{LabelMean, MultiLabel};
 use cxr_ops::Phase;
 use cxr_table::csv_line;
 
+use crate::classifier::check_finite;
 use crate::loader::{Pixels, images};
 use crate::{Classifier, Event, ModelCard, Observer, TrainError, TrainingData};
 
@@ -28,7 +30,7 @@ pub struct Prediction {
 /// `None` when `stop` was set before the end.
 ///
 /// # Errors
-/// An image that cannot be read, or a network that does not take it.
+/// An image that cannot be read, a network that does not take it, or [`TrainError::LogitNotFinite`].
 #[expect(
     clippy::too_many_arguments,
     reason = "each is one noun of the sentence above"
@@ -48,10 +50,13 @@ pub fn predict(
     let mut logits = vec![Vec::new(); views.views().len()];
     // Read when a device is at work on the next.
     let mut waiting = VecDeque::new();
-    let mut read = |waiting: &mut VecDeque<(usize, Tensor)>, most: usize| {
+    let mut read = |waiting: &mut VecDeque<(usize, &[ImageName], Tensor)>, most: usize| {
         while waiting.len() > most {
-            if let Some((view, batch)) = waiting.pop_front() {
-                logits[view].extend(batch.flatten_all()?.to_vec1::<f32>()?);
+            if let Some((view, names, batch)) = waiting.pop_front() {
+                let batch = batch.flatten_all()?.to_vec1::<f32>()?;
+                let image = |row: usize| names.get(row).map(|name| format!("`{name}`"));
+                check_finite(&batch, &card.labels, |row| image(row).unwrap_or_default())?;
+                logits[view].extend(batch);
             }
         }
         Ok::<_, TrainError>(())
@@ -68,7 +73,7 @@ pub fn predict(
             let device = classifier.parameters().device();
             let images = images(data, names_of_batch, pixels, &normalization, device)?;
             let batch = classifier.forward_t(&images, Phase::Evaluate)?;
-            waiting.push_back((at, batch));
+            waiting.push_back((at, names_of_batch, batch));
             read(&mut waiting, 1)?;
         }
         let done = index * batch_size + names_of_batch.len();
@@ -129,24 +134,41 @@ impl Prediction {
         Ok(scores.macro_auc())
     }
 
+    /// As [`Self::write`], beside the file's place: it is put there with the others of `staged`.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn stage(
+        &self,
+        set: ViewSet,
+        path: &Path,
+        staged: &mut cxr_fs::Staged,
+    ) -> Result<(), TrainError> {
+        let logits = self.logits(set)?;
+        Ok(staged.write(path, |file| self.write_table(&logits, file))?)
+    }
+
+    fn write_table(&self, logits: &[f32], file: &mut File) -> std::io::Result<()> {
+        let mut table = std::io::BufWriter::new(file);
+        let labels = self.labels.iter().map(|label| format!("logit_{label}"));
+        let header = std::iter::once("Image Index".to_owned()).chain(labels);
+        table.write_all(csv_line(header).as_bytes())?;
+        for (name, logits) in self.names.iter().zip(logits.chunks(self.labels.len())) {
+            let row = std::iter::once(name.to_string());
+            let row = row.chain(logits.iter().map(ToString::to_string));
+            table.write_all(csv_line(row).as_bytes())?;
+        }
+        table.flush()
+    }
+
     /// Writes the mean logits of `set` as a table: `Image Index`, then `logit_<label>`.
     ///
     /// # Errors
     /// A view that was not predicted, or a file that cannot be written.
     pub fn write(&self, set: ViewSet, path: &Path) -> Result<(), TrainError> {
         let logits = self.logits(set)?;
-        let header = std::iter::once("Image Index".to_owned())
-            .chain(self.labels.iter().map(|label| format!("logit_{label}")));
-        let written = cxr_fs::write_with(path, |file| {
-            let mut table = std::io::BufWriter::new(file);
-            table.write_all(csv_line(header).as_bytes())?;
-            for (name, logits) in self.names.iter().zip(logits.chunks(self.labels.len())) {
-                let row = std::iter::once(name.to_string());
-                let row = row.chain(logits.iter().map(ToString::to_string));
-                table.write_all(csv_line(row).as_bytes())?;
-            }
-            table.flush()
-        });
-        Ok(written?)
+        Ok(cxr_fs::write_with(path, |file| {
+            self.write_table(&logits, file)
+        })?)
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::checkpoint::Description;
 use crate::model_file::read_description;
-use crate::trainer::{EVENTS, LATEST, LOCK};
+use crate::run_folder::{EVENTS, LATEST, LOCK};
 use crate::{BestEpoch, EpochRecord, Experiment, Position, TrainError};
 
 /// What the files of a run say of it. Reading it disturbs no process that is working there.
@@ -61,7 +61,7 @@ impl RunStatus {
         };
         let before = stages.iter().take(progress.position.stage);
         Ok(Self {
-            first_epoch: before.map(|stage| stage.epochs).sum(),
+            first_epoch: before.fold(0, |sum, stage| sum.saturating_add(stage.epochs)),
             stages: stages.into_iter().map(|stage| stage.name).collect(),
             in_use: cxr_fs::Lock::is_held(&folder.join(LOCK)),
             position: progress.position,

@@ -1,21 +1,21 @@
 //! The course of training.
 
 #[cfg(feature = "cuda")]
-mod algorithms;
+pub(crate) mod algorithms;
 mod step;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::Part;
-use cxr_fs::Lock;
+use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
-use cxr_metrics::MetricError;
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
@@ -23,98 +23,13 @@ use crate::data::DataFingerprints;
 use crate::frozen::load_weights;
 use crate::groups;
 use crate::loader::{LastBatch, Loader};
+use crate::model_file::{check_model, model_bytes};
+use crate::run_folder::{EVENTS, RunFolder};
 use crate::{
     BestEpoch, Classifier, EpochRecord, Event, EventLog, ModelCard, Observer, Optimiser, OwnParts,
     Position, Profile, Stage, StageTime, TrainError, Trained, TrainingData, VariantExperiment,
     predict, save_model,
 };
-
-/// Files of a run folder.
-pub(crate) const LATEST: &str = "checkpoints/latest.safetensors";
-pub(crate) const EVENTS: &str = "events.jsonl";
-pub(crate) const LOCK: &str = ".lock";
-
-/// Whoever only looks at a run ([`crate::RunStatus`]) holds its lock for an instant.
-const PATIENCE: Duration = Duration::from_millis(200);
-
-/// The files of a run.
-#[derive(Debug)]
-pub struct RunFolder {
-    path: PathBuf,
-    /// Held as long as the folder is used.
-    _lock: Lock,
-}
-
-impl RunFolder {
-    /// Opens a run folder for writing, and keeps other processes out of it until it is dropped. What
-    /// a killed process left half-written is removed.
-    ///
-    /// # Errors
-    /// The folder cannot be made, or another process is working in it.
-    pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let failed = |source| TrainError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let Some(lock) = Lock::try_acquire_for(&path.join(LOCK), PATIENCE)? else {
-            return Err(TrainError::InUse {
-                path: path.to_owned(),
-            });
-        };
-        cxr_fs::remove_unfinished(path)?;
-        cxr_fs::remove_unfinished(&path.join("checkpoints"))?;
-        Ok(Self {
-            path: path.to_owned(),
-            _lock: lock,
-        })
-    }
-
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The trained model.
-    pub fn model(&self) -> PathBuf {
-        self.path.join("model.safetensors")
-    }
-
-    /// A table of predictions.
-    pub fn predictions(&self, part: Part, views: ViewSet) -> PathBuf {
-        let suffix = match views {
-            ViewSet::Single => String::new(),
-            other => format!("-{other}"),
-        };
-        self.path.join(format!("predictions-{part}{suffix}.csv"))
-    }
-
-    /// The network as it was before a stage, counted from 0: before stage 0 it is untrained but for
-    /// the weights it began with.
-    pub fn before_stage(&self, stage: usize) -> PathBuf {
-        let file = format!("before-stage-{stage}.safetensors");
-        self.path.join("checkpoints").join(file)
-    }
-
-    /// Writes what timing has chosen on a GPU, if it chooses, as every checkpoint does: for who goes on to use the device
-    /// after the training.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    #[cfg(feature = "cuda")]
-    pub fn record_algorithms(&self) -> Result<(), TrainError> {
-        algorithms::record(&self.path)
-    }
-
-    fn latest(&self) -> PathBuf {
-        self.path.join(LATEST)
-    }
-
-    fn best(&self) -> PathBuf {
-        self.path.join("checkpoints").join("best.safetensors")
-    }
-}
 
 /// How a call of [`Trainer::run`] ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -270,6 +185,7 @@ impl<'a> Trainer<'a> {
                 load_weights(&experiment.model.backbone, weights, parameters)?;
             }
             let text = trainer.experiment_text.clone();
+            folder.check()?;
             cxr_fs::write(&folder.path().join("experiment.toml"), text.as_bytes())?;
         }
         Ok(trainer)
@@ -321,13 +237,31 @@ impl<'a> Trainer<'a> {
         self.state.progress.position
     }
 
+    /// [Trains](Self::train), and ends with `model.safetensors`, which is read back before it is put in its place.
+    ///
+    /// # Errors
+    /// As [`Self::train`] and [`Self::stage_model`].
+    pub fn run(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<TrainOutcome, TrainError> {
+        let outcome = self.train(observer, stop)?;
+        if matches!(outcome, TrainOutcome::Finished { .. }) {
+            let mut staged = Staged::new();
+            self.stage_model(&mut staged)?;
+            staged.commit()?;
+        }
+        Ok(outcome)
+    }
+
     /// Trains to the end of the last stage, or until `stop` is set: it is looked at after each
-    /// step, and a checkpoint is written before returning. Ends with `model.safetensors`.
+    /// step, and a checkpoint is written before returning. The model is still to be written.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, an image that cannot be read, a file that cannot be
     /// written. The last checkpoint stays.
-    pub fn run(
+    pub fn train(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
@@ -381,7 +315,6 @@ impl<'a> Trainer<'a> {
                 self.checkpoint(observer)?;
             }
         }
-        self.save(&self.folder.model())?;
         Ok(TrainOutcome::Finished {
             history: self.state.progress.history.clone(),
             best: self.state.progress.best.clone(),
@@ -436,6 +369,7 @@ impl<'a> Trainer<'a> {
                 let is_due = (step + 1).is_multiple_of(training.checkpoint_steps) && !is_last;
                 if pending.len() >= self.looking_every || is_last || is_due {
                     self.settle(place, &mut pending, observer)?;
+                    self.folder.check()?;
                 }
                 if stop.load(Ordering::Relaxed) {
                     self.settle(place, &mut pending, observer)?;
@@ -470,23 +404,21 @@ impl<'a> Trainer<'a> {
                 observer,
                 stop,
             )
-        })?;
+        });
         drop(span);
+        let prediction = match prediction {
+            Err(TrainError::LogitNotFinite { label, image, .. }) => {
+                let what = format!("the logit of `{label}`, in validation,");
+                let epoch = self.first_epoch() + self.state.progress.position.epoch;
+                let step = self.state.progress.position.step;
+                return Err(self.not_finite(what, stage, epoch, step, image));
+            }
+            prediction => prediction?,
+        };
         let Some(prediction) = prediction else {
             return Ok(false);
         };
-        let mean = match prediction.macro_auc(ViewSet::Single, self.data) {
-            Err(TrainError::Metric(MetricError::NotFinite { index, .. })) => {
-                let images = self.data.split().validation();
-                let image = images.get(index / self.card.labels.len()).cloned();
-                let image = Vec::from_iter(image);
-                let what = "a logit of a validation image".to_owned();
-                let epoch = self.first_epoch() + self.state.progress.position.epoch;
-                let step = self.state.progress.position.step;
-                return Err(self.not_finite(what, stage, epoch, step, &image));
-            }
-            mean => mean?,
-        };
+        let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
         let epoch = self.first_epoch() + self.state.progress.position.epoch;
         let steps = self.steps_an_epoch();
         let record = EpochRecord {
@@ -533,6 +465,7 @@ impl<'a> Trainer<'a> {
 
     fn checkpoint(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let _span = self.profile.span("checkpoint");
+        self.folder.check()?;
         let Position { epoch, step, .. } = self.state.progress.position;
         let every = self.variant.experiment().training.checkpoint_steps;
         observer.on(&Event::Checkpoint {
@@ -586,13 +519,34 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Writes the network that is evaluated: the average where there is one. A bound that the loss
-    /// has learnt goes with it; it is not averaged.
+    /// Writes the model beside its place, where it can be read back, to be put there with the others of `staged`.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or weights that no network can compute with.
+    pub fn stage_model(&self, staged: &mut Staged) -> Result<(), TrainError> {
+        self.folder.check()?;
+        let place = self.folder.model();
+        let card = self.card_with_thresholds()?;
+        let save = |trainer: &Self| model_bytes(&place, &card, &trainer.classifier);
+        let bytes = self.with_average(save)?;
+        staged.write(&place, |file| file.write_all(&bytes))?;
+        let written = staged.path_of(&place).unwrap_or(&place);
+        check_model(written, &place)
+    }
+
+    /// Writes the network that is evaluated: the average where there is one.
     fn save(&self, path: &Path) -> Result<(), TrainError> {
+        self.folder.check()?;
+        let card = self.card_with_thresholds()?;
+        self.with_average(|trainer| save_model(path, &card, &trainer.classifier))
+    }
+
+    /// A bound that the loss has learnt goes with the network; it is not averaged.
+    fn card_with_thresholds(&self) -> Result<ModelCard, TrainError> {
         let mut card = self.card.clone();
         card.logit_thresholds
             .fill(self.loss.logit_threshold()? as f32);
-        self.with_average(|trainer| save_model(path, &card, &trainer.classifier))
+        Ok(card)
     }
 
     /// Lets `act` see the average of the weights in the place of the weights, where there is one.

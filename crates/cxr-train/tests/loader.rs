@@ -125,7 +125,8 @@ fn a_batch_holds_the_pipelines_pixels_and_the_tables_labels() {
     let mut seen = Vec::new();
     for (names, images, targets, mask) in epoch(&loader, 2, 0) {
         for (at, name) in names.iter().enumerate() {
-            let image = GrayImageRef::square(data.store().image(name).unwrap(), SIDE).unwrap();
+            let pixels = data.store().image(name).unwrap();
+            let image = GrayImageRef::square(&pixels, SIDE).unwrap();
             let mut expected = vec![0.0; 3 * 32 * 32];
             let normalization = Normalization::IMAGENET;
             pipeline

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use candle_core::Device;
+use anyhow::Context as _;
+use candle_core::{DType, Device, Tensor};
 use cxr_train::{load_model, save_backbone};
 
 use crate::output::{ForceArg, is_backbone};
@@ -39,6 +40,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let output = args.force.output(&args.out).inputs([&args.model]);
     output.ours(is_backbone).check()?;
     let (card, classifier) = load_model(&args.model, &Device::Cpu)?;
+    // Weights may be finite and yet too large to compute with.
+    let pixels = Tensor::zeros(
+        (1, 3, card.crop_size, card.crop_size),
+        DType::F32,
+        &Device::Cpu,
+    )?;
+    classifier
+        .logits_of_image(&pixels, &card.labels, "a plain image")
+        .with_context(|| format!("the backbone of `{}` is not written", args.model.display()))?;
     save_backbone(&args.out, &card, &classifier, args.licence.as_deref())?;
     say(&format!(
         "{} values of `{}` are in `{}`",

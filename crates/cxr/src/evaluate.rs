@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
+use cxr_fs::Staged;
 use cxr_report::evaluation::Evaluation;
 use cxr_report::labels::LabelTable;
 use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::run::{
-    self, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
+    self, DataFacts, EpochFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
 };
 use cxr_report::summary::{Summary, SummaryOptions};
 use cxr_train::{
@@ -31,8 +32,9 @@ use crate::watcher::Watcher;
 
 /// Predict and score again with the model of a finished run
 ///
-/// Reads experiment.toml and checkpoints/latest.safetensors of the run folder, and writes its model,
-/// predictions, labels and metrics.json anew.
+/// Reads experiment.toml and checkpoints/latest.safetensors of the run folder, and makes its model, predictions,
+/// labels and metrics.json again. They are checked first and then replaced together: where anything fails, the run is
+/// left as it was.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The run's folder, RUNS/EXPERIMENT/VARIANT
@@ -78,10 +80,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     let mut watcher = Watcher::new(trainer.event_log()?);
-    let TrainOutcome::Finished { history, best } = trainer.run(&mut watcher, &stop)? else {
+    let TrainOutcome::Finished { history, best } = trainer.train(&mut watcher, &stop)? else {
         return Ok(interrupted());
     };
     let made = metrics(
+        &trainer,
         &variant,
         &prepared,
         &folder,
@@ -89,7 +92,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         &device,
         &mut watcher,
         &stop,
-    )?;
+    )
+    .with_context(|| format!("`{}` is left as it was", args.run.display()))?;
     watcher.finish()?;
     let Some(made) = made else {
         return Ok(interrupted());
@@ -106,8 +110,14 @@ pub(crate) fn store_path(experiment_folder: &Path, experiment: &Experiment) -> P
     ))
 }
 
-/// Predicts with the run's model, writes predictions and `metrics.json`. `None` when `stop` was set.
+/// Makes all that a finished run has: model, predictions, labels and `metrics.json`. They are made and checked beside
+/// their places, and moved there together once all are good. `None` when `stop` was set; nothing is changed then.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a finished training leaves, and who watches"
+)]
 pub(crate) fn metrics(
+    trainer: &Trainer<'_>,
     variant: &VariantExperiment,
     prepared: &Prepared,
     folder: &RunFolder,
@@ -118,7 +128,10 @@ pub(crate) fn metrics(
 ) -> anyhow::Result<Option<RunMetrics>> {
     let experiment = variant.experiment();
     let data = &prepared.data;
-    let (card, classifier) = load_model(&folder.model(), device)?;
+    let mut staged = Staged::new();
+    trainer.stage_model(&mut staged)?;
+    // The network that is predicted with is the one in the file.
+    let (card, classifier) = load_model(beside(&staged, &folder.model())?, device)?;
     let start = Instant::now();
     for part in [Part::Validation, Part::Test] {
         let batch_size = experiment.training.evaluation_batch_size;
@@ -137,7 +150,7 @@ pub(crate) fn metrics(
             return Ok(None);
         };
         for views in ViewSet::ALL {
-            prediction.write(views, &folder.predictions(part, views))?;
+            prediction.stage(views, &folder.predictions(part, views), &mut staged)?;
         }
     }
     let Some(stages) = stages(experiment, data, folder, device, watcher, stop)? else {
@@ -146,22 +159,22 @@ pub(crate) fn metrics(
     let predict_seconds = start.elapsed().as_secs_f64();
     for part in Part::ALL {
         let path = folder.path().join(format!("labels-{part}.csv"));
-        label_table(data, part).write(&path)?;
+        label_table(data, part).stage(&path, &mut staged)?;
     }
     let mut train_seconds = BTreeMap::new();
     for epoch in &history {
         *train_seconds.entry(epoch.stage.clone()).or_default() += epoch.seconds;
     }
     let chosen = variant.chosen();
-    let metrics = RunMetrics {
+    let mut metrics = RunMetrics {
         experiment: experiment.name.clone(),
         variant: chosen.name.clone(),
         loss: chosen.loss.clone(),
         loss_parameters: chosen.parameters.clone(),
         seed: experiment.seed,
         data: facts(data, prepared.phantom)?,
-        validation: summaries(folder, data, Part::Validation)?,
-        test: summaries(folder, data, Part::Test)?,
+        validation: summaries(folder, &staged, data, Part::Validation)?,
+        test: summaries(folder, &staged, data, Part::Test)?,
         stages,
         best_epoch: best.map(|best| run::BestEpoch {
             stage: best.stage,
@@ -185,9 +198,18 @@ pub(crate) fn metrics(
             train: train_seconds,
             predict: predict_seconds,
         },
+        files: BTreeMap::new(),
     };
-    metrics.write(&folder.path().join(METRICS_FILE))?;
+    metrics.stage(folder.path(), &mut staged)?;
+    folder.check()?;
+    staged.commit()?;
     Ok(Some(metrics))
+}
+
+/// Where a staged file is now.
+fn beside<'a>(staged: &'a Staged, path: &Path) -> anyhow::Result<&'a Path> {
+    let staged = staged.path_of(path);
+    staged.with_context(|| format!("`{}` was not made", path.display()))
 }
 
 /// The labels of a part's images, so that reports and `cxr score` need no data set.
@@ -282,9 +304,10 @@ fn facts(data: &TrainingData, phantom: bool) -> anyhow::Result<DataFacts> {
     })
 }
 
-/// Scores the predictions as they stand in the run folder, so that anybody can do it again.
+/// Scores the predictions as they will stand in the run folder, so that anybody can do it again.
 fn summaries(
     folder: &RunFolder,
+    staged: &Staged,
     data: &TrainingData,
     part: Part,
 ) -> anyhow::Result<BTreeMap<run::ViewSet, Summary>> {
@@ -296,7 +319,14 @@ fn summaries(
     ];
     let mut summaries = BTreeMap::new();
     for (views, name) in sets {
-        let predictions = Predictions::read(&folder.predictions(part, views), Unscorable::Refuse)?;
+        let path = folder.predictions(part, views);
+        let predictions = Predictions::read(beside(staged, &path)?, Unscorable::Refuse)?;
+        let (rows, images) = (predictions.images().len(), data.split().part(part).len());
+        ensure!(
+            rows == images,
+            "`{}` would have {rows} rows for {images} images",
+            path.display()
+        );
         let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
         let options = SummaryOptions {
             by_patient: evaluation.patients().is_ok(),

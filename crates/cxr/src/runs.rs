@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use cxr_report::run::{METRICS_FILE, RunMetrics};
+use cxr_report::run::{Finish, METRICS_FILE, RunFolder, RunMetrics};
 use cxr_train::RunStatus;
 use serde::Serialize;
 
@@ -29,8 +29,11 @@ pub(crate) struct Args {
 struct Row {
     /// Its folder.
     path: PathBuf,
-    /// `finished`, `running`, or `stopped`.
+    /// `finished`, `running`, `stopped`, or `changed`: finished, but its files are not those any more.
     state: State,
+    /// What happened to the files of a changed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<String>,
     /// The stage it is in; `null` when all are done.
     stage: Option<String>,
     /// The epoch that is made next, counted through the stages from 0; of a running one that is made.
@@ -59,13 +62,22 @@ enum State {
     Finished,
     Running,
     Stopped,
+    Changed,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut rows, mut failed) = (Vec::new(), false);
     for folder in run_folders(&args.folder)? {
         match row(&folder) {
-            Ok(row) => rows.push(row),
+            Ok(row) => {
+                if let Some(changes) = &row.changes {
+                    say(&format!(
+                        "`{0}` is finished, but {changes} since\nhint: `cxr evaluate {0} --data DIR` makes its files again",
+                        folder.display()
+                    ));
+                }
+                rows.push(row);
+            }
             Err(error) => {
                 failed = true;
                 say(&format!("`{}`: {error:#}", folder.display()));
@@ -114,16 +126,24 @@ fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn row(folder: &Path) -> anyhow::Result<Row> {
     let status = RunStatus::read(folder)?;
     let metrics_file = folder.join(METRICS_FILE);
-    let metrics = match metrics_file.is_file() {
-        true => Some(RunMetrics::read(&metrics_file)?),
-        false => None,
+    // A process that works there may be replacing the files.
+    let finish = match status.in_use {
+        true => Finish::Unfinished,
+        false => RunFolder::at(folder).finish()?,
     };
-    let state = match (&metrics, status.in_use) {
-        (_, true) => State::Running,
-        (Some(_), false) => State::Finished,
-        (None, false) => State::Stopped,
+    let state = match &finish {
+        _ if status.in_use => State::Running,
+        Finish::Unfinished => State::Stopped,
+        Finish::Finished | Finish::Unverified => State::Finished,
+        Finish::Changed(_) => State::Changed,
     };
-    let epoch_of_checkpoint = status.first_epoch + status.position.epoch;
+    let metrics = match state {
+        State::Finished => Some(RunMetrics::read(&metrics_file)?),
+        // As it stands; what is said of the run says that it may not be trusted.
+        State::Changed | State::Running => RunMetrics::read(&metrics_file).ok(),
+        State::Stopped => None,
+    };
+    let epoch_of_checkpoint = status.first_epoch.saturating_add(status.position.epoch);
     let (mut epoch, mut step) = (epoch_of_checkpoint, status.position.step);
     let mut stage = status.stages.get(status.position.stage).cloned();
     let last_step = status.last_step.as_ref();
@@ -138,6 +158,7 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
     Ok(Row {
         path: folder.to_owned(),
         state,
+        changes: finish.changes(),
         stage,
         epoch,
         step,
@@ -150,6 +171,9 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
         test_auc: metrics.and_then(|metrics| metrics.test.get(&single)?.means.auc),
     })
 }
+
+/// No run is as old as 1970.
+const LONGEST: Duration = Duration::from_secs(50 * 365 * 86_400);
 
 fn time_of(file: &Path) -> Option<f64> {
     let changed = std::fs::metadata(file).ok()?.modified().ok()?;
@@ -203,6 +227,7 @@ fn state(row: &Row) -> String {
     };
     match row.state {
         State::Finished => "finished".to_owned(),
+        State::Changed => "finished, changed since".to_owned(),
         State::Running => format!("running: {place}"),
         State::Stopped => format!("stopped: {place}"),
     }
@@ -211,5 +236,9 @@ fn state(row: &Row) -> String {
 fn ago(time: f64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let passed = now.unwrap_or_default().as_secs_f64() - time;
-    format!("{} ago", duration(Duration::from_secs_f64(passed.max(0.))))
+    // A file may hold any number; a clock that runs a little ahead is no reason to say so.
+    match Duration::try_from_secs_f64(passed.max(0.)) {
+        Ok(passed) if time >= 0. && passed < LONGEST => format!("{} ago", duration(passed)),
+        _ => "–".to_owned(),
+    }
 }

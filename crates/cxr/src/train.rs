@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use cxr_train::{Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
 
 use crate::data_folder::DataArgs;
@@ -94,14 +94,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut trainer = trainer.profiled(&profile);
     environment::write(&path, prepared.data.fingerprint(), &device)?;
     let mut watcher = Watcher::new(trainer.event_log()?);
-    let outcome = trainer.run(&mut watcher, &stop)?;
-    drop(trainer);
-    profile.finish()?;
+    let outcome = trainer.train(&mut watcher, &stop)?;
     let TrainOutcome::Finished { history, best } = outcome else {
+        drop(trainer);
+        profile.finish()?;
         watcher.finish()?;
         return Ok(interrupted());
     };
-    let Some(metrics) = evaluate::metrics(
+    let metrics = evaluate::metrics(
+        &trainer,
         &variant,
         &prepared,
         &folder,
@@ -109,8 +110,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         &device,
         &mut watcher,
         &stop,
-    )?
-    else {
+    )?;
+    drop(trainer);
+    profile.finish()?;
+    let Some(metrics) = metrics else {
         watcher.finish()?;
         return Ok(interrupted());
     };
@@ -124,10 +127,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// No experiment file is longer.
 const MAX_EXPERIMENT_BYTES: u64 = 1 << 24;
 
-/// A finished run has metrics of this very experiment.
+/// A finished run has metrics of this very experiment, and the files that they are of.
 fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool> {
     let file = path.join("experiment.toml");
-    if !path.join(cxr_report::run::METRICS_FILE).is_file() || !file.is_file() {
+    let run = cxr_report::run::RunFolder::at(path);
+    if !run.is_finished() || !file.is_file() {
         return Ok(false);
     }
     let expected = variant.to_toml()?;
@@ -137,16 +141,49 @@ fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool>
         "`{}` is a finished run of other settings\nhint: compare its experiment.toml, and choose another `name` or `--runs`, or delete it",
         path.display()
     );
+    if let Some(what) = run.finish()?.changes() {
+        bail!(
+            "`{0}` is finished, but {what} since\nhint: `cxr evaluate {0} --data DIR` makes its files again, from its last checkpoint",
+            path.display()
+        );
+    }
     Ok(true)
 }
 
+/// More threads than this are not started: they would only wait for one another, and each takes memory.
+const MOST_THREADS: usize = 256;
+
+/// Starts the threads that compute: as many as asked for, or one per core. Here they are counted and a failure is an
+/// error; started at their first use, it would be a panic.
 pub(crate) fn set_threads(threads: Option<u16>) -> anyhow::Result<()> {
-    if let Some(threads) = threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(usize::from(threads))
-            .build_global()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Without a wish, `RAYON_NUM_THREADS` or the cores decide.
+    let wanted = match threads {
+        Some(threads) => usize::from(threads),
+        None => match std::env::var("RAYON_NUM_THREADS")
+            .ok()
+            .and_then(|text| text.parse().ok())
+        {
+            Some(0) | None => cores,
+            Some(threads) => threads,
+        },
+    };
+    let used = wanted.min(MOST_THREADS.max(cores));
+    if used < wanted {
+        say(&format!(
+            "{wanted} threads were asked for; {used} are used, on {cores} cores"
+        ));
+    } else if used > cores {
+        say(&format!(
+            "{used} threads share {cores} cores: that is no faster than {cores}"
+        ));
     }
-    Ok(())
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(used)
+        .build_global()
+        .with_context(|| {
+            format!("cannot start {used} threads\nhint: choose fewer with `--threads N`")
+        })
 }
 
 /// A flag that Ctrl-C, SIGTERM and a closed terminal set; the second signal ends the process at once.

@@ -49,7 +49,7 @@ enum Check {
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
     /// Real training processes that are killed and resumed, or have another number of threads, end in the
-    /// bytes of an undisturbed run
+    /// bytes of an undisturbed run; so do phantoms, prepare, evaluate and explain, and none leaves anything half-written
     Resume,
     /// Closed terminals, full log disks, signals, pipes, devices and full disks: a training goes on or is stopped
     /// in order, nothing panics, hangs or reads without an end

@@ -270,8 +270,7 @@ impl StoreBuilder {
             };
             write().map_err(DatasetError::io("write", &self.partial))?;
         }
-        std::fs::rename(&self.partial, &self.target)
-            .map_err(DatasetError::io("rename", &self.partial))?;
+        cxr_fs::rename(&self.partial, &self.target)?;
         Store::open(&self.target)
     }
 
@@ -313,7 +312,7 @@ impl StoreBuilder {
         }
         for (slot, name) in self.names.iter().enumerate() {
             if let (Some((_, entry)), Ok(pixels)) = (store.find(name), store.image(name)) {
-                self.write_image(slot, pixels, entry)?;
+                self.write_image(slot, &pixels, entry)?;
             }
         }
         Ok(())

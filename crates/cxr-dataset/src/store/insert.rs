@@ -105,11 +105,11 @@ impl StoreBuilder {
         let summary = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel::<(ImageName, Vec<u8>)>(n_workers);
             let receiver = std::sync::Arc::new(Mutex::new(receiver));
-            for _ in 0..n_workers {
+            for worker in 0..n_workers {
                 let receiver = std::sync::Arc::clone(&receiver);
                 let (reports, fatal, is_over, n_prepared) =
                     (&reports, &fatal, &is_over, &n_prepared);
-                scope.spawn(move || {
+                let work = move || {
                     loop {
                         let next = receiver
                             .lock()
@@ -126,7 +126,15 @@ impl StoreBuilder {
                         }
                         options.observe(self.n_present(), total);
                     }
-                });
+                };
+                match std::thread::Builder::new().spawn_scoped(scope, work) {
+                    Ok(_) => {}
+                    // Fewer threads are slower; the archive is not read without any.
+                    Err(_) if worker > 0 => break,
+                    Err(error) => {
+                        return Err(DatasetError::io("start a thread for", archive)(error));
+                    }
+                }
             }
             // Only the workers hold it now: when the last one has failed, sending fails.
             drop(receiver);

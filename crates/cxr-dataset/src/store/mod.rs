@@ -1,24 +1,26 @@
-//! The prepared store: every image of a data set, decoded, grey and resized, in one file that is
-//! mapped into memory and found by image name.
+//! The prepared store: every image of a data set, decoded, grey and resized, in one file from which
+//! images are read by name.
 
 mod builder;
 mod format;
 mod insert;
 mod prepare;
+mod read;
 
 pub use builder::StoreBuilder;
 pub use insert::Inserted;
 pub use prepare::{PrepareOptions, Prepared, Progress, prepare};
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprinter;
 use crate::{DatasetError, Fingerprint, ImageName, Tone, WarningKind};
 use format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
+use read::read_exact_at;
 
 const PREPARE_AGAIN: &str = "delete it and prepare it again";
 
@@ -107,18 +109,19 @@ impl Default for StoreSettings {
 
 /// A prepared store, opened for reading.
 ///
-/// Opening verifies header, index and length; the checksum of an image is verified when it is
-/// first read. The file must not be changed while it is open.
+/// Opening reads and verifies header, index and length. Every read of an image reads its pixels from the file and
+/// verifies their checksum, so a file that is changed, cut or overwritten while it is open gives an error and never
+/// other pixels. One that is replaced by another file, as [`StoreBuilder::commit`] does, goes on being read as it was.
 pub struct Store {
     path: PathBuf,
-    map: Mmap,
+    file: File,
+    /// The file's bytes before the pixels, header included.
+    index: Vec<u8>,
     header: Header,
     n_present: usize,
     names_at: usize,
     entries_at: usize,
     pixels_at: usize,
-    /// One bit for each image whose checksum was found right.
-    verified: Vec<AtomicU64>,
 }
 
 impl Store {
@@ -129,10 +132,13 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
         let file = cxr_fs::open_regular(path)?;
-        // SAFETY: the map is only read. A store is written under another name and renamed, so
-        // nobody writes to the file that is mapped here unless they break the format's contract.
-        let map = unsafe { Mmap::map(&file) }.map_err(DatasetError::io("map", path))?;
-        let header = Header::parse(&map).map_err(|problem| store_error(path, problem))?;
+        let metadata = file.metadata().map_err(DatasetError::io("open", path))?;
+        let mut start = Vec::with_capacity(HEADER_LEN);
+        (&file)
+            .take(HEADER_LEN as u64)
+            .read_to_end(&mut start)
+            .map_err(DatasetError::io("read", path))?;
+        let header = Header::parse(&start).map_err(|problem| store_error(path, problem))?;
         if !header.complete {
             return Err(DatasetError::Store {
                 path: path.to_owned(),
@@ -141,65 +147,66 @@ impl Store {
             });
         }
         let layout = header.layout;
-        if layout.file_len() != Some(map.len() as u64) {
+        if layout.file_len() != Some(metadata.len()) {
             let expected = layout.file_len().unwrap_or(u64::MAX);
-            let problem = format!("expected {expected} bytes, got {}", map.len());
+            let problem = format!("expected {expected} bytes, got {}", metadata.len());
             return Err(store_error(path, problem));
         }
         let at = |offset: Option<u64>| offset.and_then(|offset| usize::try_from(offset).ok());
+        let too_large = || store_error(path, "it does not fit this machine's memory");
         let (Some(names_at), Some(entries_at), Some(pixels_at), Ok(n_images)) = (
             at(layout.names_at()),
             at(layout.entries_at()),
             at(layout.pixels_at()),
             usize::try_from(layout.n_images),
         ) else {
-            return Err(store_error(path, "it does not fit this machine's memory"));
+            return Err(too_large());
         };
+        let mut index = Vec::new();
+        index
+            .try_reserve_exact(pixels_at)
+            .map_err(|_| too_large())?;
+        index.resize(pixels_at, 0);
+        read_exact_at(&file, &mut index, 0).map_err(DatasetError::io("read", path))?;
         let mut store = Self {
             path: path.to_owned(),
-            map,
+            file,
+            index,
             header,
             n_present: 0,
             names_at,
             entries_at,
             pixels_at,
-            verified: Vec::new(),
         };
         store.verify_index(n_images)?;
-        store
-            .verified
-            .resize_with(n_images.div_ceil(64), AtomicU64::default);
         Ok(store)
     }
 
-    /// The pixels of one image: `side × side` bytes, row by row.
+    /// The pixels of one image: `side × side` bytes, row by row, as they are in the file now.
     ///
     /// # Errors
     /// [`DatasetError::NotInStore`], or [`DatasetError::Store`] when the pixels do not match their
-    /// checksum.
-    pub fn image(&self, name: &ImageName) -> Result<&[u8], DatasetError> {
+    /// checksum or are no longer in the file.
+    pub fn image(&self, name: &ImageName) -> Result<Vec<u8>, DatasetError> {
         let (slot, entry) = self.find(name).ok_or_else(|| DatasetError::NotInStore {
             path: self.path.clone(),
             name: name.to_string(),
         })?;
         let length = self.image_len();
-        let begin = self.pixels_at + slot * length;
-        let pixels = self.map.get(begin..begin + length).unwrap_or(&[]);
-        let (word, bit) = (slot / 64, 1_u64 << (slot % 64));
-        let verified = self.verified.get(word);
-        if verified.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0) {
-            return Ok(pixels);
-        }
-        if crc32fast::hash(pixels) != entry.pixels_crc {
-            return Err(store_error(
+        let mut pixels = vec![0; length];
+        let begin = self.pixels_at as u64 + slot as u64 * length as u64;
+        match read_exact_at(&self.file, &mut pixels, begin) {
+            Ok(()) if crc32fast::hash(&pixels) == entry.pixels_crc => Ok(pixels),
+            Ok(()) => Err(store_error(
                 &self.path,
                 format!("the pixels of `{name}` are damaged"),
-            ));
+            )),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(store_error(
+                &self.path,
+                format!("the pixels of `{name}` are gone: the file was cut after it was opened"),
+            )),
+            Err(error) => Err(DatasetError::io("read", &self.path)(error)),
         }
-        if let Some(word) = verified {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-        Ok(pixels)
     }
 
     /// A number that tells an image from the others of this store, for who keeps something of each; `None` for an image
@@ -275,7 +282,7 @@ impl Store {
     }
 
     fn verify_index(&mut self, n_images: usize) -> Result<(), DatasetError> {
-        let index = self.map.get(HEADER_LEN..self.pixels_at).unwrap_or(&[]);
+        let index = self.index.get(HEADER_LEN..self.pixels_at).unwrap_or(&[]);
         if crc32fast::hash(index) != self.header.index_crc {
             return Err(store_error(&self.path, "its index is damaged"));
         }
@@ -323,18 +330,18 @@ impl Store {
     }
 
     fn name(&self, slot: usize) -> Option<&str> {
-        let offset = |slot: usize| format::u32_at(&self.map, HEADER_LEN + 4 * slot);
+        let offset = |slot: usize| format::u32_at(&self.index, HEADER_LEN + 4 * slot);
         let (begin, end) = (offset(slot)? as usize, offset(slot + 1)? as usize);
         if end as u64 > self.header.layout.names_len {
             return None;
         }
-        let name = self.map.get(self.names_at + begin..self.names_at + end)?;
+        let name = self.index.get(self.names_at + begin..self.names_at + end)?;
         std::str::from_utf8(name).ok()
     }
 
     fn entry(&self, slot: usize) -> Option<Entry> {
         let begin = self.entries_at + ENTRY_LEN * slot;
-        Entry::parse(self.map.get(begin..begin + ENTRY_LEN)?)
+        Entry::parse(self.index.get(begin..begin + ENTRY_LEN)?)
     }
 }
 

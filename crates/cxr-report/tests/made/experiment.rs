@@ -204,6 +204,7 @@ fn write_run(
             train: BTreeMap::from([("top".to_owned(), 19.5), ("all".to_owned(), 32.5)]),
             predict: 8.0,
         },
+        files: BTreeMap::new(),
     };
     run.write(&folder.join(METRICS_FILE))?;
     Ok(())

@@ -80,6 +80,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
             train: BTreeMap::from([("head".to_owned(), 30.0), ("all".to_owned(), 90.0)]),
             predict: 20.0,
         },
+        files: BTreeMap::new(),
     }
 }
 

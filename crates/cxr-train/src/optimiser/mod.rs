@@ -197,6 +197,15 @@ impl Optimiser {
                 return Err(format!("`{full_name}` is no state of this optimiser"));
             };
             let values: Vec<f32> = tensor.to_vec1().map_err(|error| error.to_string())?;
+            // A mean of squares may be as large as it likes; everything else stays finite in training.
+            let is_square = kinds[index] == "second";
+            let is_sound = |value: &f32| match is_square {
+                true => *value >= 0.,
+                false => value.is_finite(),
+            };
+            if let Some(value) = values.iter().find(|value| !is_sound(value)) {
+                return Err(format!("`{full_name}` holds {value}"));
+            }
             if values.len() != expected {
                 let found = values.len();
                 return Err(format!(

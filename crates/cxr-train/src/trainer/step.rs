@@ -259,7 +259,10 @@ impl Trainer<'_> {
         };
         match what {
             None => Ok(loss),
-            Some(what) => Err(self.not_finite(what, place.stage, place.epoch, step, &batch.names)),
+            Some(what) => {
+                let images = quoted(&batch.names);
+                Err(self.not_finite(what, place.stage, place.epoch, step, images))
+            }
         }
     }
 
@@ -270,8 +273,8 @@ impl Trainer<'_> {
             return Ok(());
         };
         let what = format!("`{name}`, after the step,");
-        let images = made.images();
-        Err(self.not_finite(what, place.stage, place.epoch, made.step, &images))
+        let images = quoted(&made.images());
+        Err(self.not_finite(what, place.stage, place.epoch, made.step, images))
     }
 
     pub(super) fn not_finite(
@@ -280,19 +283,23 @@ impl Trainer<'_> {
         stage: &Stage,
         epoch: usize,
         step: usize,
-        images: &[ImageName],
+        images: String,
     ) -> TrainError {
-        let names: Vec<String> = images.iter().map(|name| format!("`{name}`")).collect();
         let latest = self.folder.latest();
         TrainError::NotFinite {
             what,
             stage: stage.name.clone(),
             epoch,
             step,
-            images: names.join(", "),
+            images,
             checkpoint: latest.exists().then_some(latest),
         }
     }
+}
+
+fn quoted(images: &[ImageName]) -> String {
+    let names: Vec<String> = images.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// How large all tensors of a network and its loss are, and their names.

@@ -9,7 +9,7 @@ use cxr_dataset::{ImageFile, ImageFiles, decode_radiograph_in, read_image_file, 
 use cxr_explain::grad_cam;
 use cxr_fs::Output;
 use cxr_table::csv_line;
-use cxr_train::{Classifier, ModelCard, Phase, load_model};
+use cxr_train::{Classifier, ModelCard, load_model};
 
 use super::picture::Picture;
 use super::targets::{TABLE, Target, targets};
@@ -117,8 +117,7 @@ fn explain_file(
     }
     let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
     let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
-    let logits = classifier.forward_t(&picture.tensor, Phase::Evaluate)?;
-    let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+    let logits = classifier.logits_of_image(&picture.tensor, &card.labels, "this image")?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];
     let mut labels: Vec<usize> = wanted.to_vec();
     if labels.is_empty() {

@@ -65,6 +65,8 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     };
     std::fs::create_dir_all(&explainer.folder)
         .with_context(|| format!("cannot make `{}`", explainer.folder.display()))?;
+    // What a process that was killed has left.
+    cxr_fs::remove_unfinished(&explainer.folder)?;
     let images = explainer.images(run)?;
     let boxes = match boxes {
         Some(path) => {
@@ -272,7 +274,7 @@ impl Explainer<'_> {
 
     fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
         let device = self.classifier.parameters().device();
-        Picture::new(self.data.store().image(name)?, &self.card, device)
+        Picture::new(&self.data.store().image(name)?, &self.card, device)
     }
 
     fn names(&self, states: &[bool]) -> Vec<String> {

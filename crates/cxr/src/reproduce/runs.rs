@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use cxr_report::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER};
-use cxr_report::run::{EXPERIMENT_FILE, METRICS_FILE};
+use cxr_report::run::{EXPERIMENT_FILE, Finish, RunFolder};
 
 /// One training: a variant with a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,14 +81,24 @@ pub(super) enum State {
     Finished,
     Begun,
     ToRun,
+    /// Finished, and then its files were changed: `cxr train` says which, and does not begin.
+    Changed,
 }
 
 impl State {
     /// As the run's folder says.
     pub(super) fn of(run_folder: &Path) -> Self {
-        if run_folder.join(METRICS_FILE).is_file() {
-            Self::Finished
-        } else if run_folder.join(EXPERIMENT_FILE).is_file() {
+        // A file that cannot be read is not what it was.
+        let changed = || Finish::Changed(Vec::new());
+        match RunFolder::at(run_folder)
+            .finish()
+            .unwrap_or_else(|_| changed())
+        {
+            Finish::Finished | Finish::Unverified => return Self::Finished,
+            Finish::Changed(_) => return Self::Changed,
+            _ => {}
+        }
+        if run_folder.join(EXPERIMENT_FILE).is_file() {
             Self::Begun
         } else {
             Self::ToRun
@@ -100,6 +110,9 @@ impl State {
             Self::Finished => "finished",
             Self::Begun => "begun: goes on from its last checkpoint",
             Self::ToRun => "to run",
+            Self::Changed => {
+                "finished, but its files were changed since: `cxr evaluate` makes them again"
+            }
         }
     }
 }
@@ -125,6 +138,8 @@ pub(super) fn is_explained(run_folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cxr_report::run::METRICS_FILE;
+
     use super::*;
 
     fn names(runs: &[Run]) -> Vec<String> {
@@ -190,8 +205,15 @@ mod tests {
         assert_eq!(State::of(&folder.path().join("none")), State::ToRun);
         std::fs::write(folder.path().join(EXPERIMENT_FILE), "").unwrap();
         assert_eq!(State::of(folder.path()), State::Begun);
-        std::fs::write(folder.path().join(METRICS_FILE), "{}").unwrap();
+        let metrics = folder.path().join(METRICS_FILE);
+        // Of an early version, which wrote no digests.
+        std::fs::write(&metrics, "{}").unwrap();
         assert_eq!(State::of(folder.path()), State::Finished);
+        let other = r#"{"files":{"model.safetensors":"00"}}"#;
+        std::fs::write(&metrics, other).unwrap();
+        assert_eq!(State::of(folder.path()), State::Changed);
+        std::fs::write(&metrics, "{").unwrap();
+        assert_eq!(State::of(folder.path()), State::Changed);
     }
 
     #[test]

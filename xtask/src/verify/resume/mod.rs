@@ -1,8 +1,10 @@
 //! Training that is killed again and again, and training on another number of threads, must end in the
-//! same bytes as a run that nobody disturbed.
+//! same bytes as a run that nobody disturbed; so must the commands around it, of which [`commands`] kills each.
 //!
 //! The processes are real: `cxr train`, killed with SIGKILL (on Windows, terminated), some while they
 //! write a checkpoint. That a kill fell into a write is seen by the unfinished file it leaves.
+
+mod commands;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -51,6 +53,19 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
             Ending::Failed => same = false,
             Ending::Interrupted => return Ok(Ending::Interrupted),
         }
+        // One data set and one run are enough for the commands that do not train.
+        if name == EXPERIMENTS[0].0 {
+            match commands::check(&bench, interrupt)? {
+                Ending::Done => {}
+                Ending::Failed => same = false,
+                Ending::Interrupted => return Ok(Ending::Interrupted),
+            }
+        }
+    }
+    let left = commands::walk(folder.path())?;
+    for path in left.iter().filter(|path| commands::is_unfinished(path)) {
+        eprintln!("error: left behind: {}", path.display());
+        same = false;
     }
     Ok(if same { Ending::Done } else { Ending::Failed })
 }
@@ -244,7 +259,7 @@ fn wait_or_kill(
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for `cxr`")? {
             if !status.success() && !interrupt.is_raised() {
-                bail!("`cxr train` failed after being killed before: {status}");
+                bail!("`cxr` failed after being killed before: {status}");
             }
             return Ok(false);
         }
