@@ -172,8 +172,10 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
     })
 }
 
+/// In seconds.
+const DAY: f64 = 86_400.;
 /// No run is as old as 1970.
-const LONGEST: Duration = Duration::from_secs(50 * 365 * 86_400);
+const LONGEST: f64 = 50. * 365. * DAY;
 
 fn time_of(file: &Path) -> Option<f64> {
     let changed = std::fs::metadata(file).ok()?.modified().ok()?;
@@ -237,8 +239,8 @@ fn ago(time: f64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let passed = now.unwrap_or_default().as_secs_f64() - time;
     // A file may hold any number; a clock that runs a little ahead is no reason to say so.
-    match Duration::try_from_secs_f64(passed.max(0.)) {
-        Ok(passed) if time >= 0. && passed < LONGEST => format!("{} ago", duration(passed)),
-        _ => "–".to_owned(),
+    match passed > -DAY && passed < LONGEST {
+        true => format!("{} ago", duration(Duration::from_secs_f64(passed.max(0.)))),
+        false => "–".to_owned(),
     }
 }
