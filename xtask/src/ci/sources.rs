@@ -19,10 +19,6 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
         "the same code compiled for AVX2; the gain stands beside it",
     ),
     (
-        "crates/cxr-dataset/src/store/mod.rs",
-        "mapping a file into memory: it could change below us",
-    ),
-    (
         "crates/cxr-ops/src/bf16.rs",
         "the bf16 instruction, which no library has a safe entry for; the gain stands beside it",
     ),
