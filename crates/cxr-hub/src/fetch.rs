@@ -436,8 +436,14 @@ fn known(file: &RemoteFile, receipt: Option<Receipt>) -> Option<Expected> {
     from_manifest.or(from_receipt).filter(usable)
 }
 
+/// Makes a folder, and removes what a process that was killed has left of a receipt there.
 fn make_folder(folder: &Path) -> Result<(), HubError> {
-    std::fs::create_dir_all(folder).map_err(HubError::io("make", folder))
+    std::fs::create_dir_all(folder).map_err(HubError::io("make", folder))?;
+    // Elsewhere it cannot be seen whether another process is writing.
+    if cfg!(unix) {
+        cxr_fs::remove_unfinished(folder)?;
+    }
+    Ok(())
 }
 
 /// Only one process at a time may write a file's part.

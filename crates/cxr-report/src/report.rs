@@ -199,7 +199,10 @@ impl Report {
                 path: path.clone(),
                 source,
             })?;
+            // What a call has left that was killed while it wrote.
+            cxr_fs::remove_unfinished(&path)?;
         }
+        cxr_fs::remove_unfinished(folder)?;
         for known in KNOWN_FILES {
             if !files.iter().any(|(name, _)| name == known) {
                 remove(&folder.join(known))?;

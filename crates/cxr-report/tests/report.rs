@@ -477,7 +477,15 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
     let folder = tempfile::tempdir().unwrap();
     let runs = paper_runs();
     let report = read(folder.path(), &runs);
+    // Of calls that were killed while they wrote.
+    std::fs::create_dir(folder.path().join("tables")).unwrap();
+    let leftovers =
+        [".tmpAb12Cd.tmp", "tables/.tmpEf34Gh.tmp"].map(|name| folder.path().join(name));
+    for leftover in &leftovers {
+        std::fs::write(leftover, "half a table").unwrap();
+    }
     let written = report.write(folder.path()).unwrap();
+    assert!(!leftovers.iter().any(|leftover| leftover.exists()));
     let names: Vec<String> = written
         .iter()
         .map(|path| {
