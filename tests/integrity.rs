@@ -546,7 +546,12 @@ fn a_run_folder_that_is_taken_away_ends_the_training() {
         &child.output(),
         &["deleted, moved or replaced", "runs/tiny/bce"],
     );
-    assert!(!bench.run().exists(), "the folder was made again");
+    let left: Vec<_> = std::fs::read_dir(bench.run())
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(!bench.run().exists(), "the folder was made again: {left:?}");
 }
 
 /// An emptied event log was gone on with in silence; an absurd time in it ended `cxr runs` with a panic.

@@ -380,9 +380,13 @@ fn what_is_no_regular_file_is_not_opened() {
     // For a pipe, which would be waited for: making one takes a fork, which would hold the other tests' locks.
     let socket = folder.path().join("socket.store");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    for path in [socket.as_path(), folder.path()] {
-        let error = Store::open(path).unwrap_err().to_string();
-        assert!(error.contains("not a regular file"), "{error}");
+    for (path, expected) in [
+        (socket.as_path(), "expected a regular file"),
+        (folder.path(), "directory"),
+    ] {
+        let error = Store::open(path).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(expected), "{error}: {source}");
     }
 }
 

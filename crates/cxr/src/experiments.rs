@@ -77,7 +77,7 @@ impl FromStr for BuiltIn {
         found.ok_or_else(|| {
             let known = BUILT_IN.map(|known| format!("`{}`", known.name));
             format!(
-                "no experiment is called `{name}`; there are {}, and any other is named by a path that ends in `.toml`",
+                "no experiment is called `{name}`; there are {}, and any other is named by its path",
                 known.join(", ")
             )
         })
@@ -95,13 +95,16 @@ impl FromStr for ExperimentSource {
     type Err = String;
 
     fn from_str(name_or_path: &str) -> Result<Self, String> {
-        if Path::new(name_or_path)
+        let path = Path::new(name_or_path);
+        let is_path = path
             .extension()
-            .is_some_and(|e| e == "toml")
-        {
-            return Ok(Self::File(name_or_path.into()));
+            .is_some_and(|extension| extension == "toml")
+            || path.components().count() > 1;
+        match name_or_path.parse() {
+            Ok(built_in) => Ok(Self::BuiltIn(built_in)),
+            Err(_) if is_path || path.exists() => Ok(Self::File(path.to_owned())),
+            Err(unknown) => Err(unknown),
         }
-        name_or_path.parse().map(Self::BuiltIn)
     }
 }
 

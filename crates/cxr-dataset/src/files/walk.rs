@@ -150,7 +150,13 @@ fn read_folder(
                 }
             }
         } else if !target.map_or(kind.is_file(), |target| target.is_file()) {
-            found.passed_over.add(path, "no plain file");
+            // Called an image, it is one that cannot be read, and not something else.
+            match cxr_fs::open_regular(&path) {
+                Err(error) if has_image_extension(&text) => {
+                    found.refuse(path, format!("it cannot be read: {}", error.source));
+                }
+                _ => found.passed_over.add(path, "no regular file"),
+            }
         } else if has_image_extension(&text) {
             found.add(path, &folder.absolute, folder.relative.clone());
         } else {
