@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cxr_dataset::{ImageFiles, ImageName};
+use cxr_dataset::{ImageFiles, ImageName, Index, archived_paths};
+
+mod common;
 
 /// A PNG file's first bytes.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
@@ -229,4 +231,55 @@ fn a_name_finds_the_file_whose_path_ends_so() {
         );
     }
     assert!(files.similar(&name("z.png")).is_none());
+}
+
+/// The folders of the public reports themselves.
+#[test]
+fn the_field_s_own_folders_are_read_whole() {
+    let Some(data) = common::shared_data() else {
+        return;
+    };
+    let field = data.join("field");
+    let find = |folder: &str| ImageFiles::find([field.join(folder)]).unwrap();
+    // A folder and an archive of a Mac give the same images.
+    let images = find("appledouble/images");
+    let archived = archived_paths(field.join("appledouble/mac.zip")).unwrap();
+    let names = |names: &mut dyn Iterator<Item = &ImageName>| {
+        let mut names: Vec<String> = names.map(|name| name.file_name().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let in_folder = names(&mut images.files().iter().map(|file| file.file_name()));
+    assert_eq!(in_folder, names(&mut archived.iter()));
+    assert_eq!((in_folder.len(), images.passed_over().count()), (3, 4));
+    // DICOM without an extension, or with another.
+    assert_eq!(find("no-extension/one_named").files().len(), 3);
+    assert!(!find("no-extension/DICOM").files().is_empty());
+    // Every row has its file, from the folder of the table and from the one below.
+    for (table, folders) in [
+        (
+            "chexpert/train.csv",
+            &["chexpert", "chexpert/CheXpert-v1.0-small"][..],
+        ),
+        (
+            "kaggle-sample/sample_labels.csv",
+            &["kaggle-sample", "kaggle-sample/sample/images"],
+        ),
+    ] {
+        let index = Index::read(field.join(table)).unwrap();
+        for folder in folders {
+            let files = find(folder);
+            for record in index.records() {
+                assert!(
+                    files.get(&record.name).unwrap().is_some(),
+                    "{folder}: {}",
+                    record.name
+                );
+            }
+        }
+    }
+    // Two images of one name are two.
+    let naming = find("labels-as-file-names").name_all(&[]).unwrap();
+    assert_eq!(naming.files.len(), 2);
+    assert!(naming.shared_file_name.is_some());
 }

@@ -167,6 +167,7 @@ impl DataArgs {
             None => {
                 let found = image_files(&self.data)?;
                 say_refused(found.refused());
+                say_passed_over(found.passed_over().count(), &passed_over(&found));
                 let files = files_of(&index, &found)?;
                 (found, files)
             }

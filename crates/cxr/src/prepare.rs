@@ -71,6 +71,9 @@ struct Sources {
     /// Images of the archives.
     archived: Vec<ImageName>,
     n_unlisted: usize,
+    /// Images that `--labels` lists and the sources have not: how many, and what the first may be called.
+    n_absent: usize,
+    similar: Option<String>,
     /// Images that are the same as others of their names.
     n_copies: usize,
     /// What cannot be used, though it may be an image.
@@ -91,10 +94,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say_refused(&sources.refused);
         say_passed_over(sources.n_passed_over, &sources.passed_over);
         bail!(
-            "the sources hold no images{}",
+            "the sources hold no images{}{}",
             match sources.n_unlisted {
                 0 => String::new(),
                 n_unlisted => format!(" that `--labels` lists, and {n_unlisted} others"),
+            },
+            match &sources.similar {
+                None => String::new(),
+                Some(similar) => format!("\nhint: {similar}"),
             }
         );
     }
@@ -198,6 +205,8 @@ fn collect(args: &Args) -> anyhow::Result<Sources> {
             .collect(),
         archived: Vec::new(),
         n_unlisted: 0,
+        n_absent: 0,
+        similar: None,
         n_copies: 0,
         refused: found.refused().to_vec(),
         n_passed_over: found.passed_over().count(),
@@ -253,6 +262,19 @@ impl Sources {
             }
         }
         self.archived = first.into_keys().collect();
+        let here: HashSet<&ImageName> = files.into_iter().chain(&self.archived).collect();
+        let mut absent = (index.records().iter())
+            .map(|record| &record.name)
+            .filter(|name| !here.contains(name));
+        if let Some(first) = absent.next() {
+            self.n_absent = 1 + absent.count();
+            self.similar = (found.similar(first)).map(|file| {
+                format!(
+                    "the table has `{first}`, and there is `{}`",
+                    file.file_name()
+                )
+            });
+        }
         Ok(())
     }
 
@@ -367,6 +389,7 @@ fn report(
             "passed_over": passed_over,
             "passed_over_count": n_passed_over,
             "unlisted": sources.n_unlisted,
+            "absent": sources.n_absent,
             "fingerprint": store.fingerprint().to_string(),
             "source_fingerprint": store.source_fingerprint().to_string(),
         });
@@ -385,6 +408,14 @@ fn report(
         say(&format!(
             "{} images are not in `--labels` and were left out",
             sources.n_unlisted
+        ));
+    }
+    if sources.n_absent > 0 {
+        let similar = sources.similar.as_ref();
+        say(&format!(
+            "{} images of `--labels` are not in the sources{}",
+            sources.n_absent,
+            similar.map_or_else(String::new, |similar| format!(": {similar}"))
         ));
     }
     if n_copies > 0 {
