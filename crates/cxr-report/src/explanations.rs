@@ -186,7 +186,12 @@ impl Explanations {
     /// # Errors
     /// [`ReportError::Write`].
     pub fn write(&self, run_folder: &Path) -> Result<(), ReportError> {
-        let path = run_folder.join(EXPLANATIONS_FOLDER).join(EXPLANATIONS_FILE);
+        let folder = run_folder.join(EXPLANATIONS_FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        let path = folder.join(EXPLANATIONS_FILE);
         match serde_json::to_string_pretty(self) {
             Ok(text) => Ok(cxr_fs::write(&path, (text + "\n").as_bytes())?),
             Err(error) => Err(ReportError::Write {

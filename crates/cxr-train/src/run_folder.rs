@@ -11,6 +11,8 @@ use crate::TrainError;
 
 /// Files of a run folder.
 pub(crate) const LATEST: &str = "checkpoints/latest.safetensors";
+/// The folder of checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
 pub(crate) const EVENTS: &str = "events.jsonl";
 pub(crate) const LOCK: &str = ".lock";
 
@@ -37,14 +39,14 @@ impl RunFolder {
             path: path.to_owned(),
             source,
         };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        std::fs::create_dir_all(path.join(CHECKPOINTS)).map_err(failed)?;
         let Some(lock) = Lock::try_acquire_for(&path.join(LOCK), PATIENCE)? else {
             return Err(TrainError::InUse {
                 path: path.to_owned(),
             });
         };
         cxr_fs::remove_unfinished(path)?;
-        cxr_fs::remove_unfinished(&path.join("checkpoints"))?;
+        cxr_fs::remove_unfinished(&path.join(CHECKPOINTS))?;
         Ok(Self {
             path: path.to_owned(),
             lock,
@@ -56,8 +58,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Whether the folder is still the one that was opened. Writing makes missing folders, so without this a run whose
-    /// folder is deleted would end well, with its last files in a new one.
+    /// Whether the folder is still the one that was opened: another one may have taken its place.
     ///
     /// # Errors
     /// [`TrainError::FolderGone`].
@@ -68,6 +69,11 @@ impl RunFolder {
                 path: self.path.clone(),
             }),
         }
+    }
+
+    /// What became of work in the folder: if that is gone, so is the reason for any other failure.
+    pub(crate) fn outcome<T>(&self, outcome: Result<T, TrainError>) -> Result<T, TrainError> {
+        outcome.or_else(|error| self.check().and(Err(error)))
     }
 
     /// The trained model.
@@ -88,7 +94,7 @@ impl RunFolder {
     /// the weights it began with.
     pub fn before_stage(&self, stage: usize) -> PathBuf {
         let file = format!("before-stage-{stage}.safetensors");
-        self.path.join("checkpoints").join(file)
+        self.path.join(CHECKPOINTS).join(file)
     }
 
     /// Writes what timing has chosen on a GPU, if it chooses, as every checkpoint does: for who goes on to use the device
@@ -106,6 +112,6 @@ impl RunFolder {
     }
 
     pub(crate) fn best(&self) -> PathBuf {
-        self.path.join("checkpoints").join("best.safetensors")
+        self.path.join(CHECKPOINTS).join("best.safetensors")
     }
 }

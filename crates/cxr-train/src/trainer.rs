@@ -269,7 +269,7 @@ impl<'a> Trainer<'a> {
         let outcome = self.stages(observer, stop);
         #[cfg(feature = "cuda")]
         cxr_ops::release_graphs();
-        outcome
+        self.folder.outcome(outcome)
     }
 
     fn stages(

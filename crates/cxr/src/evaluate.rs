@@ -121,6 +121,30 @@ pub(crate) fn metrics(
     variant: &VariantExperiment,
     prepared: &Prepared,
     folder: &RunFolder,
+    trained: (Vec<EpochRecord>, Option<BestEpoch>),
+    device: &Device,
+    watcher: &mut Watcher,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<RunMetrics>> {
+    let made = make_metrics(
+        trainer, variant, prepared, folder, trained, device, watcher, stop,
+    );
+    // If the folder is gone, so is the reason for any other failure.
+    made.or_else(|error| {
+        folder.check()?;
+        Err(error)
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a finished training leaves, and who watches"
+)]
+fn make_metrics(
+    trainer: &Trainer<'_>,
+    variant: &VariantExperiment,
+    prepared: &Prepared,
+    folder: &RunFolder,
     (history, best): (Vec<EpochRecord>, Option<BestEpoch>),
     device: &Device,
     watcher: &mut Watcher,

@@ -157,6 +157,10 @@ const DEMO_BACKBONE_PATH: &str = "models/demo-backbone.safetensors";
 pub(crate) fn provide_weights(experiment: &Experiment) -> anyhow::Result<()> {
     let path = Path::new(DEMO_BACKBONE_PATH);
     if experiment.model.weights.as_deref() == Some(path) && !path.exists() {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        }
         cxr_fs::write(path, DEMO_BACKBONE)?;
         say(&format!(
             "wrote `{DEMO_BACKBONE_PATH}`, the weights that this experiment begins with: they come with the program"

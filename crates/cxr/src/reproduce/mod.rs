@@ -173,6 +173,8 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
         device: &args.device,
         runs: &runs,
     };
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let all = runs::runs(experiment.seed, &all, args.seeds);
     Reproduction {
