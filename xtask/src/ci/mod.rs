@@ -118,7 +118,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 ending => ending,
             },
             Step::Cuda => {
-                println!("   not checked: no CUDA toolkit was found (`nvcc`; docs/cuda.md)");
+                cxr_terminal::tell!(
+                    "   not checked: no CUDA toolkit was found (`nvcc`; docs/cuda.md)"
+                );
                 continue;
             }
             Step::Deny if is_installed("deny") => {
@@ -133,7 +135,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 ])?
             }
             Step::Deny => {
-                println!("   not checked: cargo-deny is not installed");
+                cxr_terminal::tell!("   not checked: cargo-deny is not installed");
                 continue;
             }
         };

@@ -159,7 +159,7 @@ impl Killed<'_> {
             same &= said(name, "after all kills", &expected, &found);
             let left = leftovers(&killed)?;
             if !left.is_empty() {
-                eprintln!("error: {name}: left behind: {}", left.join(", "));
+                cxr_terminal::say!("error: {name}: left behind: {}", left.join(", "));
                 same = false;
             }
             std::fs::remove_dir_all(&killed)
@@ -171,7 +171,7 @@ impl Killed<'_> {
         if kills < KILLS {
             bail!("`cxr {name}`: expected {KILLS} kills in {MOST_CALLS} calls, got {kills}");
         }
-        println!(
+        cxr_terminal::tell!(
             "   {name}: {kills} kills, {within_writes} of them within a write; {} files {}",
             expected.len(),
             if same {
@@ -210,7 +210,7 @@ fn said(name: &str, when: &str, expected: &Files, found: &Files) -> bool {
         .map(String::as_str)
         .collect();
     if !differing.is_empty() {
-        eprintln!(
+        cxr_terminal::say!(
             "error: {name}: {when}: other bytes in {}",
             differing.join(", ")
         );

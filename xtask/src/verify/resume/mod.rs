@@ -64,7 +64,7 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
     }
     let left = commands::walk(folder.path())?;
     for path in left.iter().filter(|path| commands::is_unfinished(path)) {
-        eprintln!("error: left behind: {}", path.display());
+        cxr_terminal::say!("error: left behind: {}", path.display());
         same = false;
     }
     Ok(if same { Ending::Done } else { Ending::Failed })
