@@ -119,6 +119,7 @@ fn finished_is_believed_where_the_files_are_those_of_the_metrics() {
     let changed = |what: &str| assert_eq!(finish(), Finish::Changed(vec![what.to_owned()]));
     assert_eq!(finish(), Finish::Unfinished);
 
+    std::fs::create_dir(&path).unwrap();
     let mut metrics = made::run("bce", "bce", None);
     let mut staged = cxr_fs::Staged::new();
     let mut files = output_files();
