@@ -1,7 +1,7 @@
 //! Terminal output and signals of long-running programs.
 //!
 //! What it does: prints lines and progress bars to a terminal, a pipe or a file that may go away at any time
-//! ([`say!`], [`print`], [`bars`]), and turns signals into a request to stop ([`on_interrupt`]). What it never does:
+//! ([`say!`], [`print()`], [`bars`]), and turns signals into a request to stop ([`on_interrupt`]). What it never does:
 //! panic or fail because of standard error, know what is printed, or end a program that has not been asked to.
 //!
 //! ```
