@@ -15,7 +15,7 @@ pub(crate) fn run(
     arguments: &[OsString],
 ) -> anyhow::Result<ExitCode> {
     let mut build = workspace.cargo();
-    build.args(["build", "--package", "cxr"]);
+    build.args(["build", "--release", "--package", "cxr"]);
     if is_for_cuda(arguments) {
         cuda::find_driver()?;
         build.args(["--features", "cuda"]);

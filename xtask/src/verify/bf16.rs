@@ -116,7 +116,7 @@ fn mean_auc(run: &Path) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     let metrics: serde_json::Value = serde_json::from_str(&text)?;
-    (metrics.pointer("/test/single/means/auc"))
+    (metrics.pointer("/test/single/macro/auc"))
         .and_then(serde_json::Value::as_f64)
         .with_context(|| format!("`{}` has no mean test AUC", path.display()))
 }

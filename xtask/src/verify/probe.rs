@@ -12,6 +12,14 @@ pub(super) fn check(
     demo: &Path,
 ) -> anyhow::Result<Ending> {
     let mut command = workspace.cargo();
-    command.args(["run", "--package", "cxr", "--example", "probe", "--"]);
+    command.args([
+        "run",
+        "--release",
+        "--package",
+        "cxr",
+        "--example",
+        "probe",
+        "--",
+    ]);
     Ok(interrupt.run(command.arg(demo))?.ending)
 }

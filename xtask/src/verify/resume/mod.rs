@@ -31,7 +31,7 @@ const KILLS: usize = 3;
 const MOST_RUNS: usize = 10;
 
 pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
-    let build = ["build", "--package", "cxr"];
+    let build = ["build", "--release", "--package", "cxr"];
     let (ended, executable) = workspace.build(interrupt, &build, "cxr")?;
     let Some(executable) = executable.filter(|_| ended.ending == Ending::Done) else {
         return Ok(ended.ending);
