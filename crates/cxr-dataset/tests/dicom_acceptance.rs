@@ -102,7 +102,7 @@ fn view_code(code: &str, meaning: &str) -> DataSet {
     windowed().with(VIEW_CODES, "SQ", sequence(item))
 }
 
-/// mimic-cxr#15 and mimic-code#1284: the view stands in this attribute or in that one.
+/// mimic-cxr#15 and mimic-code#1284: the view is in one attribute or in another.
 #[test]
 fn lateral_and_oblique_views_are_refused_whatever_attribute_names_them() {
     let position = |text: &str| windowed().text(VIEW_POSITION, "CS", text);

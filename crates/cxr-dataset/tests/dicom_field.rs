@@ -1,4 +1,4 @@
-//! The files of the field folder themselves, where they are at hand.
+//! The files of the field folder themselves, where they are available.
 
 #![cfg(feature = "dicom")]
 
@@ -8,7 +8,7 @@ mod common;
 
 use common::dicom::*;
 
-/// The files themselves, where they are at hand.
+/// The files themselves, where they are available.
 #[test]
 fn the_field_folder_gives_what_its_readme_says() {
     let Some(data) = common::shared_data() else {

@@ -196,7 +196,7 @@ impl Table {
             0 => 1 << 16,
             n_entries => usize::from(n_entries),
         };
-        // The sign stands in the representation, which implicit files do not have and others have wrong: a first value
+        // The value representation gives the sign; implicit files do not have one and others have it wrong: a first value
         // above all that can come is meant as a negative one, where values can be negative.
         let is_signed =
             descriptor.vr == Some(VR::SS) || (range.0 < 0.0 && f64::from(first) > range.1);

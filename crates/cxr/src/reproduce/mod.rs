@@ -211,7 +211,7 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
     Ok(Ending::Failed)
 }
 
-/// Phantoms, trainings, pictures. What fails stands in `parts` and stops nothing but what needs it.
+/// Phantoms, trainings, pictures. A failure is recorded in `parts` and stops only what depends on it.
 fn do_all(
     work: &Work<'_>,
     args: &Args,
