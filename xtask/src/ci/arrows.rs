@@ -11,6 +11,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-fs", &[]),
     ("cxr-table", &["cxr-fs"]),
     ("cxr-terminal", &[]),
+    ("cxr-run", &[]),
     ("cxr-metrics", &[]),
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
