@@ -5,72 +5,15 @@
     reason = "a test may stop at what should not happen"
 )]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::AtomicBool;
 
-use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use common::{cxr, stderr, trained};
 use cxr_report::explanations::{ExampleKind, Explanations};
 use cxr_report::figures::figures;
 use cxr_report::report::Report;
-
-const EXPERIMENT: &str = r#"
-name = "tiny"
-[model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
-[augmentation]
-image_size = 64
-crop_size = 56
-[training]
-batch_size = 6
-[[training.stages]]
-name = "all layers"
-epochs = 1
-schedule = { constant = { rate = 1e-3 } }
-[[variants]]
-name = "bce"
-loss = "bce"
-"#;
-
-fn cxr(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
-    command.current_dir(folder).args(arguments);
-    command.output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A trained run in `models/runs/tiny/bce` and its data in `data`.
-fn trained() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let size = |images| ListSize {
-        images,
-        least_positives: 1,
-    };
-    let config = PhantomConfig::new(5, size(24), size(14))
-        .unwrap()
-        .with_side(96)
-        .unwrap();
-    let data = folder.path().join("data");
-    write_dataset(&config, &data, &|_| (), &AtomicBool::new(false)).unwrap();
-    std::fs::write(folder.path().join("tiny.toml"), EXPERIMENT).unwrap();
-    let train = [
-        "train",
-        "--experiment",
-        "tiny.toml",
-        "--variant",
-        "bce",
-        "--data",
-        "data",
-    ];
-    let output = cxr(folder.path(), &train);
-    assert!(output.status.success(), "{}", stderr(&output));
-    folder
-}
 
 /// Width, height and channels of a PNG.
 fn size_of(path: &Path) -> (u32, u32, usize) {

@@ -18,7 +18,6 @@ mod bench;
 mod ci;
 mod cuda;
 mod pass_on;
-mod process;
 mod verify;
 mod workspace;
 
@@ -28,8 +27,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cxr_terminal::say;
 
-use crate::process::Ending;
 use crate::workspace::Workspace;
+use cxr_terminal::Ending;
 
 #[derive(Parser)]
 #[command(

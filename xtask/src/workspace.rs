@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::process::{Ended, Interrupt};
+use cxr_terminal::{Ended, Interrupt};
 
 /// The workspace this program was built in.
 pub(crate) struct Workspace {

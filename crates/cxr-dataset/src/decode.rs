@@ -72,10 +72,24 @@ pub fn decode_radiograph_bytes(
     bytes: &[u8],
     origin: impl AsRef<Path>,
 ) -> Result<GrayImage, DatasetError> {
-    decode_radiograph_in(bytes, origin, Tone::AsStored).map(|(image, _)| image)
+    decode_radiograph_in(bytes, origin, Tone::AsStored).map(|radiograph| radiograph.image)
 }
 
-/// As [`decode_radiograph_bytes`], in a tone of choice, and with what the image's owner should know of it.
+/// A radiograph that was decoded, with what its file says beside the pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Radiograph {
+    /// Its pixels.
+    pub image: GrayImage,
+    /// What the image's owner should know of it.
+    pub warnings: Vec<ImageWarning>,
+    /// The patient's id, where a DICOM file gives one.
+    pub patient: Option<String>,
+    /// The UID of the study, where a DICOM file gives one.
+    pub study: Option<String>,
+}
+
+/// As [`decode_radiograph_bytes`], in a tone of choice, and with what else the file says.
 ///
 /// # Errors
 /// As [`decode_radiograph`].
@@ -83,11 +97,16 @@ pub fn decode_radiograph_in(
     bytes: &[u8],
     origin: impl AsRef<Path>,
     tone: Tone,
-) -> Result<(GrayImage, Vec<ImageWarning>), DatasetError> {
+) -> Result<Radiograph, DatasetError> {
     let origin = origin.as_ref();
     let decoded = decode(bytes, origin, tone)?;
     decoded.refuse_colour(origin)?;
-    Ok((decoded.image, decoded.warnings))
+    Ok(Radiograph {
+        image: decoded.image,
+        warnings: decoded.warnings,
+        patient: decoded.patient,
+        study: decoded.study,
+    })
 }
 
 /// What an image file is, found by decoding all of it.
@@ -152,6 +171,8 @@ struct Decoded {
     format: &'static str,
     mode: String,
     warnings: Vec<ImageWarning>,
+    patient: Option<String>,
+    study: Option<String>,
 }
 
 impl Decoded {
@@ -183,6 +204,8 @@ fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Decoded, DatasetErr
                 format: ImageFormat::Dicom.name(),
                 mode: dicom.mode,
                 warnings: dicom.warnings,
+                patient: dicom.patient,
+                study: dicom.study,
             });
         }
         _ => {}
@@ -332,6 +355,8 @@ impl Gray {
             format,
             mode,
             warnings: self.warnings,
+            patient: None,
+            study: None,
         }
     }
 }

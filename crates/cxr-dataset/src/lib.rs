@@ -58,9 +58,9 @@ pub use archive::{
 };
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
-    ImageFacts, MAX_COLOR, MAX_PIXELS, decode_gray, decode_gray_bytes, decode_radiograph,
-    decode_radiograph_bytes, decode_radiograph_in, inspect_image, inspect_image_bytes,
-    read_image_file,
+    ImageFacts, MAX_COLOR, MAX_PIXELS, Radiograph, decode_gray, decode_gray_bytes,
+    decode_radiograph, decode_radiograph_bytes, decode_radiograph_in, inspect_image,
+    inspect_image_bytes, read_image_file,
 };
 pub use error::DatasetError;
 pub use files::{ImageFile, ImageFiles, Naming, PassedOver, Refusal, is_image_file};

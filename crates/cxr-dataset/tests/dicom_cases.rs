@@ -496,7 +496,8 @@ fn values_that_use_a_part_of_their_range_are_told_and_can_be_stretched() {
     );
     // A bright mark of the side, or padding, hides it from a look at the highest value alone.
     let bytes = file(&narrow, Form::Explicit);
-    let (image, told) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+    let read = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+    let (image, told) = (read.image, read.warnings);
     assert!(told.is_empty(), "{told:?}");
     let values = pattern(12);
     let (lowest, highest) = (*values.iter().min().unwrap(), *values.iter().max().unwrap());
@@ -517,12 +518,15 @@ fn values_that_use_a_part_of_their_range_are_told_and_can_be_stretched() {
         .text(PHOTOMETRIC, "CS", "MONOCHROME1");
     let bytes = file(&padded, Form::Explicit);
     assert_eq!(warnings(&padded).len(), 1);
-    let (image, told) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+    let read = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+    let (image, told) = (read.image, read.warnings);
     assert!(told.is_empty(), "{told:?}");
     assert_eq!((image.pixels()[3], image.pixels()[4]), (0, 0));
     for form in [Form::Implicit, Form::BigEndian] {
         let bytes = file(&padded, form);
-        let (same, _) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+        let same = decode_radiograph_in(&bytes, "x", Tone::Stretched)
+            .unwrap()
+            .image;
         assert_eq!(same, image);
     }
     // A negative value for padding, written as signed or as the same bits.
@@ -534,7 +538,9 @@ fn values_that_use_a_part_of_their_range_are_told_and_can_be_stretched() {
             .with(PADDING, vr, Value::Words(vec![0xf800]));
         for form in FORMS {
             let bytes = file(&data_set, form);
-            let (image, _) = decode_radiograph_in(&bytes, "x", Tone::Stretched).unwrap();
+            let image = decode_radiograph_in(&bytes, "x", Tone::Stretched)
+                .unwrap()
+                .image;
             assert_eq!(image.pixels()[3], 0, "{vr}");
             let least = (image.pixels().iter().enumerate()).filter(|(at, _)| *at != 3);
             assert_eq!(least.map(|(_, pixel)| *pixel).min(), Some(0), "{vr}");

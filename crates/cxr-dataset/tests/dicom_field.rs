@@ -113,7 +113,9 @@ fn the_field_folder_gives_what_its_readme_says() {
             "{file}"
         );
         let bytes = std::fs::read(field.join(file)).unwrap();
-        let (image, _) = decode_radiograph_in(&bytes, file, Tone::Stretched).unwrap();
+        let image = decode_radiograph_in(&bytes, file, Tone::Stretched)
+            .unwrap()
+            .image;
         let whole =
             cxr_dataset::decode_gray(field.join("twelve-bits-in-sixteen/values_0_65535.png"))
                 .unwrap();

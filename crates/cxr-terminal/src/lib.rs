@@ -1,7 +1,8 @@
 //! Terminal output and signals of long-running programs.
 //!
 //! What it does: prints lines and progress bars to a terminal, a pipe or a file that may go away at any time
-//! ([`say!`], [`print()`], [`bars`]), and turns signals into a request to stop ([`on_interrupt`]). What it never does:
+//! ([`say!`], [`print()`], [`bars`]), turns signals into a request to stop ([`on_interrupt`]), and hands it on to the
+//! processes that the program has started ([`Interrupt`]). What it never does:
 //! panic or fail because of standard error, know what is printed, or end a program that has not been asked to.
 //!
 //! ```
@@ -10,9 +11,11 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod children;
 mod output;
 mod signal;
 
+pub use children::{ChildError, Ended, Ending, INTERRUPTED, Interrupt};
 pub use output::{bars, is_plain, print, say_line, tell_line, was_lost};
 pub use signal::on_interrupt;
 

@@ -10,7 +10,6 @@
 )]
 
 mod backbone;
-mod children;
 mod compare;
 mod data_folder;
 mod device;
@@ -24,6 +23,7 @@ mod lock;
 mod output;
 mod phantoms;
 mod plan;
+mod predict;
 mod prepare;
 mod progress;
 mod report;
@@ -62,6 +62,7 @@ enum Command {
     Train(train::Args),
     Runs(runs::Args),
     Evaluate(evaluate::Args),
+    Predict(predict::Args),
     Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
@@ -80,8 +81,6 @@ Not a medical device, not for clinical use.";
 const WRONG_USAGE: u8 = 2;
 /// Some inputs failed, and there are results for the others.
 const SOME_FAILED: u8 = 3;
-/// What the shell expects of a process that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     progress::start_log();
@@ -98,6 +97,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),

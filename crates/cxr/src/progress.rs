@@ -56,9 +56,14 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(what: &str, unit: &str, total: usize) -> Self {
+        Self::with_done(what, unit, total, 0)
+    }
+
+    /// A bar for work of which some is done.
+    pub(crate) fn with_done(what: &str, unit: &str, total: usize, done: usize) -> Self {
         let template =
             format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
-        Self::with_template(what, &template, total, 0)
+        Self::with_template(what, &template, total, done)
     }
 
     /// A bar for the steps of an epoch, some of which may be done; [`Self::tell`] says what of them.

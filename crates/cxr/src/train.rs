@@ -14,7 +14,7 @@ use crate::experiments::{ExperimentSource, provide_weights};
 use crate::output::{ForceArg, is_trace};
 use crate::progress::say;
 use crate::watcher::Watcher;
-use crate::{INTERRUPTED, environment, evaluate};
+use crate::{environment, evaluate};
 
 /// Train one variant of an experiment: prepare, train, predict, evaluate
 ///
@@ -193,12 +193,14 @@ pub(crate) fn set_threads(threads: Option<u16>) -> anyhow::Result<()> {
 pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    cxr_terminal::on_interrupt(INTERRUPTED, move || flag.store(true, Ordering::Relaxed))
-        .context("cannot listen for Ctrl-C")?;
+    cxr_terminal::on_interrupt(cxr_terminal::INTERRUPTED, move || {
+        flag.store(true, Ordering::Relaxed)
+    })
+    .context("cannot listen for Ctrl-C")?;
     Ok(stop)
 }
 
 pub(crate) fn interrupted() -> ExitCode {
     say("interrupted; the same command goes on from here");
-    ExitCode::from(INTERRUPTED)
+    ExitCode::from(cxr_terminal::INTERRUPTED)
 }

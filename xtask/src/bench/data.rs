@@ -8,8 +8,8 @@ use cxr_terminal::say;
 
 use super::metrics::built;
 use super::{Program, Throughput, peer};
-use crate::process::Interrupt;
 use crate::workspace::{Workspace, absolute};
+use cxr_terminal::Interrupt;
 
 /// What the benchmarks call their measurements, and what we call them.
 const NAMES: [(&str, &str); 3] = [

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::built;
 use super::peer;
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 /// Steps of a measurement.
 const STEPS: &str = "50";

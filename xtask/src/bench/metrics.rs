@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::{Program, Throughput, peer};
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 /// The images of the benchmark's data, which has the size of ChestX-ray14's test split.
 const N_IMAGES: f64 = 25_596.0;

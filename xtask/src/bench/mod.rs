@@ -18,8 +18,8 @@ use anyhow::bail;
 use cxr_terminal::{say, tell};
 use serde::Serialize;
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

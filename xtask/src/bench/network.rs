@@ -7,8 +7,8 @@ use anyhow::Context;
 
 use super::metrics::built;
 use super::{Dtype, Program, Work, peer};
-use crate::process::Interrupt;
 use crate::workspace::Workspace;
+use cxr_terminal::Interrupt;
 
 /// Steps of a round, of which the median counts.
 const STEPS: usize = 5;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::process::Interrupt;
+use cxr_terminal::Interrupt;
 
 const PAUSE: Duration = Duration::from_millis(5);
 

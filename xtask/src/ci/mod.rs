@@ -11,8 +11,8 @@ use anyhow::Context;
 use cxr_terminal::{say, tell};
 
 use crate::cuda;
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::Context;
 use cxr_terminal::tell;
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 const VARIANT: &str = "bce";
 const SEEDS: i64 = 3;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail};
 use cxr_terminal::{say, tell};
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 const NAME: &str = "verify-demo";
 const VARIANTS: [&str; 3] = ["bce", "zlpr", "fzlpr-0.2"];

@@ -14,9 +14,9 @@ mod resume;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::{Workspace, absolute};
 use cxr_terminal::tell;
+use cxr_terminal::{Ending, Interrupt};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -1,7 +1,7 @@
 //! Every loss learns thirty-two phantoms by heart: an example of `cxr-train`, which trains and judges.
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
     let mut command = workspace.cargo();

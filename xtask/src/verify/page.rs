@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::Arguments;
 use super::browser::{Browser, find};
-use crate::process::{Ending, Interrupt};
 use crate::workspace::{Workspace, absolute};
+use cxr_terminal::{Ending, Interrupt};
 
 /// Width, height, whether dark, and the name of the picture that is kept.
 const WINDOWS: [(u32, u32, bool, &str); 4] = [

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 /// `demo` is the finished experiment's folder.
 pub(super) fn check(

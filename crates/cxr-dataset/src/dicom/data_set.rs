@@ -19,17 +19,19 @@ const DEEPEST: usize = 32;
 const KEPT_ITEMS: usize = 16;
 
 /// The attributes that are kept. Everything else in a file is not looked at.
-const KEPT: [Tag; 47] = [
+const KEPT: [Tag; 49] = [
     tags::SOP_CLASS_UID,
     tags::MODALITY,
     tags::SERIES_DESCRIPTION,
     tags::CODE_VALUE,
     tags::CODING_SCHEME_DESIGNATOR,
     tags::CODE_MEANING,
+    tags::PATIENT_ID,
     tags::BODY_PART_EXAMINED,
     tags::PROTOCOL_NAME,
     tags::ACQUISITION_DEVICE_PROCESSING_DESCRIPTION,
     tags::VIEW_POSITION,
+    tags::STUDY_INSTANCE_UID,
     tags::PATIENT_ORIENTATION,
     tags::VIEW_CODE_SEQUENCE,
     tags::VIEW_MODIFIER_CODE_SEQUENCE,

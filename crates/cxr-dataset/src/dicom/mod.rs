@@ -37,10 +37,24 @@ pub(crate) struct Dicom {
     /// How its pixels are stored, such as `MONOCHROME2 12 of 16 bits`.
     pub(crate) mode: String,
     pub(crate) warnings: Vec<ImageWarning>,
+    /// PatientID.
+    pub(crate) patient: Option<String>,
+    /// StudyInstanceUID.
+    pub(crate) study: Option<String>,
+}
+
+/// What is read of a file before its pixels are made grey.
+struct Parts {
+    stored: Stored,
+    shading: Shading,
+    mode: String,
+    warnings: Vec<ImageWarning>,
+    patient: Option<String>,
+    study: Option<String>,
 }
 
 pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, DatasetError> {
-    let read = || -> Result<(Stored, Shading, String, Vec<ImageWarning>), Fault> {
+    let read = || -> Result<Parts, Fault> {
         let container = Container::open(bytes)?;
         let (data_set, n_trailing) = DataSet::read(&container.data_set, container.encoding)?;
         let mut warnings = acceptance::check(&data_set, container.sop_class.as_deref())?;
@@ -57,9 +71,23 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
             "{} {declared} of {allocated} bits",
             photometric.unwrap_or_default()
         );
-        Ok((stored, shading, mode, warnings))
+        Ok(Parts {
+            stored,
+            shading,
+            mode,
+            warnings,
+            patient: attributes::text(&data_set, tags::PATIENT_ID)?,
+            study: attributes::text(&data_set, tags::STUDY_INSTANCE_UID)?,
+        })
     };
-    let (stored, shading, mode, mut warnings) = read().map_err(|fault| fault.into_error(origin))?;
+    let Parts {
+        stored,
+        shading,
+        mode,
+        mut warnings,
+        patient,
+        study,
+    } = read().map_err(|fault| fault.into_error(origin))?;
     let padding = shading.padding;
     let shades = Shades {
         gray: &shading.gray,
@@ -75,5 +103,7 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
         image: GrayImage::new(width, height, pixels)?,
         mode,
         warnings,
+        patient,
+        study,
     })
 }

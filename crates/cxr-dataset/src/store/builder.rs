@@ -199,9 +199,10 @@ impl StoreBuilder {
         bytes: &[u8],
         origin: &Path,
     ) -> Result<Vec<ImageWarning>, DatasetError> {
-        let (image, warnings) = decode_radiograph_in(bytes, origin, self.settings.tone())?;
+        let radiograph = decode_radiograph_in(bytes, origin, self.settings.tone())?;
+        let warnings = radiograph.warnings;
         let bits = (warnings.iter()).fold(0, |bits, warning| bits | warning.kind().bit());
-        self.insert(name, &image, bytes, bits)?;
+        self.insert(name, &radiograph.image, bytes, bits)?;
         Ok(warnings)
     }
 

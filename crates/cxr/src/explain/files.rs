@@ -28,7 +28,7 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     let output = args.force.output(&path).inputs([&model]).inputs(files());
     output.ours(is_explanation_table).check()?;
     let (card, classifier) = load_model(&model, &args.device.open()?)?;
-    let wanted = wanted_labels(&args.label, &card)?;
+    let wanted = wanted_labels(&args.label, &card.labels)?;
     let labels: Vec<&str> = match wanted.as_slice() {
         [] => card.labels.iter().map(String::as_str).collect(),
         wanted => wanted
@@ -110,12 +110,11 @@ fn explain_file(
     target: &Target,
 ) -> anyhow::Result<Vec<String>> {
     let file = &target.image;
-    let (image, warnings) =
-        decode_radiograph_in(&read_image_file(file)?, file, tone(args.stretch))?;
-    for warning in warnings {
+    let radiograph = decode_radiograph_in(&read_image_file(file)?, file, tone(args.stretch))?;
+    for warning in &radiograph.warnings {
         say(&format!("warning: `{}`: {warning}", file.display()));
     }
-    let prepared = resize_bicubic(&image, card.image_size, card.image_size)?;
+    let prepared = resize_bicubic(&radiograph.image, card.image_size, card.image_size)?;
     let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
     let logits = classifier.logits_of_image(&picture.tensor, &card.labels, "this image")?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];
@@ -152,8 +151,8 @@ fn explain_file(
 
 /// The positions of the labels that were asked for. The command line is cut at commas: what no label is by itself
 /// may be the beginning of one that has a comma.
-fn wanted_labels(names: &[String], card: &ModelCard) -> anyhow::Result<Vec<usize>> {
-    let position = |name: &str| card.labels.iter().position(|label| label == name.trim());
+pub(crate) fn wanted_labels(names: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
+    let position = |name: &str| labels.iter().position(|label| label == name.trim());
     let mut wanted = Vec::new();
     let mut rest = names;
     while let Some(first) = rest.first() {
@@ -164,7 +163,7 @@ fn wanted_labels(names: &[String], card: &ModelCard) -> anyhow::Result<Vec<usize
         let (label, behind) = longest.with_context(|| {
             format!(
                 "the model has no label `{first}`\nhint: it has {}",
-                card.labels.join(", ")
+                labels.join(", ")
             )
         })?;
         if !wanted.contains(&label) {

@@ -5,6 +5,8 @@ mod picture;
 mod run;
 mod targets;
 
+pub(crate) use files::wanted_labels;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -113,7 +115,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The model's file.
-fn model_file(model: &Path) -> PathBuf {
+pub(crate) fn model_file(model: &Path) -> PathBuf {
     if model.is_dir() {
         model.join("model.safetensors")
     } else {

@@ -22,12 +22,12 @@ use cxr_train::Experiment;
 use self::parts::Parts;
 use self::runs::{Run, Shard, State};
 use self::work::{Outcome, Work};
-use crate::children::{Ending, Interrupt};
 use crate::device::DeviceArgs;
 use crate::experiments::{ExperimentSource, absolute, provide_weights};
 use crate::progress::say;
 use crate::scoring::print;
 use crate::{report, train};
+use cxr_terminal::{Ending, Interrupt};
 
 /// Run every variant of an experiment that is not finished, then write its report
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::children::Ending;
+use cxr_terminal::Ending;
 
 /// Wall time and ending of each part, in order.
 #[derive(Default)]

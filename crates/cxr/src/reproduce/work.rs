@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use cxr_train::Experiment;
 
 use super::runs::Run;
-use crate::children::{Ended, Ending, Interrupt};
 use crate::device::DeviceArgs;
 use crate::experiments::ExperimentSource;
 use crate::progress::say;
 use crate::scoring::print;
+use cxr_terminal::{Ended, Ending, Interrupt};
 
 /// What all calls have in common.
 pub(super) struct Work<'a> {
@@ -120,7 +120,7 @@ impl Work<'_> {
         Outcome {
             name,
             time: begin.elapsed(),
-            ended,
+            ended: ended.map_err(Into::into),
         }
     }
 
@@ -158,7 +158,7 @@ impl Work<'_> {
         Outcome {
             name,
             time: begin.elapsed(),
-            ended,
+            ended: ended.map_err(Into::into),
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::process::{INTERRUPTED, Interrupt};
+use cxr_terminal::{INTERRUPTED, Interrupt};
 
 /// Whatever has not ended or begun by then is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);

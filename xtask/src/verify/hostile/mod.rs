@@ -19,8 +19,8 @@ use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
 use self::child::{Terminal, Watched};
-use crate::process::{Ending, INTERRUPTED, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, INTERRUPTED, Interrupt};
 
 const EXPERIMENT: &str = include_str!("hostile.toml");
 /// What is compared of a run.

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use super::{Bench, random, wait_or_kill};
-use crate::process::{Ending, Interrupt};
+use cxr_terminal::{Ending, Interrupt};
 
 /// Kills of each command.
 const KILLS: usize = 4;

@@ -16,8 +16,8 @@ use anyhow::{Context, bail};
 use cxr_terminal::{say, tell};
 use sha2::{Digest, Sha256};
 
-use crate::process::{Ending, Interrupt};
 use crate::workspace::Workspace;
+use cxr_terminal::{Ending, Interrupt};
 
 /// What is trained: the file's name, its text, the variant.
 const EXPERIMENTS: [(&str, &str, &str); 2] = [

@@ -1,17 +1,47 @@
-//! Processes that this one starts: they are told of Ctrl-C, and how each ended is known.
+//! Processes that a program starts: they are told of Ctrl-C, and how each ended is known.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
+use std::process::ExitCode;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context as _;
+use crate::{on_interrupt, say};
 
-use crate::INTERRUPTED;
-use crate::progress::say;
+/// The exit code of a program that Ctrl-C ended: what the shell expects.
+pub const INTERRUPTED: u8 = 130;
+
+/// What went wrong with a child, but for how it ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildError {
+    /// The handlers cannot be installed.
+    #[error("cannot listen for Ctrl-C")]
+    Signals(#[source] std::io::Error),
+    /// The child cannot be started, waited for, or read from.
+    #[error("cannot {action} `{program}`")]
+    Child {
+        /// What was attempted.
+        action: &'static str,
+        /// The program.
+        program: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl ChildError {
+    fn of(action: &'static str, program: &str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Child {
+            action,
+            program: program.to_owned(),
+            source,
+        }
+    }
+}
 
 /// How a child, or a part of the work, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// All is well.
     Done,
     /// Something went wrong and was told.
@@ -20,13 +50,23 @@ pub(crate) enum Ending {
     Interrupted,
 }
 
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Done => Self::SUCCESS,
+            Ending::Failed => Self::FAILURE,
+            Ending::Interrupted => Self::from(INTERRUPTED),
+        }
+    }
+}
+
 /// Ctrl-C and SIGTERM, kept from ending this process and handed on to the children instead: exactly once
 /// per signal, as a child may take a second one for impatience. So that the terminal does not tell the
 /// children as well, each runs in a process group of its own.
-#[derive(Clone)]
-pub(crate) struct Interrupt(Arc<Mutex<State>>);
+#[derive(Clone, Debug)]
+pub struct Interrupt(Arc<Mutex<State>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     is_raised: bool,
     children: Vec<u32>,
@@ -34,34 +74,69 @@ struct State {
 
 impl Interrupt {
     /// Takes over the signals; once in the life of a process.
-    pub(crate) fn install() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// [`ChildError::Signals`].
+    pub fn install() -> Result<Self, ChildError> {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = Arc::clone(&state);
-        cxr_terminal::on_interrupt(INTERRUPTED, move || {
+        on_interrupt(INTERRUPTED, move || {
             let mut state = seen.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_raised = true;
             state.children.iter().copied().for_each(interrupt);
         })
-        .context("cannot listen for Ctrl-C")?;
+        .map_err(ChildError::Signals)?;
         Ok(Self(state))
     }
 
-    pub(crate) fn is_raised(&self) -> bool {
+    /// Whether a signal has come.
+    pub fn is_raised(&self) -> bool {
         self.with(|state| state.is_raised)
     }
 
+    /// The process id of the child that runs now, of several the first.
+    pub fn child(&self) -> Option<u32> {
+        self.with(|state| state.children.first().copied())
+    }
+
     /// Runs a child to its end; its output goes where ours goes.
-    pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<Ended> {
+    ///
+    /// # Errors
+    /// [`ChildError::Child`]; how the child itself ended is no error.
+    pub fn run(&self, command: &mut Command) -> Result<Ended, ChildError> {
+        let (ended, _) = self.wait(command)?;
+        Ok(ended)
+    }
+
+    /// The same, keeping what it writes to standard output.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn output(&self, command: &mut Command) -> Result<(Ended, String), ChildError> {
+        self.wait(command.stdout(Stdio::piped()))
+    }
+
+    fn wait(&self, command: &mut Command) -> Result<(Ended, String), ChildError> {
         let name = program(command);
-        match self.start(command, &name)? {
-            Some(child) => self.end(child, &name),
-            None => Ok(Ended::interrupted()),
-        }
+        let Some(mut child) = self.start(command, &name)? else {
+            return Ok((Ended::interrupted(), String::new()));
+        };
+        let mut output = String::new();
+        let read = match child.stdout.take() {
+            Some(mut stdout) => stdout.read_to_string(&mut output).map(|_| ()),
+            None => Ok(()),
+        };
+        let ended = self.end(child, &name)?;
+        read.map_err(ChildError::of("read what is written by", &name))?;
+        Ok((ended, output))
     }
 
     /// The same, for one of several children at once: each line of its output goes where ours goes,
     /// behind `label`. It may be called on several threads.
-    pub(crate) fn run_labelled(&self, command: &mut Command, label: &str) -> anyhow::Result<Ended> {
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_labelled(&self, command: &mut Command, label: &str) -> Result<Ended, ChildError> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -84,7 +159,7 @@ impl Interrupt {
     }
 
     /// Starts a child; `None` when the signal came before.
-    fn start(&self, command: &mut Command, name: &str) -> anyhow::Result<Option<Child>> {
+    fn start(&self, command: &mut Command, name: &str) -> Result<Option<Child>, ChildError> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
         // Under the lock: a signal arrives before the child starts, or finds its id.
@@ -96,14 +171,14 @@ impl Interrupt {
             state.children.push(child.id());
             Ok(Some(child))
         });
-        started.with_context(|| format!("cannot start `{name}`"))
+        started.map_err(ChildError::of("start", name))
     }
 
     /// Waits for a child.
-    fn end(&self, mut child: Child, name: &str) -> anyhow::Result<Ended> {
+    fn end(&self, mut child: Child, name: &str) -> Result<Ended, ChildError> {
         let status = child.wait();
         self.with(|state| state.children.retain(|&id| id != child.id()));
-        let status = status.with_context(|| format!("cannot wait for `{name}`"))?;
+        let status = status.map_err(ChildError::of("wait for", name))?;
         let was_interrupted = self.is_raised() || status.code() == Some(INTERRUPTED.into());
         Ok(Ended {
             ending: match (was_interrupted, status.success()) {
@@ -143,10 +218,11 @@ fn relay(from: impl Read, mut to: impl Write, label: &str) {
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) ending: Ending,
+pub struct Ended {
+    /// Well or not.
+    pub ending: Ending,
     /// Its exit status, in the system's words.
-    pub(crate) status: String,
+    pub status: String,
 }
 
 impl Ended {
@@ -158,16 +234,13 @@ impl Ended {
     }
 }
 
-/// Sends SIGINT with the shell's own `kill`: the standard library can only kill for good.
+/// Sends SIGINT to the child's process group: the standard library can only kill for good.
 #[cfg(unix)]
 fn interrupt(child: u32) {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -s INT -- -{child}")])
-        .status();
-    if !sent.is_ok_and(|status| status.success()) {
-        say(&format!(
-            "cannot interrupt process {child}; it goes on to its end"
-        ));
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let group = i32::try_from(child).ok().and_then(Pid::from_raw);
+    if group.is_none_or(|group| kill_process_group(group, Signal::INT).is_err()) {
+        say!("cannot interrupt process {child}; it goes on to its end");
     }
 }
 
