@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod component;
+mod model;
 
 pub use component::Component;
+pub use model::{ModelConfig, head_of_keys};

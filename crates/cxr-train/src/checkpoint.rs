@@ -8,6 +8,7 @@ use cxr_ops::check_weights;
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataFingerprints;
+use crate::experiment::complete;
 use crate::model_file::{read, unusable, write};
 use crate::{Classifier, Optimiser, TrainError, TrainingConfig, WeightAverage};
 
@@ -153,7 +154,8 @@ pub(crate) fn load(
         path: folder.to_owned(),
         what: what.to_owned(),
     };
-    if description.experiment != identity.experiment {
+    let before = &description.experiment;
+    if before != identity.experiment && complete(before).as_deref() != Some(identity.experiment) {
         return Err(another(&differing_lines(
             &description.experiment,
             identity.experiment,

@@ -143,12 +143,12 @@ pub enum TrainError {
     /// Weights trained elsewhere that do not load.
     #[error(transparent)]
     Pretrained(#[from] cxr_backbone::PretrainedError),
-    /// A frozen feature extractor that cannot be built.
+    /// A backbone that is unknown or cannot be built.
     #[error(transparent)]
-    Frozen(#[from] cxr_backbone::FrozenError),
-    /// A top network that cannot be built.
+    Backbone(#[from] cxr_backbone::BackboneError),
+    /// A head that is unknown or cannot be built.
     #[error(transparent)]
-    TopNetwork(#[from] cxr_top::TopNetworkError),
+    Head(#[from] cxr_top::HeadError),
     /// A thread that the system did not start.
     #[error("cannot start a thread for the loader")]
     Thread {
@@ -178,6 +178,20 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
         Some(path) => format!("the last good checkpoint is `{}`", path.display()),
         None => "no checkpoint was written before it".to_owned(),
+    }
+}
+
+/// For backbones of one's own that are made of ours.
+impl From<cxr_backbone::FrozenError> for TrainError {
+    fn from(error: cxr_backbone::FrozenError) -> Self {
+        Self::Backbone(error.into())
+    }
+}
+
+/// For heads of one's own that are made of ours.
+impl From<cxr_top::TopNetworkError> for TrainError {
+    fn from(error: cxr_top::TopNetworkError) -> Self {
+        Self::Head(error.into())
     }
 }
 

@@ -20,7 +20,7 @@
 //! let experiment = Experiment::parse(r#"
 //!     name = "tiny"
 //!     [model]
-//!     backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
+//!     backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
 //!     [augmentation]
 //!     image_size = 64
 //!     crop_size = 48
@@ -42,11 +42,11 @@
 mod average;
 mod checkpoint;
 mod classifier;
+mod components;
 mod data;
 mod error;
 mod events;
 mod experiment;
-mod frozen;
 mod gradients;
 mod groups;
 mod loader;
@@ -62,7 +62,7 @@ mod schedule;
 mod status;
 mod trainer;
 
-pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, TransformerSizes};
+pub use cxr_backbone::Backbone;
 pub use cxr_losses::{Granularity, MultiLabelLoss, known};
 #[cfg(feature = "cuda")]
 pub use cxr_ops::{
@@ -70,7 +70,8 @@ pub use cxr_ops::{
     set_exact_f32, set_graphs, uses_graphs,
 };
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
-pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};
+pub use cxr_run::{Component, ModelConfig};
+pub use cxr_top::Head;
 
 pub use average::WeightAverage;
 pub use checkpoint::{BestEpoch, EpochRecord, Position};
@@ -79,8 +80,8 @@ pub use data::TrainingData;
 pub use error::TrainError;
 pub use events::EventLog;
 pub use experiment::{
-    BackboneConfig, DataConfig, DenseNetSizes, Experiment, HeadConfig, ModelConfig, PhantomLabels,
-    PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
+    DataConfig, Experiment, PhantomLabels, PhantomSettings, Stage, TrainingConfig, Variant,
+    VariantExperiment,
 };
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::{ParameterGroup, Trained};

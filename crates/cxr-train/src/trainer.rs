@@ -19,9 +19,10 @@ use cxr_losses::MultiLabelLoss;
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
+use crate::components;
 use crate::data::DataFingerprints;
-use crate::frozen::load_weights;
-use crate::groups;
+use crate::experiment::NOT_OF_THIS_FILE;
+use crate::groups::{self, BACKBONE};
 use crate::loader::{LastBatch, Loader};
 use crate::model_file::{check_model, model_bytes};
 use crate::run_folder::{EVENTS, RunFolder};
@@ -134,7 +135,7 @@ impl<'a> Trainer<'a> {
         };
         let mut experiment_text = variant.to_toml()?;
         if !names.is_empty() {
-            experiment_text += &format!("# not of this file: {}\n", names.join(", "));
+            experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
@@ -182,7 +183,8 @@ impl<'a> Trainer<'a> {
         } else {
             if let Some(weights) = &experiment.model.weights {
                 let parameters = trainer.classifier.parameters();
-                load_weights(&experiment.model.backbone, weights, parameters)?;
+                components::backbone(&experiment.model.backbone)?
+                    .load_weights(weights, parameters, BACKBONE)?;
             }
             let text = trainer.experiment_text.clone();
             folder.check()?;

@@ -23,7 +23,7 @@ name = "watched"
 [data]
 validation = { patient-fold = { fold = 0, of = 4 } }
 [model]
-backbone = { densenet = { stem_maps = 4, growth = 4, block_layers = [1, 1] } }
+backbone = { densenet = { stem_channels = 4, growth_rate = 4, block_layers = [1, 1] } }
 head = { linear = {} }
 [augmentation]
 image_size = 40

@@ -24,8 +24,8 @@ name = "tiny"
 seed = 3
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
 
 [augmentation]
 image_size = 64
@@ -295,7 +295,36 @@ fn mistakes_in_an_experiment_file_are_named() {
         ("tau = 0.2", "tua = 0.2", "tua"),
         ("tau = 0.2", "tau = 0.0", "tau"),
         ("loss = \"fzlpr\"", "loss = \"zpr\"", "zpr"),
-        ("growth = 4", "growth = 0", "`growth`"),
+        (
+            "growth_rate = 4",
+            "growth_rate = 0",
+            "`model.backbone.densenet.growth_rate` of the experiment must be at least 1",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4, groth = 1",
+            "`model.backbone.densenet` of the experiment must be among `stem_channels`, `growth_rate`,",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4.5",
+            "`model.backbone.densenet.growth_rate` of the experiment must be a whole number",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4, growth = 4",
+            "`model.backbone.densenet.growth_rate` of the experiment must be given once",
+        ),
+        (
+            "{ densenet = {",
+            "{ resnet = {",
+            "`model.backbone` of the experiment must be one of `densenet121`,",
+        ),
+        (
+            "{ top-network = {",
+            "{ attention = {",
+            "`model.head` of the experiment must be one of `top-network`, `linear`, got `attention`",
+        ),
         ("crop_size = 56", "crop_size = 65", "crop_size"),
         ("name = \"tiny\"", "name = \"../tiny\"", "a folder name"),
         (
@@ -311,17 +340,17 @@ fn mistakes_in_an_experiment_file_are_named() {
         (
             "hidden = 8",
             "hidden = 8, norm_momentum = 3.0",
-            "`model.top.norm_momentum`",
+            "`model.head.top-network.norm_momentum`",
         ),
         (
             "hidden = 8",
             "hidden = 8, norm_eps = nan",
-            "`model.top.norm_eps`",
+            "`model.head.top-network.norm_eps` of the experiment must be a finite number",
         ),
-        ("growth = 4", "growth = 70000", "at most 65536"),
+        ("growth_rate = 4", "growth_rate = 70000", "at most 65536"),
         (
-            "growth = 4",
-            "growth = 4, norm_momentum = -0.1",
+            "growth_rate = 4",
+            "growth_rate = 4, norm_momentum = -0.1",
             "`model.backbone.densenet.norm_momentum`",
         ),
         (

@@ -134,10 +134,9 @@ fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool>
     if !run.is_finished() || !file.is_file() {
         return Ok(false);
     }
-    let expected = variant.to_toml()?;
     let before = cxr_fs::read_text(&file, MAX_EXPERIMENT_BYTES)?;
     anyhow::ensure!(
-        before == expected,
+        variant.is_written_as(&before),
         "`{}` is a finished run of other settings\nhint: compare its experiment.toml, and choose another `name` or `--runs`, or delete it",
         path.display()
     );

@@ -32,6 +32,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-augment",
             "cxr-backbone",
             "cxr-top",
+            "cxr-run",
         ],
     ),
     ("cxr-explain", &["cxr-train", "cxr-dataset"]),
