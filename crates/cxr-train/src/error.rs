@@ -1,3 +1,5 @@
+//! What can go wrong in training and prediction.
+
 use std::path::{Path, PathBuf};
 
 /// Why training or prediction stopped.
@@ -106,18 +108,6 @@ pub enum TrainError {
         /// What differs.
         what: String,
     },
-    /// A run folder that another process is working in.
-    #[error("run folder `{}` is in use by another process", path.display())]
-    InUse {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A run folder that is no longer where it was opened.
-    #[error("run folder `{}` was deleted, moved or replaced while this process worked in it; nothing more is written\nhint: put it back, and the same command goes on from its last checkpoint", path.display())]
-    FolderGone {
-        /// The folder.
-        path: PathBuf,
-    },
     /// A file that cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -128,6 +118,9 @@ pub enum TrainError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A run folder that cannot be used.
+    #[error(transparent)]
+    Run(#[from] cxr_run::RunError),
     /// An error of the data set.
     #[error(transparent)]
     Dataset(#[from] cxr_dataset::DatasetError),

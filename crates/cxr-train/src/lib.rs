@@ -45,7 +45,6 @@ mod classifier;
 mod components;
 mod data;
 mod error;
-mod events;
 mod experiment;
 mod gradients;
 mod groups;
@@ -57,7 +56,6 @@ mod own_parts;
 mod predict;
 mod profile;
 mod rehearsal;
-mod run_folder;
 mod schedule;
 mod status;
 mod trainer;
@@ -70,15 +68,16 @@ pub use cxr_ops::{
     set_exact_f32, set_graphs, uses_graphs,
 };
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
-pub use cxr_run::{Component, ModelConfig};
+pub use cxr_run::{
+    BestEpoch, Component, EpochRecord, Event, EventLog, LastStep, LockedRunFolder, ModelConfig, Position, RunError,
+    RunFolder, ViewSet,
+};
 pub use cxr_top::Head;
 
 pub use average::WeightAverage;
-pub use checkpoint::{BestEpoch, EpochRecord, Position};
 pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use events::EventLog;
 pub use experiment::{
     DataConfig, Experiment, PhantomLabels, PhantomSettings, Stage, TrainingConfig, Variant,
     VariantExperiment,
@@ -87,13 +86,14 @@ pub use gradients::{Gradients, MeanGradients};
 pub use groups::{ParameterGroup, Trained};
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
 pub use model_file::{load_model, load_weights, save_backbone, save_model};
-pub use observer::{Event, Observer};
+pub use observer::Observer;
 pub use optimiser::{AdamWConfig, Optimiser, OptimiserConfig, SgdConfig};
 pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use run_folder::RunFolder;
 pub use schedule::{Per, Schedule, StageTime};
-pub use status::{LastStep, RunStatus};
+pub use status::RunStatus;
+#[cfg(feature = "cuda")]
+pub use trainer::algorithms::record_algorithms;
 pub use trainer::{TrainOutcome, Trainer};

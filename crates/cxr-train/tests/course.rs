@@ -16,8 +16,8 @@ use candle_core::{Device, Tensor};
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    EpochRecord, Event, Experiment, Observer, RunFolder, TrainError, TrainOutcome, Trainer,
-    TrainingData, load_model, predict,
+    EpochRecord, Event, Experiment, Observer, RunError, RunFolder, TrainError, TrainOutcome,
+    Trainer, TrainingData, load_model, predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -123,7 +123,7 @@ fn train(
             stop: &stop,
         };
         if let TrainOutcome::Finished { .. } = trainer.run(&mut observer, &stop).unwrap() {
-            return std::fs::read(folder.model()).unwrap();
+            return std::fs::read(folder.model_file()).unwrap();
         }
     }
     panic!("the run does not get on");
@@ -247,7 +247,7 @@ fn the_average_is_what_is_validated_and_saved() {
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let stop = AtomicBool::new(false);
     let history = history(trainer.run(&mut (), &stop).unwrap());
-    let (card, averaged) = load_model(&run.model(), &Device::Cpu).unwrap();
+    let (card, averaged) = load_model(&run.model_file(), &Device::Cpu).unwrap();
     let (saved, weights) = (
         averaged.parameters().tensors(""),
         trainer.classifier().parameters().tensors(""),
@@ -277,7 +277,7 @@ fn the_average_is_what_is_validated_and_saved() {
     let run = RunFolder::open(&folder.path().join("plain")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     trainer.run(&mut (), &stop).unwrap();
-    let (_, classifier) = load_model(&run.model(), &Device::Cpu).unwrap();
+    let (_, classifier) = load_model(&run.model_file(), &Device::Cpu).unwrap();
     let tensors = classifier.parameters().tensors("");
     assert_eq!(values(&tensors), weights);
 }
@@ -401,7 +401,7 @@ fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
         let experiment = Experiment::parse(&text).unwrap();
         let folder = folder.path().join(name);
         train(&experiment, &data, &folder, usize::MAX, 1);
-        let model = RunFolder::open(&folder).unwrap().model();
+        let model = RunFolder::open(&folder).unwrap().model_file();
         let (card, _) = load_model(&model, &Device::Cpu).unwrap();
         assert_eq!(card.logit_thresholds.len(), card.labels.len());
         card.logit_thresholds[0]
@@ -450,7 +450,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
         let mut trainer = trainer.looking_every(looking);
         let error = trainer.run(&mut (), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
-        assert!(!run.model().exists());
+        assert!(!run.model_file().exists());
         error.to_string()
     };
     let at_once = experiment("", "schedule = { constant = { rate = 1e38 } }");
@@ -553,7 +553,7 @@ fn a_run_that_is_looked_at_for_a_moment_opens_and_one_in_use_does_not() {
     let path = folder.path().join("run");
     let in_use = RunFolder::open(&path).unwrap();
     let error = RunFolder::open(&path).unwrap_err();
-    assert!(matches!(error, TrainError::InUse { .. }), "{error}");
+    assert!(matches!(error, RunError::InUse { .. }), "{error}");
     let release = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(60));
         drop(in_use);

@@ -14,7 +14,8 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    Experiment, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model, predict,
+    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
+    predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -74,7 +75,7 @@ fn train(data: &TrainingData, variant: &str, folder: &Path, steps: usize) -> Vec
             TrainOutcome::Finished { history, .. } => {
                 assert_eq!(history.len(), 3);
                 assert!(steps > 100 || processes > 2, "the run was not cut");
-                return std::fs::read(folder.model()).unwrap();
+                return std::fs::read(folder.model_file()).unwrap();
             }
             TrainOutcome::Stopped(_) => assert!(processes < 50, "the run does not get on"),
         }
@@ -135,7 +136,7 @@ fn the_saved_model_predicts_what_the_trainer_does() {
     let variant = experiment.variant("fzlpr-0.2").unwrap();
     let folder = RunFolder::open(&run).unwrap();
     let trainer = Trainer::new(&variant, &data, &folder, &Device::Cpu).unwrap();
-    let (card, classifier) = load_model(&folder.model(), &Device::Cpu).unwrap();
+    let (card, classifier) = load_model(&folder.model_file(), &Device::Cpu).unwrap();
     let predict = |classifier, batch_size| {
         let (views, stop) = (ViewSet::HorizontalFlipZoom, AtomicBool::new(false));
         predict(
@@ -164,7 +165,7 @@ fn the_saved_model_predicts_what_the_trainer_does() {
     prediction
         .write(
             ViewSet::Single,
-            &folder.predictions(Part::Test, ViewSet::Single),
+            &folder.predictions_file(Part::Test, ViewSet::Single),
         )
         .unwrap();
     let table = std::fs::read_to_string(run.join("predictions-test.csv")).unwrap();
@@ -226,7 +227,7 @@ fn a_folder_of_another_run_or_in_use_is_refused() {
     );
     assert!(matches!(
         RunFolder::open(&path),
-        Err(TrainError::InUse { .. })
+        Err(RunError::InUse { .. })
     ));
 }
 
