@@ -156,7 +156,7 @@ fn learn(
     let text = format!("{EXPERIMENT}\n[[variants]]\nname = \"{loss}\"\nloss = \"{loss}\"\n");
     let experiment = Experiment::parse(&text)?;
     let variant = experiment.variant(loss)?;
-    let run = RunFolder::open(&folder.join("runs").join(loss))?;
+    let run = RunFolder::open(folder.join("runs").join(loss))?;
     let mut trainer = Trainer::new(&variant, data, &run, &Device::Cpu)?;
     let (mut losses, stop) = (Losses::default(), AtomicBool::new(false));
     trainer.run(&mut losses, &stop)?;

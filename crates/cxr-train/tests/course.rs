@@ -173,7 +173,7 @@ fn a_step_takes_as_many_batches_as_are_accumulated() {
     let data = data(folder.path());
     let experiment = experiment("accumulate = 3", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let mut steps = Steps::default();
     trainer.run(&mut steps, &AtomicBool::new(false)).unwrap();
@@ -210,7 +210,7 @@ fn a_clipped_step_is_no_longer_than_rate_times_bound() {
         "clip_norm = 0.01\noptimiser = { kind = 'sgd', momentum = 0.0, weight_decay = 0.0 }";
     let experiment = experiment(training, "schedule = { constant = { rate = 0.5 } }");
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let trainable = |trainer: &Trainer<'_>| {
         let vars = trainer.classifier().parameters();
@@ -243,7 +243,7 @@ fn the_average_is_what_is_validated_and_saved() {
     let data = data(folder.path());
     let experiment = experiment("ema_decay = 0.9", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let stop = AtomicBool::new(false);
     let history = history(trainer.run(&mut (), &stop).unwrap());
@@ -274,7 +274,7 @@ fn the_average_is_what_is_validated_and_saved() {
     // Without the setting the weights are the same, and are what is saved.
     let plain = plain();
     let variant = plain.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("plain")).unwrap();
+    let run = RunFolder::open(folder.path().join("plain")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     trainer.run(&mut (), &stop).unwrap();
     let (_, classifier) = load_model(&run.model_file(), &Device::Cpu).unwrap();
@@ -297,7 +297,7 @@ fn a_stage_ends_when_its_patience_is_spent() {
         let text = text.replace("@training", "").replace("@stage", stage);
         let experiment = Experiment::parse(&text).unwrap();
         let variant = experiment.variant("hbm").unwrap();
-        let run = RunFolder::open(&folder.path().join(name)).unwrap();
+        let run = RunFolder::open(folder.path().join(name)).unwrap();
         let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
         history(trainer.run(&mut (), &AtomicBool::new(false)).unwrap())
     };
@@ -338,7 +338,7 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
         &format!("{RATE}\ngroups = [{{ parameters = 'features.*.weight', frozen = true }}]"),
     );
     let variant = frozen.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let tensors = |trainer: &Trainer<'_>| {
         let tensors = trainer.classifier().parameters().tensors("");
@@ -432,7 +432,7 @@ fn no_checkpoint_is_written_whose_past_was_not_kept() {
     let data = data(folder.path());
     let experiment = experiment("", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let stopped = trainer.run(&mut Forgetful, &AtomicBool::new(false));
     assert!(matches!(stopped, Err(TrainError::LoaderPanicked)));
@@ -445,7 +445,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     let data = data(folder.path());
     let fails = |experiment: &Experiment, name: &str, looking: usize| {
         let variant = experiment.variant("hbm").unwrap();
-        let run = RunFolder::open(&folder.path().join(name)).unwrap();
+        let run = RunFolder::open(folder.path().join(name)).unwrap();
         let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
         let mut trainer = trainer.looking_every(looking);
         let error = trainer.run(&mut (), &AtomicBool::new(false)).unwrap_err();
@@ -481,7 +481,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
         "{found}"
     );
     let variant = later.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("later")).unwrap();
+    let run = RunFolder::open(folder.path().join("later")).unwrap();
     let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     assert_eq!(trainer.position().stage, 1);
     let tensors = trainer.classifier().parameters().tensors("");

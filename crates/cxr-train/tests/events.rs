@@ -212,7 +212,7 @@ fn a_profile_is_a_trace_of_nested_spans() {
     let variant = experiment.variant("bce").unwrap();
     let path = folder.path().join("trace.json");
     let profile = Profile::create(&path).unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let mut trainer = trainer.profiled(&profile);
     trainer.run(&mut (), &AtomicBool::new(false)).unwrap();

@@ -70,7 +70,7 @@ fn an_experiment_trains_a_head_on_frozen_features() {
     let variant = experiment.variant("bce").unwrap();
     let table = folder.path().join("labels.csv");
     let data = TrainingData::from_table(&table, folder.path(), 4, &experiment).unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     assert!(matches!(outcome, TrainOutcome::Finished { .. }));

@@ -180,7 +180,7 @@ fn frozen_layers_and_their_statistics_stay_as_they_are() {
     let text = EXPERIMENT.replace("epochs = 2", "epochs = 1");
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let values = |trainer: &Trainer<'_>, prefix: &str| -> Vec<Vec<f32>> {
         let tensors = trainer
@@ -262,7 +262,7 @@ fn a_last_batch_of_one_image_is_refused_before_training() {
     let text = EXPERIMENT.replace("batch_size = 6", &format!("batch_size = {}", images - 1));
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let error = Trainer::new(&variant, &data, &run, &Device::Cpu)
         .err()
         .unwrap();
@@ -375,7 +375,7 @@ fn a_misspelt_frozen_prefix_is_refused() {
     let text = EXPERIMENT.replace("[\"features.\"]", "[\"backbone.\"]");
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let error = Trainer::new(&variant, &data, &run, &Device::Cpu)
         .err()
         .unwrap()

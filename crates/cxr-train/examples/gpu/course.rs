@@ -144,7 +144,7 @@ pub(super) fn run(
     let data = data(folder.path(), images, 64)?;
     let experiment = Experiment::parse(&paper(precision, [epochs.div_ceil(3), epochs]))?;
     let variant = experiment.variant("fzlpr-0.2")?;
-    let run = RunFolder::open(&folder.path().join("run"))?;
+    let run = RunFolder::open(folder.path().join("run"))?;
     let mut trainer = Trainer::new(&variant, &data, &run, device)?;
     let mut seen = Seen::default();
     trainer.run(&mut seen, &AtomicBool::new(false))?;
