@@ -69,8 +69,8 @@ pub use cxr_ops::{
 };
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_run::{
-    BestEpoch, Component, EpochRecord, Event, EventLog, LastStep, LockedRunFolder, ModelConfig, Position, RunError,
-    RunFolder, ViewSet,
+    BestEpoch, Component, EpochRecord, Event, EventLog, LastStep, LockedRunFolder, ModelConfig,
+    Position, RunError, RunFolder, ViewSet,
 };
 pub use cxr_top::Head;
 

@@ -81,7 +81,7 @@ fn rewrite(checkpoint: &Path, experiment: &str) {
 fn go_on(folder: &Path, name: &str, experiment: Option<&str>) -> Result<Vec<u8>, String> {
     let data = data(folder);
     let variant = today().variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.join(name)).unwrap();
+    let run = RunFolder::open(folder.join(name)).unwrap();
     let stop = AtomicBool::new(false);
     let mut observer = StopAfter {
         left: AtomicUsize::new(5),
@@ -101,7 +101,7 @@ fn go_on(folder: &Path, name: &str, experiment: Option<&str>) -> Result<Vec<u8>,
     let mut trainer = trainer.map_err(|error| error.to_string())?;
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     assert!(matches!(outcome, TrainOutcome::Finished { .. }));
-    Ok(std::fs::read(run.model()).unwrap())
+    Ok(std::fs::read(run.model_file()).unwrap())
 }
 
 #[test]

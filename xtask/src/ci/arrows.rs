@@ -45,7 +45,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("cxr-explain", &["cxr-train", "cxr-dataset"]),
-    ("cxr-report", &["cxr-fs", "cxr-table", "cxr-metrics", "cxr-run"]),
+    (
+        "cxr-report",
+        &["cxr-fs", "cxr-table", "cxr-metrics", "cxr-run"],
+    ),
     ("cxr-hub", &["cxr-fs"]),
     (
         "cxr",
