@@ -25,8 +25,8 @@ const EXPERIMENT: &str = r#"
 name = "tiny"
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
 
 [augmentation]
 image_size = 64
@@ -627,7 +627,7 @@ fn with_memory(bench: &Bench, command: &Command, kibibytes: usize) -> Command {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_network_without_memory_is_an_error() {
-    let bench = Bench::before("conv_maps = [8, 8]", "conv_maps = [16384, 16384]");
+    let bench = Bench::before("conv_channels = [8, 8]", "conv_channels = [16384, 16384]");
     let output = with_memory(&bench, &bench.train(), 6 << 20)
         .output()
         .unwrap();

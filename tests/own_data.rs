@@ -19,7 +19,7 @@ name = "own"
 validation = "patient"
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 8, block_layers = [1, 1] } }
+backbone = { densenet = { stem_channels = 8, growth_rate = 8, block_layers = [1, 1] } }
 head = { linear = {} }
 
 [augmentation]

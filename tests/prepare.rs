@@ -294,8 +294,9 @@ name = "tiny"
 validation = "patient"
 subset = { view = "PA" }
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
+
 [augmentation]
 image_size = 64
 crop_size = 56

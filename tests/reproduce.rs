@@ -13,8 +13,8 @@ const EXPERIMENT: &str = r#"
 name = "made"
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
 
 [augmentation]
 image_size = 64

@@ -68,7 +68,9 @@ impl View {
 }
 
 /// The named sets of views of the paper's Table 3.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ViewSet {
     /// The central window alone.

@@ -8,6 +8,8 @@
 //! [`load_pretrained`] reads torchvision's or timm's safetensors strictly: every tensor of the
 //! network is set, every tensor of the file is used or named as ignored.
 //!
+//! [`BACKBONES`] has each by the name that experiment files give it, with its options; [`by_name`] makes it.
+//!
 //! **Never here:** losses, data, downloads.
 //!
 //! ```
@@ -28,16 +30,18 @@
 mod densenet;
 mod frozen;
 mod pretrained;
+mod registry;
 
 use candle_core::{Result, Tensor};
 use cxr_ops::Phase;
 
-pub use densenet::{DenseNet, DenseNetConfig, DenseNetConfigError};
+pub use densenet::{DenseNet, DenseNetConfig};
 pub use frozen::{
     ConvNextConfig, ConvNextSize, DinoV2Config, FrozenConfig, FrozenError, FrozenExtractor,
     TransformerSizes,
 };
 pub use pretrained::{PretrainedError, PretrainedReport, load_extractor, load_pretrained};
+pub use registry::{BACKBONES, BackboneConfig, BackboneEntry, BackboneError, by_name};
 
 /// A network from images to feature maps.
 pub trait Backbone: Send + Sync {
@@ -57,3 +61,8 @@ pub trait Backbone: Send + Sync {
         true
     }
 }
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -16,11 +16,16 @@ use cxr_ops::{BatchNormConfig, InstructionSet, Parameters, Phase, Precision, Rol
 /// a wrong edge, lane or tap by far more than this.
 const BOUND: f64 = 1e-4;
 
-fn config(stem_maps: usize, growth: usize, bottleneck: usize, layers: &[usize]) -> DenseNetConfig {
+fn config(
+    stem_channels: usize,
+    growth_rate: usize,
+    bottleneck_size: usize,
+    layers: &[usize],
+) -> DenseNetConfig {
     DenseNetConfig {
-        stem_maps,
-        growth,
-        bottleneck,
+        stem_channels,
+        growth_rate,
+        bottleneck_size,
         block_layers: layers.to_vec(),
         norm: BatchNormConfig::default(),
     }

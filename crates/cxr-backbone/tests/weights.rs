@@ -15,9 +15,9 @@ use cxr_ops::{Parameters, Phase, Role};
 fn small(seed: u64) -> (Parameters, DenseNet) {
     let parameters = Parameters::new(seed, &Device::Cpu);
     let config = DenseNetConfig {
-        stem_maps: 6,
-        growth: 4,
-        bottleneck: 2,
+        stem_channels: 6,
+        growth_rate: 4,
+        bottleneck_size: 2,
         block_layers: vec![2, 1],
         ..DenseNetConfig::densenet121()
     };

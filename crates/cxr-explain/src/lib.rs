@@ -16,7 +16,7 @@
 //! # let experiment = Experiment::parse(r#"
 //! #     name = "tiny"
 //! #     [model]
-//! #     backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
+//! #     backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
 //! #     [[training.stages]]
 //! #     name = "all"
 //! #     epochs = 1

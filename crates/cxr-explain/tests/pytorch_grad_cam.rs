@@ -16,8 +16,8 @@ use cxr_train::{Classifier, Experiment, Phase};
 const EXPERIMENT: &str = r#"
     name = "grad-cam"
     [model]
-    backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2, 1, 2] } }
-    top = { conv_maps = [8, 6], hidden = 10 }
+    backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2, 1, 2] } }
+    head = { top-network = { conv_channels = [8, 6], hidden = 10 } }
     [[training.stages]]
     name = "all"
     epochs = 1

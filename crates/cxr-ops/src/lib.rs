@@ -16,6 +16,7 @@
 //!   [`Phase`] tells them whether they train.
 //! * [`Parameters`] holds a network's named tensors: initial values from (seed, name), strict
 //!   loading, sorted order.
+//! * [`parse_options`] reads the options of a network's part, as an experiment file gives them.
 //!
 //! [`grouped`] is a faster way for a whole DenseNet: its parts as forward and backward passes on groups of 32
 //! maps, made one operation of candle's autograd by [`apply_fused`]. [`Precision`] says whether its
@@ -68,6 +69,7 @@ pub mod grouped;
 mod layers;
 mod linear;
 mod norm;
+mod options;
 mod parameters;
 mod pool;
 mod simd;
@@ -90,6 +92,7 @@ pub use linear::linear;
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
 };
+pub use options::{OptionEntry, OptionError, check_option, old_names, parse_options};
 pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use simd::InstructionSet;

@@ -2,18 +2,15 @@
 //! tests, means that `metrics.json` has not, and how often each label occurs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use cxr_metrics::{MeanEstimate, MultiLabel, PairedTest, RocCurve, roc_curve};
+use cxr_run::{
+    Comparison, ComparisonOptions, Evaluation, LabelTable, Part, Predictions, RunFolder,
+    RunMetrics, Unscorable, ViewSet,
+};
 
-use crate::comparison::{Comparison, ComparisonOptions};
-use crate::error::ReportError;
-use crate::evaluation::Evaluation;
+use crate::ReportError;
 use crate::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER, Explanations};
-use crate::labels::LabelTable;
-use crate::predictions::{Predictions, Unscorable};
-use crate::run::{RunFolder, RunMetrics, ViewSet};
-use crate::summary::labels_of_the_mean;
 use crate::tables::{LEFT_OUT_OF_SECOND_MEAN, is_of_tau_only, paper_variant, tau};
 
 /// What predictions and labels show beyond a run's own metrics.
@@ -28,7 +25,7 @@ pub struct Evidence {
     /// Each τ against τ = 1, which is ZLPR, the same way.
     pub tau_tests: Vec<LossTest>,
     /// The mean without one label and its error, by variant, part and views.
-    pub means_without: BTreeMap<(String, &'static str, ViewSet), MeanEstimate>,
+    pub means_without: BTreeMap<(String, Part, ViewSet), MeanEstimate>,
     /// Whether all of these take the patient as the unit.
     pub by_patient: bool,
     /// Grad-CAM of FZLPR(0.2), or of the first run that has it.
@@ -82,8 +79,6 @@ pub struct Pictures {
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
-const PARTS: [&str; 3] = ["train", "validation", "test"];
-
 impl Evidence {
     /// Reads and computes; `folders` are those of the finished `runs`, in the same order.
     pub(crate) fn of(folders: &[RunFolder], runs: &[RunMetrics]) -> Result<Self, ReportError> {
@@ -111,7 +106,7 @@ impl Evidence {
         }
         evidence.compare(&known)?;
         if let Some(folder) = folders.first() {
-            evidence.frequencies = frequencies(folder.path())?;
+            evidence.frequencies = frequencies(folder)?;
         }
         let order = |variant: &str| usize::from(variant != "fzlpr-0.2");
         let mut by_preference: Vec<&RunFolder> = folders.iter().collect();
@@ -132,14 +127,13 @@ impl Evidence {
     ) -> Result<Option<TestPart>, ReportError> {
         let run = runs.iter().find(|run| run.variant == folder.variant());
         let mut single = None;
-        for part in ["validation", "test"] {
-            let path = folder.path().join(format!("labels-{part}.csv"));
-            let Some(labels) = LabelTable::read(&path)? else {
+        for part in [Part::Validation, Part::Test] {
+            let Some(labels) = folder.labels(part)? else {
                 continue;
             };
             let truth = labels.truth()?;
             let predicted = run.map(|run| match part {
-                "test" => run.test.keys().copied().collect(),
+                Part::Test => run.test.keys().copied().collect(),
                 _ => vec![ViewSet::Single],
             });
             for views in predicted.unwrap_or_default() {
@@ -151,7 +145,7 @@ impl Evidence {
                     let key = (folder.variant().to_owned(), part, views);
                     self.means_without.insert(key, mean);
                 }
-                if part == "test" && views == ViewSet::Single {
+                if part == Part::Test && views == ViewSet::Single {
                     single = Some(TestPart {
                         labels: labels.clone(),
                         predictions,
@@ -246,8 +240,7 @@ fn others(evaluation: &Evaluation) -> Result<Option<MultiLabel>, ReportError> {
         return Ok(None);
     }
     let without = [LEFT_OUT_OF_SECOND_MEAN.to_owned()];
-    let labels = evaluation.data().per_label();
-    Ok(labels_of_the_mean(evaluation, &labels, &without)?)
+    Ok(evaluation.labels_of_the_mean(&without)?)
 }
 
 fn mean_without(evaluation: &Evaluation) -> Result<Option<MeanEstimate>, ReportError> {
@@ -270,11 +263,10 @@ fn curves(variant: &str, evaluation: &Evaluation) -> Result<Curves, ReportError>
     })
 }
 
-fn frequencies(run_folder: &Path) -> Result<Option<Frequencies>, ReportError> {
-    let mut tables = Vec::with_capacity(PARTS.len());
-    for part in PARTS {
-        let table = LabelTable::read(&run_folder.join(format!("labels-{part}.csv")))?;
-        tables.extend(table);
+fn frequencies(run: &RunFolder) -> Result<Option<Frequencies>, ReportError> {
+    let mut tables = Vec::with_capacity(Part::ALL.len());
+    for part in Part::ALL {
+        tables.extend(run.labels(part)?);
     }
     let [train, validation, test] = tables.as_slice() else {
         return Ok(None);
@@ -305,7 +297,7 @@ fn pictures(folder: &RunFolder) -> Result<Option<Pictures>, ReportError> {
     for name in explanations.picture_files() {
         // Reading the explanations checked that it is a name.
         let path = folder.path().join(EXPLANATIONS_FOLDER).join(name);
-        let bytes = cxr_fs::read_regular(&path, MAX_PICTURE).map_err(ReportError::reading)?;
+        let bytes = cxr_fs::read_regular(&path, MAX_PICTURE)?;
         if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             return Err(ReportError::Picture {
                 path: path.with_file_name(EXPLANATIONS_FILE),

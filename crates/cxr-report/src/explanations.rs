@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ReportError, read_text};
+use cxr_fs::FsError;
+use cxr_run::{RunError, read_run_file, write_json};
+
+use crate::ReportError;
 
 /// The folder in a run's folder.
 pub const EXPLANATIONS_FOLDER: &str = "explanations";
@@ -157,16 +160,16 @@ impl Explanations {
     /// Reads those of a run's folder; `None` when there are none.
     ///
     /// # Errors
-    /// [`ReportError::Read`], [`ReportError::RunFile`] when the file is not what this version
+    /// A file that cannot be read, [`RunError::RunFile`] when the file is not what this version
     /// writes, and [`ReportError::Picture`] when a picture's name is no plain file name.
     pub fn read(run_folder: &Path) -> Result<Option<Self>, ReportError> {
         let path = run_folder.join(EXPLANATIONS_FOLDER).join(EXPLANATIONS_FILE);
-        let Some(text) = read_text(&path)? else {
+        let Some(text) = read_run_file(&path)? else {
             return Ok(None);
         };
         let explanations: Self = match serde_json::from_str(&text) {
             Ok(explanations) => explanations,
-            Err(source) => return Err(ReportError::RunFile { path, source }),
+            Err(source) => return Err(RunError::RunFile { path, source }.into()),
         };
         // They become paths.
         let is_name = |picture: &str| cxr_fs::FileName::exactly(picture).is_some();
@@ -184,20 +187,10 @@ impl Explanations {
     /// and come first.
     ///
     /// # Errors
-    /// [`ReportError::Write`].
+    /// They cannot be written.
     pub fn write(&self, run_folder: &Path) -> Result<(), ReportError> {
         let folder = run_folder.join(EXPLANATIONS_FOLDER);
-        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
-            path: folder.clone(),
-            source,
-        })?;
-        let path = folder.join(EXPLANATIONS_FILE);
-        match serde_json::to_string_pretty(self) {
-            Ok(text) => Ok(cxr_fs::write(&path, (text + "\n").as_bytes())?),
-            Err(error) => Err(ReportError::Write {
-                path,
-                source: error.into(),
-            }),
-        }
+        std::fs::create_dir_all(&folder).map_err(FsError::at("make", &folder))?;
+        Ok(write_json(&folder.join(EXPLANATIONS_FILE), self)?)
     }
 }

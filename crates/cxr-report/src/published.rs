@@ -94,7 +94,7 @@ pub const TABLE_2: PublishedTable = PublishedTable {
     averages: &[0.7936, 0.8004, 0.7921, 0.8045],
 };
 
-/// Table 3: columns are named as [`ViewSet`](crate::run::ViewSet)s are.
+/// Table 3: columns are named as [`ViewSet`](cxr_run::ViewSet)s are.
 pub const TABLE_3: PublishedTable = PublishedTable {
     title: "Test AUC with test-time augmentation, FZLPR with τ = 0.2",
     columns: &["single", "hflip", "hflip-zoom"],

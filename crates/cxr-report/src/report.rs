@@ -4,21 +4,21 @@
 use cxr_table::csv_line as line;
 use std::path::{Path, PathBuf};
 
+use cxr_fs::FsError;
 use cxr_metrics::Level;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{ReportError, read_text};
+use crate::ReportError;
 use crate::evidence::{Evidence, LossTest};
 use crate::explanations::BoxScores;
 use crate::figures::figures;
-use crate::run::{RunFolder, RunMetrics};
-use crate::summary::ends;
 use crate::tables::{
     AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,
     Subject, methods_table, or_empty, stage_table, tables,
 };
 use crate::{html, markdown, story};
+use cxr_run::{RunError, RunFolder, RunMetrics, ends, read_run_file, write_json};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
@@ -38,26 +38,20 @@ impl Reproduction {
     /// Writes it into an experiment's folder.
     ///
     /// # Errors
-    /// [`ReportError::Write`].
+    /// It cannot be written.
     pub fn write(&self, experiment_folder: &Path) -> Result<(), ReportError> {
         let path = experiment_folder.join(REPRODUCTION_FILE);
-        match serde_json::to_string_pretty(self) {
-            Ok(text) => Ok(cxr_fs::write(&path, (text + "\n").as_bytes())?),
-            Err(error) => Err(ReportError::Write {
-                path,
-                source: error.into(),
-            }),
-        }
+        Ok(write_json(&path, self)?)
     }
 
     fn read(experiment_folder: &Path) -> Result<Option<Self>, ReportError> {
         let path = experiment_folder.join(REPRODUCTION_FILE);
-        let Some(text) = read_text(&path)? else {
+        let Some(text) = read_run_file(&path)? else {
             return Ok(None);
         };
         match serde_json::from_str(&text) {
             Ok(reproduction) => Ok(Some(reproduction)),
-            Err(source) => Err(ReportError::RunFile { path, source }),
+            Err(source) => Err(RunError::RunFile { path, source }.into()),
         }
     }
 }
@@ -98,10 +92,8 @@ impl Report {
         let mut finished = Vec::new();
         for folder in RunFolder::find(experiment_folder)? {
             if let Some(what) = folder.finish_of_tables()?.changes() {
-                return Err(ReportError::RunChanged {
-                    path: folder.path().to_owned(),
-                    what,
-                });
+                let path = folder.path().to_owned();
+                return Err(RunError::RunChanged { path, what }.into());
             }
             if folder.is_finished() {
                 report.runs.push(folder.metrics()?);
@@ -191,7 +183,7 @@ impl Report {
     /// had and this one has not is taken away.
     ///
     /// # Errors
-    /// [`ReportError::Write`], and [`ReportError::Draw`] for a figure.
+    /// A file that cannot be written, and [`ReportError::Draw`] for a figure.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         for (name, text) in self.csv_files() {
@@ -204,10 +196,7 @@ impl Report {
         }
         for kind in ["tables", "figures"] {
             let path = folder.join(kind);
-            std::fs::create_dir_all(&path).map_err(|source| ReportError::Write {
-                path: path.clone(),
-                source,
-            })?;
+            std::fs::create_dir_all(&path).map_err(FsError::at("make", &path))?;
             // What a call has left that was killed while it wrote.
             cxr_fs::remove_unfinished(&path)?;
         }
@@ -461,10 +450,9 @@ fn boxes_csv(boxes: &BoxScores) -> String {
 
 fn remove(path: &Path) -> Result<(), ReportError> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(ReportError::Write {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FsError::at("remove", path)(error).into())
+        }
         _ => Ok(()),
     }
 }

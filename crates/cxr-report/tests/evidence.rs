@@ -5,13 +5,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use cxr_metrics::{Level, Scored, holm, paired_delong, roc_auc};
-use cxr_report::ReportError;
 use cxr_report::figures::{Figure, figures, focal_loss, fzlpr_loss};
-use cxr_report::labels::{LabelRow, LabelTable};
-use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::published::LABELS;
 use cxr_report::report::Report;
-use cxr_report::run::RunMetrics;
+use cxr_run::{LabelRow, LabelTable, Predictions, RunError, RunMetrics, Unscorable};
 
 #[path = "made/experiment.rs"]
 mod experiment;
@@ -398,7 +395,7 @@ fn label_tables_read_back_and_refuse_what_is_no_label() {
     assert_eq!(LabelTable::read(&path).unwrap(), Some(unknown));
     std::fs::write(&path, "Image Index,Mass\n1.png,1\n2.png,yes\n").unwrap();
     let error = LabelTable::read(&path).unwrap_err();
-    let ReportError::LabelCell { line, text, .. } = error else {
+    let RunError::LabelCell { line, text, .. } = error else {
         panic!("{error}");
     };
     assert_eq!((line, text.as_str()), (3, "yes"));

@@ -6,9 +6,8 @@ use std::path::Path;
 use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4, TABLE_5_DELTAS};
 use cxr_report::ranks::Rank;
 use cxr_report::report::{Report, Reproduction};
-use cxr_report::run::{Parts, RunMetrics, ViewSet};
-use cxr_report::summary::{BootstrapSummary, Resampling, Summary};
 use cxr_report::tables::{AucTable, IntervalMethod, Subject, methods_table, tables};
+use cxr_run::{BootstrapSummary, Parts, Resampling, RunMetrics, Summary, ViewSet};
 
 mod made;
 
@@ -36,7 +35,7 @@ fn paper_runs() -> Vec<RunMetrics> {
         let single = as_summary(&TABLE_4, &tau.to_string());
         run.test.insert(ViewSet::Single, single);
         if tau == 0.2 {
-            for views in [ViewSet::Hflip, ViewSet::HflipZoom] {
+            for views in [ViewSet::HorizontalFlip, ViewSet::HorizontalFlipZoom] {
                 run.test.insert(views, as_summary(&TABLE_3, views.name()));
             }
         }
@@ -137,7 +136,7 @@ fn the_paper_s_own_figures_give_table_5_with_its_deltas() {
     // A label that a sample cannot have is left out of every mean of the row.
     let mut sample = paper_runs();
     for run in &mut sample {
-        if let Some(summary) = run.test.get_mut(&ViewSet::HflipZoom) {
+        if let Some(summary) = run.test.get_mut(&ViewSet::HorizontalFlipZoom) {
             summary.labels[13].auc = None;
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cxr_report::ReportError;
 use cxr_report::report::Report;
-use cxr_report::run::{Finish, METRICS_FILE, MODEL_FILE, RunFolder, RunMetrics, output_files};
+use cxr_run::{Finish, METRICS_FILE, MODEL_FILE, RunError, RunFolder, RunMetrics, output_files};
 
 mod made;
 
@@ -52,7 +52,7 @@ fn a_key_of_a_later_version_is_skipped_and_a_missing_one_is_an_error() {
         std::fs::write(&path, less.to_string()).unwrap();
         let error = RunMetrics::read(&path).unwrap_err();
         assert!(error.to_string().contains("metrics.json"), "{error}");
-        let ReportError::RunFile { source, .. } = error else {
+        let RunError::RunFile { source, .. } = error else {
             panic!("{pointer}: another error: {error}");
         };
         assert!(source.to_string().contains(key), "{pointer}: {source}");
@@ -146,7 +146,7 @@ fn finished_is_believed_where_the_files_are_those_of_the_metrics() {
         changed(&format!("`{name}` is missing"));
         let report = Report::read(folder.path());
         let is_of_tables = name != MODEL_FILE;
-        let is_refused = matches!(report, Err(ReportError::RunChanged { .. }));
+        let is_refused = matches!(report, Err(ReportError::Run(RunError::RunChanged { .. })));
         assert_eq!(is_refused, is_of_tables, "{name}");
         std::fs::write(&file, text).unwrap();
     }
@@ -173,7 +173,7 @@ fn finished_is_believed_where_the_files_are_those_of_the_metrics() {
 fn a_folder_without_runs_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let error = RunFolder::find(folder.path()).unwrap_err();
-    assert!(matches!(error, ReportError::NoRuns { .. }), "{error}");
+    assert!(matches!(error, RunError::NoRuns { .. }), "{error}");
     let missing = Path::new("/no/such/folder");
     let error = RunFolder::find(missing).unwrap_err();
     assert!(error.to_string().contains("/no/such/folder"), "{error}");

@@ -103,7 +103,6 @@ impl<'de> Visitor<'de> for ComponentVisitor {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
@@ -117,7 +116,7 @@ mod tests {
         for text in [
             "backbone = \"densenet121\"\n",
             "[backbone]\ndinov2 = \"small\"\n",
-            "[backbone.densenet]\nblock_layers = [\n    1,\n    2,\n]\ngrowth = 4\nnorm_momentum = 0.1\n",
+            "[backbone.densenet]\nblock_layers = [\n    1,\n    2,\n]\ngrowth_rate = 4\nnorm_momentum = 0.1\n",
         ] {
             let model: Model = toml::from_str(text).unwrap();
             assert_eq!(

@@ -1,17 +1,49 @@
 //! The head of an ordinary classification network.
 
 use candle_core::{D, Result, Tensor};
-use cxr_ops::{Init, Linear, OpsError, ParameterPath, Phase, dropout};
+use cxr_ops::{Init, Linear, OpsError, OptionEntry, ParameterPath, Phase, dropout, parse_options};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::Head;
+use crate::registry::check_dropout;
+use crate::{Head, HeadConfig, HeadEntry, HeadError};
 
 /// The constants of a [`LinearHead`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct LinearHeadConfig {
     /// Share of the means dropped in training, in [0, 1).
     pub dropout: f64,
+}
+
+/// The mean of each map and one dense layer.
+pub(crate) const LINEAR: HeadEntry = HeadEntry::new(
+    "linear",
+    "the mean of each map and one dense layer",
+    &[OptionEntry::new(
+        "dropout",
+        "share of the means dropped in training, in [0, 1), 0 unless given",
+    )],
+    |options| {
+        let config: LinearHeadConfig = parse_options(options, LINEAR.options)?;
+        check_dropout(config.dropout)?;
+        Ok(Box::new(config))
+    },
+);
+
+impl HeadConfig for LinearHeadConfig {
+    fn options(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn build(
+        &self,
+        (channels, _, _): (usize, usize, usize),
+        labels: usize,
+        path: &ParameterPath,
+    ) -> std::result::Result<Box<dyn Head>, HeadError> {
+        Ok(Box::new(LinearHead::new(channels, labels, self, path)?))
+    }
 }
 
 /// The mean of each map, dropout, one dense layer: what DenseNet, ConvNeXt and others end in. It
@@ -23,19 +55,19 @@ pub struct LinearHead {
 }
 
 impl LinearHead {
-    /// A head with new parameters under `path` for `maps` feature maps and `labels` logits.
+    /// A head with new parameters under `path` for `channels` feature maps and `labels` logits.
     ///
     /// # Errors
     /// `path` already holds parameters of these names.
     pub fn new(
-        maps: usize,
+        channels: usize,
         labels: usize,
         config: &LinearHeadConfig,
         path: &ParameterPath,
     ) -> std::result::Result<Self, OpsError> {
         Ok(Self {
             dropout: config.dropout,
-            dense: Linear::new(maps, labels, Init::GlorotUniform, &path.pp("dense"))?,
+            dense: Linear::new(channels, labels, Init::GlorotUniform, &path.pp("dense"))?,
         })
     }
 }

@@ -34,8 +34,8 @@ const EXPERIMENT: &str = r#"
 name = "overfit"
 
 [model]
-backbone = { densenet = { stem_maps = 16, growth = 8, block_layers = [2, 3] } }
-top = { conv_maps = [32, 32], hidden = 64, dropout = 0.0, norm_momentum = 0.1 }
+backbone = { densenet = { stem_channels = 16, growth_rate = 8, block_layers = [2, 3] } }
+head = { top-network = { conv_channels = [32, 32], hidden = 64, dropout = 0.0, norm_momentum = 0.1 } }
 
 [augmentation]
 flip_probability = 0.0
@@ -156,7 +156,7 @@ fn learn(
     let text = format!("{EXPERIMENT}\n[[variants]]\nname = \"{loss}\"\nloss = \"{loss}\"\n");
     let experiment = Experiment::parse(&text)?;
     let variant = experiment.variant(loss)?;
-    let run = RunFolder::open(&folder.join("runs").join(loss))?;
+    let run = RunFolder::open(folder.join("runs").join(loss))?;
     let mut trainer = Trainer::new(&variant, data, &run, &Device::Cpu)?;
     let (mut losses, stop) = (Losses::default(), AtomicBool::new(false));
     trainer.run(&mut losses, &stop)?;

@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let variant = experiment.variant("bce")?;
     let table = folder.path().join("labels.csv");
     let data = TrainingData::from_table(&table, folder.path(), 24, &experiment)?;
-    let run = RunFolder::open(&folder.path().join("run"))?;
+    let run = RunFolder::open(folder.path().join("run"))?;
     let trace = folder.path().join("trace.json");
     let profile = Profile::create(&trace)?;
     let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu)?;

@@ -5,65 +5,13 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use cxr_ops::check_weights;
+use cxr_run::Progress;
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataFingerprints;
+use crate::experiment::complete;
 use crate::model_file::{read, unusable, write};
 use crate::{Classifier, Optimiser, TrainError, TrainingConfig, WeightAverage};
-
-/// The step that a run makes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub struct Position {
-    /// Index of the stage; the number of stages once the run is over.
-    pub stage: usize,
-    /// The epoch within the stage, from 0.
-    pub epoch: usize,
-    /// The step within the epoch, from 0.
-    pub step: usize,
-}
-
-/// A finished epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// The stage's name.
-    pub stage: String,
-    /// The epoch, counted through the stages from 0.
-    pub epoch: usize,
-    /// Its steps.
-    pub steps: usize,
-    /// Mean loss over its steps.
-    pub mean_loss: f64,
-    /// Mean AUC of the validation images over the labels that have both classes.
-    pub validation_auc: Option<f64>,
-    /// Over how many labels.
-    pub validation_labels: usize,
-    /// Seconds it took, over all processes that worked on it.
-    pub seconds: f64,
-}
-
-/// The epoch with the best validation mean so far.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BestEpoch {
-    /// The stage's name.
-    pub stage: String,
-    /// The epoch, counted through the stages from 0.
-    pub epoch: usize,
-    /// Its mean AUC.
-    pub validation_auc: f64,
-}
-
-/// All of a run's state that is not a tensor.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    /// What is to be done next.
-    pub(crate) position: Position,
-    /// Sum of the losses of the epoch's steps so far.
-    pub(crate) loss_sum: f64,
-    /// Seconds spent in the epoch so far.
-    pub(crate) seconds: f64,
-    pub(crate) history: Vec<EpochRecord>,
-    pub(crate) best: Option<BestEpoch>,
-}
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Description {
@@ -153,7 +101,8 @@ pub(crate) fn load(
         path: folder.to_owned(),
         what: what.to_owned(),
     };
-    if description.experiment != identity.experiment {
+    let before = &description.experiment;
+    if before != identity.experiment && complete(before).as_deref() != Some(identity.experiment) {
         return Err(another(&differing_lines(
             &description.experiment,
             identity.experiment,

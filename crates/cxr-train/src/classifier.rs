@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
 use cxr_backbone::Backbone;
-use cxr_ops::{ParameterPath, Parameters, Phase};
-use cxr_top::{Head, LinearHead, TopNetwork, TopNetworkConfig};
+use cxr_ops::{Parameters, Phase};
+use cxr_run::{Component, head_of_keys};
+use cxr_top::Head;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackboneConfig, HeadConfig, OwnParts, TrainError};
+use crate::{OwnParts, TrainError, components};
 
 /// All that is needed to build a classifier and to use it rightly; stands in every model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "CardKeys")]
 pub struct ModelCard {
     /// The experiment that trained it.
     pub experiment: String,
@@ -24,12 +26,9 @@ pub struct ModelCard {
     /// The labels, in the order of the logits.
     pub labels: Vec<String>,
     /// The feature extractor.
-    pub backbone: BackboneConfig,
+    pub backbone: Component,
     /// What stands between feature maps and logits.
-    #[serde(default, skip_serializing_if = "HeadConfig::is_default")]
-    pub head: HeadConfig,
-    /// The sizes of the top network, if that is the head.
-    pub top: TopNetworkConfig,
+    pub head: Component,
     /// Images are resized to this side, with antialiased bicubic interpolation.
     pub image_size: usize,
     /// The network sees squares of this side.
@@ -45,17 +44,54 @@ pub struct ModelCard {
     pub own_parts: Vec<String>,
 }
 
-/// What an experiment puts on feature maps of shape `(C, h, w)`, its parameters under `path`.
-pub(crate) fn head(
-    card: &ModelCard,
-    maps: (usize, usize, usize),
-    path: &ParameterPath,
-) -> std::result::Result<Box<dyn Head>, TrainError> {
-    let labels = card.labels.len();
-    Ok(match &card.head {
-        HeadConfig::TopNetwork => Box::new(TopNetwork::new(maps, labels, &card.top, path)?),
-        HeadConfig::Linear(config) => Box::new(LinearHead::new(maps.0, labels, config, path)?),
-    })
+/// The keys of a model card, those of earlier versions included.
+#[derive(Deserialize)]
+struct CardKeys {
+    experiment: String,
+    variant: String,
+    loss: String,
+    loss_parameters: BTreeMap<String, f64>,
+    labels: Vec<String>,
+    backbone: Component,
+    head: Option<Component>,
+    top: Option<serde_json::Value>,
+    image_size: usize,
+    crop_size: usize,
+    normalization_mean: [f32; 3],
+    normalization_std: [f32; 3],
+    logit_thresholds: Vec<f32>,
+    #[serde(default)]
+    own_parts: Vec<String>,
+}
+
+/// Backbone and head are known and have all their options.
+impl TryFrom<CardKeys> for ModelCard {
+    type Error = String;
+
+    fn try_from(keys: CardKeys) -> std::result::Result<Self, String> {
+        let (backbone, head) = (keys.backbone, head_of_keys(keys.head, keys.top)?);
+        let backbone_options = components::backbone(&backbone)
+            .map_err(|error| error.to_string())?
+            .options();
+        let head_options = components::head(&head)
+            .map_err(|error| error.to_string())?
+            .options();
+        Ok(Self {
+            experiment: keys.experiment,
+            variant: keys.variant,
+            loss: keys.loss,
+            loss_parameters: keys.loss_parameters,
+            labels: keys.labels,
+            backbone: components::complete(&backbone, backbone_options),
+            head: components::complete(&head, head_options),
+            image_size: keys.image_size,
+            crop_size: keys.crop_size,
+            normalization_mean: keys.normalization_mean,
+            normalization_std: keys.normalization_std,
+            logit_thresholds: keys.logit_thresholds,
+            own_parts: keys.own_parts,
+        })
+    }
 }
 
 /// Whether logits `N×L` are all finite; `image` names the one of a row.

@@ -1,3 +1,5 @@
+//! What can go wrong in training and prediction.
+
 use std::path::{Path, PathBuf};
 
 /// Why training or prediction stopped.
@@ -106,18 +108,6 @@ pub enum TrainError {
         /// What differs.
         what: String,
     },
-    /// A run folder that another process is working in.
-    #[error("run folder `{}` is in use by another process", path.display())]
-    InUse {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A run folder that is no longer where it was opened.
-    #[error("run folder `{}` was deleted, moved or replaced while this process worked in it; nothing more is written\nhint: put it back, and the same command goes on from its last checkpoint", path.display())]
-    FolderGone {
-        /// The folder.
-        path: PathBuf,
-    },
     /// A file that cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -128,6 +118,9 @@ pub enum TrainError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A run folder that cannot be used.
+    #[error(transparent)]
+    Run(#[from] cxr_run::RunError),
     /// An error of the data set.
     #[error(transparent)]
     Dataset(#[from] cxr_dataset::DatasetError),
@@ -143,12 +136,12 @@ pub enum TrainError {
     /// Weights trained elsewhere that do not load.
     #[error(transparent)]
     Pretrained(#[from] cxr_backbone::PretrainedError),
-    /// A frozen feature extractor that cannot be built.
+    /// A backbone that is unknown or cannot be built.
     #[error(transparent)]
-    Frozen(#[from] cxr_backbone::FrozenError),
-    /// A top network that cannot be built.
+    Backbone(#[from] cxr_backbone::BackboneError),
+    /// A head that is unknown or cannot be built.
     #[error(transparent)]
-    TopNetwork(#[from] cxr_top::TopNetworkError),
+    Head(#[from] cxr_top::HeadError),
     /// A thread that the system did not start.
     #[error("cannot start a thread for the loader")]
     Thread {
@@ -178,6 +171,20 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
         Some(path) => format!("the last good checkpoint is `{}`", path.display()),
         None => "no checkpoint was written before it".to_owned(),
+    }
+}
+
+/// For backbones of one's own that are made of ours.
+impl From<cxr_backbone::FrozenError> for TrainError {
+    fn from(error: cxr_backbone::FrozenError) -> Self {
+        Self::Backbone(error.into())
+    }
+}
+
+/// For heads of one's own that are made of ours.
+impl From<cxr_top::TopNetworkError> for TrainError {
+    fn from(error: cxr_top::TopNetworkError) -> Self {
+        Self::Head(error.into())
     }
 }
 

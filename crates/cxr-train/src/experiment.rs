@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_backbone::{
-    Backbone, ConvNextConfig, DenseNet, DenseNetConfig, DinoV2Config, FrozenConfig, FrozenExtractor,
-};
 use cxr_dataset::{Subset, ValidationSplit};
 use cxr_losses::MultiLabelLoss;
-use cxr_ops::{BatchNormConfig, ParameterPath, Precision};
-use cxr_top::{LinearHeadConfig, TopNetworkConfig};
+use cxr_ops::Precision;
+use cxr_run::ModelConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::components::{self, complete_model};
 use crate::{LastBatch, ModelCard, OptimiserConfig, ParameterGroup, Schedule, TrainError};
 
 /// An experiment: one model, one data split, one course of training, and the variants in which it
@@ -115,125 +113,6 @@ pub enum PhantomLabels {
     Findings,
     /// How each image was taken and of what kind of body; no finding is shown.
     Nuisance,
-}
-
-/// The network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// The feature extractor.
-    pub backbone: BackboneConfig,
-    /// A safetensors file with the backbone's weights, relative to the working directory; without
-    /// one the backbone starts from random weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<PathBuf>,
-    /// What stands between feature maps and logits.
-    #[serde(skip_serializing_if = "HeadConfig::is_default")]
-    pub head: HeadConfig,
-    /// The sizes of the top network, if that is the head.
-    pub top: TopNetworkConfig,
-}
-
-/// What stands between feature maps and logits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadConfig {
-    /// The paper's top network, of the sizes that `model.top` says.
-    #[default]
-    TopNetwork,
-    /// The mean of each map and one dense layer, as `{ linear = { dropout = 0.1 } }`.
-    Linear(LinearHeadConfig),
-}
-
-impl HeadConfig {
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// The feature extractor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum BackboneConfig {
-    /// DenseNet-121, as in the paper.
-    #[default]
-    DenseNet121,
-    /// DenseNet-169.
-    DenseNet169,
-    /// DenseNet-201.
-    DenseNet201,
-    /// A DenseNet of other sizes.
-    DenseNet(DenseNetSizes),
-    /// ConvNeXt, frozen, as `{ convnext = { size = "tiny" } }`.
-    ConvNext(ConvNextConfig),
-    /// DINOv2, frozen, as `{ dinov2 = "small" }`.
-    DinoV2(DinoV2Config),
-}
-
-/// The sizes of a DenseNet that is none of the published ones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DenseNetSizes {
-    /// Maps out of the stem.
-    pub stem_maps: usize,
-    /// New maps per dense layer.
-    pub growth: usize,
-    /// The 1×1 convolution of a dense layer has this many times `growth` maps.
-    #[serde(default = "four")]
-    pub bottleneck: usize,
-    /// Dense layers of each block.
-    pub block_layers: Vec<usize>,
-    /// Momentum of the batch normalisations in PyTorch's convention.
-    #[serde(default = "tenth")]
-    pub norm_momentum: f64,
-}
-
-fn four() -> usize {
-    4
-}
-
-fn tenth() -> f64 {
-    0.1
-}
-
-impl BackboneConfig {
-    /// The backbone, its parameters under `path`.
-    pub(crate) fn build(&self, path: &ParameterPath) -> Result<Box<dyn Backbone>, TrainError> {
-        Ok(match self.network() {
-            Network::DenseNet(config) => Box::new(DenseNet::new(&config, path)?),
-            Network::Frozen(config) => Box::new(FrozenExtractor::new(&config, path)?),
-        })
-    }
-
-    pub(crate) fn network(&self) -> Network {
-        Network::DenseNet(match self {
-            Self::DenseNet121 => DenseNetConfig::densenet121(),
-            Self::DenseNet169 => DenseNetConfig::densenet169(),
-            Self::DenseNet201 => DenseNetConfig::densenet201(),
-            Self::DenseNet(sizes) => DenseNetConfig {
-                stem_maps: sizes.stem_maps,
-                growth: sizes.growth,
-                bottleneck: sizes.bottleneck,
-                block_layers: sizes.block_layers.clone(),
-                norm: BatchNormConfig {
-                    momentum: sizes.norm_momentum,
-                    ..BatchNormConfig::default()
-                },
-            },
-            Self::ConvNext(config) => {
-                return Network::Frozen(FrozenConfig::ConvNext(config.clone()));
-            }
-            Self::DinoV2(config) => return Network::Frozen(FrozenConfig::DinoV2(config.clone())),
-        })
-    }
-}
-
-/// The two kinds of backbones.
-pub(crate) enum Network {
-    /// One that can be trained.
-    DenseNet(DenseNetConfig),
-    /// One that cannot.
-    Frozen(FrozenConfig),
 }
 
 /// The course of training.
@@ -405,11 +284,18 @@ impl Experiment {
         })
     }
 
-    /// Parses and checks an experiment.
+    /// Parses and checks an experiment. Keys that have a new name are read by their old one too, with a warning.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(text: &str) -> Result<Self, TrainError> {
+        let experiment = Self::parse_silently(text)?;
+        components::warn_of_old_names(text, &experiment.model);
+        Ok(experiment)
+    }
+
+    /// As [`Self::parse`], whatever names are old.
+    fn parse_silently(text: &str) -> Result<Self, TrainError> {
         let experiment: Self =
             toml::from_str(text).map_err(|error| TrainError::ExperimentFile {
                 path: PathBuf::from("experiment"),
@@ -439,6 +325,7 @@ impl Experiment {
             });
         };
         let experiment = Self {
+            model: complete_model(&self.model)?,
             variants: vec![variant.clone()],
             ..self.clone()
         };
@@ -539,51 +426,7 @@ impl Experiment {
                 settings.check(&format!("training.stages[{index}].groups[{group}]"))?;
             }
         }
-        if let HeadConfig::Linear(LinearHeadConfig { dropout }) = self.model.head
-            && !(0. ..1.).contains(&dropout)
-        {
-            let key = "model.head.linear.dropout";
-            return Err(TrainError::setting(key, "in [0, 1)", dropout));
-        }
-        let top = &self.model.top;
-        if !(0. ..1.).contains(&top.dropout) {
-            return Err(TrainError::setting(
-                "model.top.dropout",
-                "in [0, 1)",
-                top.dropout,
-            ));
-        }
-        for size in top.conv_maps.into_iter().chain([top.hidden]) {
-            if !(1..=MOST_MAPS).contains(&size) {
-                let expected = format!("sizes of 1 to {MOST_MAPS}");
-                return Err(TrainError::setting("model.top", expected, size));
-            }
-        }
-        check_norm("model.top", top.norm_eps, top.norm_momentum)?;
-        match self.model.backbone.network() {
-            Network::DenseNet(config) => {
-                config.check().map_err(|error| {
-                    TrainError::setting("model.backbone", "a DenseNet with layers", error)
-                })?;
-                let key = "model.backbone.densenet";
-                for size in [config.stem_maps, config.growth, config.bottleneck] {
-                    if size > MOST_MAPS {
-                        let expected = format!("sizes of at most {MOST_MAPS}");
-                        return Err(TrainError::setting(key, expected, size));
-                    }
-                }
-                let layers =
-                    (config.block_layers.iter()).fold(0, |sum: usize, &n| sum.saturating_add(n));
-                let blocks = config.block_layers.len();
-                if blocks > MOST_BLOCKS || layers > MOST_LAYERS {
-                    let expected = format!("at most {MOST_BLOCKS} blocks and {MOST_LAYERS} layers");
-                    let found = format!("{blocks} blocks and {layers} layers");
-                    return Err(TrainError::setting(key, expected, found));
-                }
-                check_norm(key, config.norm.eps, config.norm.momentum)?;
-            }
-            Network::Frozen(config) => crate::frozen::check(&config, self)?,
-        }
+        components::check(self)?;
         for (index, variant) in self.variants.iter().enumerate() {
             let key = format!("variants[{index}].name");
             check_folder_name(&key, &variant.name)?;
@@ -614,23 +457,8 @@ impl Experiment {
     }
 }
 
-/// Bounds that no network comes near: above them sizes overflow or memory runs out.
+/// A bound that no training comes near.
 const MOST_EPOCHS: usize = 1_000_000;
-const MOST_MAPS: usize = 1 << 16;
-const MOST_BLOCKS: usize = 16;
-const MOST_LAYERS: usize = 4096;
-
-fn check_norm(key: &str, eps: f64, momentum: f64) -> Result<(), TrainError> {
-    if !(eps.is_finite() && eps > 0.) {
-        let key = format!("{key}.norm_eps");
-        return Err(TrainError::setting(&key, "above 0", eps));
-    }
-    if !(0. ..=1.).contains(&momentum) {
-        let key = format!("{key}.norm_momentum");
-        return Err(TrainError::setting(&key, "in [0, 1]", momentum));
-    }
-    Ok(())
-}
 
 fn check_folder_name(key: &str, name: &str) -> Result<(), TrainError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -657,6 +485,19 @@ fn is_of_the_experiment(name: &str) -> bool {
     NAMES.contains(&name) || is_image_store || ENDINGS.iter().any(|end| name.ends_with(end))
 }
 
+/// What begins the line behind a complete experiment file that names parts which are not the experiment's.
+pub(crate) const NOT_OF_THIS_FILE: &str = "# not of this file: ";
+
+/// A complete experiment file as this version writes it; `None` where it is not one.
+pub(crate) fn complete(text: &str) -> Option<String> {
+    let own_parts = text.rfind(NOT_OF_THIS_FILE).map_or("", |at| &text[at..]);
+    let experiment = Experiment::parse_silently(text).ok()?;
+    let [variant] = experiment.variants.as_slice() else {
+        return None;
+    };
+    Some(experiment.variant(&variant.name).ok()?.to_toml().ok()? + own_parts)
+}
+
 impl VariantExperiment {
     /// The experiment; its only variant is [`Self::chosen`].
     pub fn experiment(&self) -> &Experiment {
@@ -675,6 +516,12 @@ impl VariantExperiment {
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(&self.0)
             .map_err(|error| TrainError::setting("experiment", "writable as TOML", error))
+    }
+
+    /// Whether `text`, a complete experiment file of this or an earlier version, is of this very run.
+    pub fn is_written_as(&self, text: &str) -> bool {
+        let written = self.to_toml().ok();
+        written.is_some() && (written.as_deref() == Some(text) || written == complete(text))
     }
 
     /// What the model file will say of itself, for these labels.
@@ -696,7 +543,6 @@ impl VariantExperiment {
                 .collect(),
             backbone: self.0.model.backbone.clone(),
             head: self.0.model.head.clone(),
-            top: self.0.model.top.clone(),
             image_size: self.0.augmentation.image_size(),
             crop_size: self.0.augmentation.crop_size(),
             normalization_mean: cxr_augment::Normalization::IMAGENET.mean(),

@@ -20,7 +20,7 @@
 //! let experiment = Experiment::parse(r#"
 //!     name = "tiny"
 //!     [model]
-//!     backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
+//!     backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
 //!     [augmentation]
 //!     image_size = 64
 //!     crop_size = 48
@@ -42,11 +42,10 @@
 mod average;
 mod checkpoint;
 mod classifier;
+mod components;
 mod data;
 mod error;
-mod events;
 mod experiment;
-mod frozen;
 mod gradients;
 mod groups;
 mod loader;
@@ -57,12 +56,11 @@ mod own_parts;
 mod predict;
 mod profile;
 mod rehearsal;
-mod run_folder;
 mod schedule;
 mod status;
 mod trainer;
 
-pub use cxr_backbone::{Backbone, ConvNextConfig, ConvNextSize, DinoV2Config, TransformerSizes};
+pub use cxr_backbone::Backbone;
 pub use cxr_losses::{Granularity, MultiLabelLoss, known};
 #[cfg(feature = "cuda")]
 pub use cxr_ops::{
@@ -70,29 +68,32 @@ pub use cxr_ops::{
     set_exact_f32, set_graphs, uses_graphs,
 };
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
-pub use cxr_top::{Head, LinearHeadConfig, TopNetworkConfig};
+pub use cxr_run::{
+    BestEpoch, Component, EpochRecord, Event, EventLog, LastStep, LockedRunFolder, ModelConfig,
+    Position, RunError, RunFolder, ViewSet,
+};
+pub use cxr_top::Head;
 
 pub use average::WeightAverage;
-pub use checkpoint::{BestEpoch, EpochRecord, Position};
 pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use events::EventLog;
 pub use experiment::{
-    BackboneConfig, DataConfig, DenseNetSizes, Experiment, HeadConfig, ModelConfig, PhantomLabels,
-    PhantomSettings, Stage, TrainingConfig, Variant, VariantExperiment,
+    DataConfig, Experiment, PhantomLabels, PhantomSettings, Stage, TrainingConfig, Variant,
+    VariantExperiment,
 };
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::{ParameterGroup, Trained};
 pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
 pub use model_file::{load_model, load_weights, save_backbone, save_model};
-pub use observer::{Event, Observer};
+pub use observer::Observer;
 pub use optimiser::{AdamWConfig, Optimiser, OptimiserConfig, SgdConfig};
 pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use run_folder::RunFolder;
 pub use schedule::{Per, Schedule, StageTime};
-pub use status::{LastStep, RunStatus};
+pub use status::RunStatus;
+#[cfg(feature = "cuda")]
+pub use trainer::algorithms::record_algorithms;
 pub use trainer::{TrainOutcome, Trainer};

@@ -7,8 +7,7 @@ use cxr_losses::MultiLabelLoss;
 use cxr_ops::{ParameterPath, Parameters};
 use cxr_top::Head;
 
-use crate::classifier::head;
-use crate::{Classifier, ModelCard, TrainError};
+use crate::{Classifier, ModelCard, TrainError, components};
 
 type MakeBackbone<'a> =
     Box<dyn Fn(&ParameterPath) -> Result<Box<dyn Backbone>, TrainError> + Send + Sync + 'a>;
@@ -139,12 +138,12 @@ impl<'a> OwnParts<'a> {
         );
         let backbone = match &self.backbone {
             Some((_, make)) => make(&features)?,
-            None => card.backbone.build(&features)?,
+            None => components::backbone(&card.backbone)?.build(&features)?,
         };
         let maps = backbone.feature_shape(card.crop_size, card.crop_size);
         let head = match &self.head {
             Some((_, make)) => make(maps, card.labels.len(), &top)?,
-            None => head(card, maps, &top)?,
+            None => components::head(&card.head)?.build(maps, card.labels.len(), &top)?,
         };
         Ok(Classifier::from_parts(parameters, backbone, head))
     }

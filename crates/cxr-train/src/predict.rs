@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +10,11 @@ use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
 use cxr_ops::Phase;
-use cxr_table::csv_line;
+use cxr_run::{Event, Predictions};
 
 use crate::classifier::check_finite;
 use crate::loader::{Pixels, images};
-use crate::{Classifier, Event, ModelCard, Observer, TrainError, TrainingData};
+use crate::{Classifier, ModelCard, Observer, TrainError, TrainingData};
 
 /// The logits of some images, one matrix per view.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,16 +148,8 @@ impl Prediction {
     }
 
     fn write_table(&self, logits: &[f32], file: &mut File) -> std::io::Result<()> {
-        let mut table = std::io::BufWriter::new(file);
-        let labels = self.labels.iter().map(|label| format!("logit_{label}"));
-        let header = std::iter::once("Image Index".to_owned()).chain(labels);
-        table.write_all(csv_line(header).as_bytes())?;
-        for (name, logits) in self.names.iter().zip(logits.chunks(self.labels.len())) {
-            let row = std::iter::once(name.to_string());
-            let row = row.chain(logits.iter().map(ToString::to_string));
-            table.write_all(csv_line(row).as_bytes())?;
-        }
-        table.flush()
+        let rows = self.names.iter().zip(logits.chunks(self.labels.len()));
+        Predictions::write_logits(file, &self.labels, rows)
     }
 
     /// Writes the mean logits of `set` as a table: `Image Index`, then `logit_<label>`.

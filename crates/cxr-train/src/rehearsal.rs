@@ -136,8 +136,8 @@ mod tests {
             r#"
             name = "tiny"
             [model]
-            backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 1] } }
-            top = { conv_maps = [8, 8], hidden = 8 }
+            backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
+            head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
             [augmentation]
             image_size = 64
             crop_size = 56

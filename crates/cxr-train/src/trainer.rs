@@ -16,19 +16,19 @@ use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::Part;
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
+use cxr_run::{BestEpoch, EpochRecord, Event, EventLog, LockedRunFolder, Position};
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
+use crate::components;
 use crate::data::DataFingerprints;
-use crate::frozen::load_weights;
-use crate::groups;
+use crate::experiment::NOT_OF_THIS_FILE;
+use crate::groups::{self, BACKBONE};
 use crate::loader::{LastBatch, Loader};
 use crate::model_file::{check_model, model_bytes};
-use crate::run_folder::{EVENTS, RunFolder};
 use crate::{
-    BestEpoch, Classifier, EpochRecord, Event, EventLog, ModelCard, Observer, Optimiser, OwnParts,
-    Position, Profile, Stage, StageTime, TrainError, Trained, TrainingData, VariantExperiment,
-    predict, save_model,
+    Classifier, ModelCard, Observer, Optimiser, OwnParts, Profile, Stage, StageTime, TrainError,
+    Trained, TrainingData, VariantExperiment, predict, save_model,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -49,7 +49,7 @@ pub enum TrainOutcome {
 pub struct Trainer<'a> {
     variant: &'a VariantExperiment,
     data: &'a TrainingData,
-    folder: &'a RunFolder,
+    folder: &'a LockedRunFolder,
     card: ModelCard,
     classifier: Classifier,
     pipeline: Arc<Pipeline>,
@@ -73,7 +73,7 @@ impl<'a> Trainer<'a> {
     pub fn new(
         variant: &'a VariantExperiment,
         data: &'a TrainingData,
-        folder: &'a RunFolder,
+        folder: &'a LockedRunFolder,
         device: &Device,
     ) -> Result<Self, TrainError> {
         Self::with_parts(variant, data, folder, device, OwnParts::new())
@@ -86,7 +86,7 @@ impl<'a> Trainer<'a> {
     pub fn with_parts(
         variant: &'a VariantExperiment,
         data: &'a TrainingData,
-        folder: &'a RunFolder,
+        folder: &'a LockedRunFolder,
         device: &Device,
         mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
@@ -134,7 +134,7 @@ impl<'a> Trainer<'a> {
         };
         let mut experiment_text = variant.to_toml()?;
         if !names.is_empty() {
-            experiment_text += &format!("# not of this file: {}\n", names.join(", "));
+            experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
@@ -168,8 +168,8 @@ impl<'a> Trainer<'a> {
             stage.schedule.check_length(&key, stage.epochs, steps)?;
         }
         #[cfg(feature = "cuda")]
-        algorithms::recall(folder.path())?;
-        let latest = folder.latest();
+        algorithms::recall(folder)?;
+        let latest = folder.latest_checkpoint();
         if latest.exists() {
             trainer.state = checkpoint::load(
                 &latest,
@@ -182,11 +182,12 @@ impl<'a> Trainer<'a> {
         } else {
             if let Some(weights) = &experiment.model.weights {
                 let parameters = trainer.classifier.parameters();
-                load_weights(&experiment.model.backbone, weights, parameters)?;
+                components::backbone(&experiment.model.backbone)?
+                    .load_weights(weights, parameters, BACKBONE)?;
             }
             let text = trainer.experiment_text.clone();
             folder.check()?;
-            cxr_fs::write(&folder.path().join("experiment.toml"), text.as_bytes())?;
+            cxr_fs::write(&folder.experiment_file(), text.as_bytes())?;
         }
         Ok(trainer)
     }
@@ -218,8 +219,8 @@ impl<'a> Trainer<'a> {
     /// The file cannot be read or written.
     pub fn event_log(&self) -> Result<EventLog, TrainError> {
         let Position { epoch, step, .. } = self.state.progress.position;
-        let path = self.folder.path().join(EVENTS);
-        EventLog::open(&path, (self.first_epoch() + epoch, step))
+        let next = (self.first_epoch() + epoch, step);
+        Ok(EventLog::open(self.folder, next)?)
     }
 
     /// The network as the last step left it, not averaged.
@@ -438,7 +439,7 @@ impl<'a> Trainer<'a> {
             .map(|best| best.validation_auc);
         let best = mean.is_some_and(|mean| so_far.is_none_or(|so_far| mean.value > so_far));
         if let (true, Some(mean)) = (best, mean) {
-            self.save(&self.folder.best())?;
+            self.save(&self.folder.best_checkpoint())?;
             let stage = stage.name.clone();
             self.state.progress.best = Some(BestEpoch {
                 stage,
@@ -475,11 +476,11 @@ impl<'a> Trainer<'a> {
         });
         observer.before_checkpoint()?;
         #[cfg(feature = "cuda")]
-        algorithms::record(self.folder.path())?;
+        algorithms::record_algorithms(self.folder)?;
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
-        let (latest, begin) = (self.folder.latest(), Instant::now());
+        let (latest, begin) = (self.folder.latest_checkpoint(), Instant::now());
         checkpoint::save(&latest, self.identity(), &self.state, parameters)?;
         let seconds = begin.elapsed().as_secs_f64();
         tracing::debug!(epoch, step, seconds, "checkpoint written");
@@ -525,7 +526,7 @@ impl<'a> Trainer<'a> {
     /// A file that cannot be written, or weights that no network can compute with.
     pub fn stage_model(&self, staged: &mut Staged) -> Result<(), TrainError> {
         self.folder.check()?;
-        let place = self.folder.model();
+        let place = self.folder.model_file();
         let card = self.card_with_thresholds()?;
         let save = |trainer: &Self| model_bytes(&place, &card, &trainer.classifier);
         let bytes = self.with_average(save)?;

@@ -53,7 +53,8 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
 /// The network that a model file with own parts is read into.
 #[test]
 fn weights_load_into_a_network_that_was_built_before() {
-    use cxr_train::{LinearHeadConfig, load_weights, save_model};
+    use cxr_top::LinearHeadConfig;
+    use cxr_train::{load_weights, save_model};
     let text = include_str!("../examples/own_data/own.toml");
     let experiment = Experiment::parse(text).unwrap();
     let card = experiment

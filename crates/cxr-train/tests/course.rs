@@ -16,8 +16,8 @@ use candle_core::{Device, Tensor};
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    EpochRecord, Event, Experiment, Observer, RunFolder, TrainError, TrainOutcome, Trainer,
-    TrainingData, load_model, predict,
+    EpochRecord, Event, Experiment, Observer, RunError, RunFolder, TrainError, TrainOutcome,
+    Trainer, TrainingData, load_model, predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -28,8 +28,8 @@ name = "course"
 seed = 3
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
 
 [augmentation]
 image_size = 64
@@ -123,7 +123,7 @@ fn train(
             stop: &stop,
         };
         if let TrainOutcome::Finished { .. } = trainer.run(&mut observer, &stop).unwrap() {
-            return std::fs::read(folder.model()).unwrap();
+            return std::fs::read(folder.model_file()).unwrap();
         }
     }
     panic!("the run does not get on");
@@ -173,7 +173,7 @@ fn a_step_takes_as_many_batches_as_are_accumulated() {
     let data = data(folder.path());
     let experiment = experiment("accumulate = 3", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let mut steps = Steps::default();
     trainer.run(&mut steps, &AtomicBool::new(false)).unwrap();
@@ -210,7 +210,7 @@ fn a_clipped_step_is_no_longer_than_rate_times_bound() {
         "clip_norm = 0.01\noptimiser = { kind = 'sgd', momentum = 0.0, weight_decay = 0.0 }";
     let experiment = experiment(training, "schedule = { constant = { rate = 0.5 } }");
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let trainable = |trainer: &Trainer<'_>| {
         let vars = trainer.classifier().parameters();
@@ -243,11 +243,11 @@ fn the_average_is_what_is_validated_and_saved() {
     let data = data(folder.path());
     let experiment = experiment("ema_decay = 0.9", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let stop = AtomicBool::new(false);
     let history = history(trainer.run(&mut (), &stop).unwrap());
-    let (card, averaged) = load_model(&run.model(), &Device::Cpu).unwrap();
+    let (card, averaged) = load_model(&run.model_file(), &Device::Cpu).unwrap();
     let (saved, weights) = (
         averaged.parameters().tensors(""),
         trainer.classifier().parameters().tensors(""),
@@ -274,10 +274,10 @@ fn the_average_is_what_is_validated_and_saved() {
     // Without the setting the weights are the same, and are what is saved.
     let plain = plain();
     let variant = plain.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("plain")).unwrap();
+    let run = RunFolder::open(folder.path().join("plain")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     trainer.run(&mut (), &stop).unwrap();
-    let (_, classifier) = load_model(&run.model(), &Device::Cpu).unwrap();
+    let (_, classifier) = load_model(&run.model_file(), &Device::Cpu).unwrap();
     let tensors = classifier.parameters().tensors("");
     assert_eq!(values(&tensors), weights);
 }
@@ -297,7 +297,7 @@ fn a_stage_ends_when_its_patience_is_spent() {
         let text = text.replace("@training", "").replace("@stage", stage);
         let experiment = Experiment::parse(&text).unwrap();
         let variant = experiment.variant("hbm").unwrap();
-        let run = RunFolder::open(&folder.path().join(name)).unwrap();
+        let run = RunFolder::open(folder.path().join(name)).unwrap();
         let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
         history(trainer.run(&mut (), &AtomicBool::new(false)).unwrap())
     };
@@ -338,7 +338,7 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
         &format!("{RATE}\ngroups = [{{ parameters = 'features.*.weight', frozen = true }}]"),
     );
     let variant = frozen.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let tensors = |trainer: &Trainer<'_>| {
         let tensors = trainer.classifier().parameters().tensors("");
@@ -401,7 +401,7 @@ fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
         let experiment = Experiment::parse(&text).unwrap();
         let folder = folder.path().join(name);
         train(&experiment, &data, &folder, usize::MAX, 1);
-        let model = RunFolder::open(&folder).unwrap().model();
+        let model = RunFolder::open(&folder).unwrap().model_file();
         let (card, _) = load_model(&model, &Device::Cpu).unwrap();
         assert_eq!(card.logit_thresholds.len(), card.labels.len());
         card.logit_thresholds[0]
@@ -432,7 +432,7 @@ fn no_checkpoint_is_written_whose_past_was_not_kept() {
     let data = data(folder.path());
     let experiment = experiment("", RATE);
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let stopped = trainer.run(&mut Forgetful, &AtomicBool::new(false));
     assert!(matches!(stopped, Err(TrainError::LoaderPanicked)));
@@ -445,12 +445,12 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     let data = data(folder.path());
     let fails = |experiment: &Experiment, name: &str, looking: usize| {
         let variant = experiment.variant("hbm").unwrap();
-        let run = RunFolder::open(&folder.path().join(name)).unwrap();
+        let run = RunFolder::open(folder.path().join(name)).unwrap();
         let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
         let mut trainer = trainer.looking_every(looking);
         let error = trainer.run(&mut (), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
-        assert!(!run.model().exists());
+        assert!(!run.model_file().exists());
         error.to_string()
     };
     let at_once = experiment("", "schedule = { constant = { rate = 1e38 } }");
@@ -481,7 +481,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
         "{found}"
     );
     let variant = later.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("later")).unwrap();
+    let run = RunFolder::open(folder.path().join("later")).unwrap();
     let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     assert_eq!(trainer.position().stage, 1);
     let tensors = trainer.classifier().parameters().tensors("");
@@ -553,7 +553,7 @@ fn a_run_that_is_looked_at_for_a_moment_opens_and_one_in_use_does_not() {
     let path = folder.path().join("run");
     let in_use = RunFolder::open(&path).unwrap();
     let error = RunFolder::open(&path).unwrap_err();
-    assert!(matches!(error, TrainError::InUse { .. }), "{error}");
+    assert!(matches!(error, RunError::InUse { .. }), "{error}");
     let release = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(60));
         drop(in_use);

@@ -23,7 +23,7 @@ name = "watched"
 [data]
 validation = { patient-fold = { fold = 0, of = 4 } }
 [model]
-backbone = { densenet = { stem_maps = 4, growth = 4, block_layers = [1, 1] } }
+backbone = { densenet = { stem_channels = 4, growth_rate = 4, block_layers = [1, 1] } }
 head = { linear = {} }
 [augmentation]
 image_size = 40
@@ -212,7 +212,7 @@ fn a_profile_is_a_trace_of_nested_spans() {
     let variant = experiment.variant("bce").unwrap();
     let path = folder.path().join("trace.json");
     let profile = Profile::create(&path).unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let mut trainer = trainer.profiled(&profile);
     trainer.run(&mut (), &AtomicBool::new(false)).unwrap();

@@ -70,13 +70,13 @@ fn an_experiment_trains_a_head_on_frozen_features() {
     let variant = experiment.variant("bce").unwrap();
     let table = folder.path().join("labels.csv");
     let data = TrainingData::from_table(&table, folder.path(), 4, &experiment).unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     assert!(matches!(outcome, TrainOutcome::Finished { .. }));
 
     // The model file stands alone, its backbone is the published one.
-    let (_, classifier) = load_model(&run.model(), &Device::Cpu).unwrap();
+    let (_, classifier) = load_model(&run.model_file(), &Device::Cpu).unwrap();
     let published = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     let values = |tensor: &Tensor| -> Vec<f32> { tensor.flatten_all().unwrap().to_vec1().unwrap() };
     let loaded = classifier.parameters().tensors("features.");

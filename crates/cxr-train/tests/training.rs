@@ -14,7 +14,8 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    Experiment, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model, predict,
+    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
+    predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -24,8 +25,8 @@ name = "tiny"
 seed = 3
 
 [model]
-backbone = { densenet = { stem_maps = 8, growth = 4, block_layers = [1, 2] } }
-top = { conv_maps = [8, 8], hidden = 8 }
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
 
 [augmentation]
 image_size = 64
@@ -74,7 +75,7 @@ fn train(data: &TrainingData, variant: &str, folder: &Path, steps: usize) -> Vec
             TrainOutcome::Finished { history, .. } => {
                 assert_eq!(history.len(), 3);
                 assert!(steps > 100 || processes > 2, "the run was not cut");
-                return std::fs::read(folder.model()).unwrap();
+                return std::fs::read(folder.model_file()).unwrap();
             }
             TrainOutcome::Stopped(_) => assert!(processes < 50, "the run does not get on"),
         }
@@ -135,7 +136,7 @@ fn the_saved_model_predicts_what_the_trainer_does() {
     let variant = experiment.variant("fzlpr-0.2").unwrap();
     let folder = RunFolder::open(&run).unwrap();
     let trainer = Trainer::new(&variant, &data, &folder, &Device::Cpu).unwrap();
-    let (card, classifier) = load_model(&folder.model(), &Device::Cpu).unwrap();
+    let (card, classifier) = load_model(&folder.model_file(), &Device::Cpu).unwrap();
     let predict = |classifier, batch_size| {
         let (views, stop) = (ViewSet::HorizontalFlipZoom, AtomicBool::new(false));
         predict(
@@ -164,7 +165,7 @@ fn the_saved_model_predicts_what_the_trainer_does() {
     prediction
         .write(
             ViewSet::Single,
-            &folder.predictions(Part::Test, ViewSet::Single),
+            &folder.predictions_file(Part::Test, ViewSet::Single),
         )
         .unwrap();
     let table = std::fs::read_to_string(run.join("predictions-test.csv")).unwrap();
@@ -179,7 +180,7 @@ fn frozen_layers_and_their_statistics_stay_as_they_are() {
     let text = EXPERIMENT.replace("epochs = 2", "epochs = 1");
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
     let values = |trainer: &Trainer<'_>, prefix: &str| -> Vec<Vec<f32>> {
         let tensors = trainer
@@ -226,7 +227,7 @@ fn a_folder_of_another_run_or_in_use_is_refused() {
     );
     assert!(matches!(
         RunFolder::open(&path),
-        Err(TrainError::InUse { .. })
+        Err(RunError::InUse { .. })
     ));
 }
 
@@ -261,7 +262,7 @@ fn a_last_batch_of_one_image_is_refused_before_training() {
     let text = EXPERIMENT.replace("batch_size = 6", &format!("batch_size = {}", images - 1));
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("fzlpr-0.2").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let error = Trainer::new(&variant, &data, &run, &Device::Cpu)
         .err()
         .unwrap();
@@ -295,7 +296,36 @@ fn mistakes_in_an_experiment_file_are_named() {
         ("tau = 0.2", "tua = 0.2", "tua"),
         ("tau = 0.2", "tau = 0.0", "tau"),
         ("loss = \"fzlpr\"", "loss = \"zpr\"", "zpr"),
-        ("growth = 4", "growth = 0", "`growth`"),
+        (
+            "growth_rate = 4",
+            "growth_rate = 0",
+            "`model.backbone.densenet.growth_rate` of the experiment must be at least 1",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4, groth = 1",
+            "`model.backbone.densenet` of the experiment must be among `stem_channels`, `growth_rate`,",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4.5",
+            "`model.backbone.densenet.growth_rate` of the experiment must be a whole number",
+        ),
+        (
+            "growth_rate = 4",
+            "growth_rate = 4, growth = 4",
+            "`model.backbone.densenet.growth_rate` of the experiment must be given once",
+        ),
+        (
+            "{ densenet = {",
+            "{ resnet = {",
+            "`model.backbone` of the experiment must be one of `densenet121`,",
+        ),
+        (
+            "{ top-network = {",
+            "{ attention = {",
+            "`model.head` of the experiment must be one of `top-network`, `linear`, got `attention`",
+        ),
         ("crop_size = 56", "crop_size = 65", "crop_size"),
         ("name = \"tiny\"", "name = \"../tiny\"", "a folder name"),
         (
@@ -311,17 +341,17 @@ fn mistakes_in_an_experiment_file_are_named() {
         (
             "hidden = 8",
             "hidden = 8, norm_momentum = 3.0",
-            "`model.top.norm_momentum`",
+            "`model.head.top-network.norm_momentum`",
         ),
         (
             "hidden = 8",
             "hidden = 8, norm_eps = nan",
-            "`model.top.norm_eps`",
+            "`model.head.top-network.norm_eps` of the experiment must be a finite number",
         ),
-        ("growth = 4", "growth = 70000", "at most 65536"),
+        ("growth_rate = 4", "growth_rate = 70000", "at most 65536"),
         (
-            "growth = 4",
-            "growth = 4, norm_momentum = -0.1",
+            "growth_rate = 4",
+            "growth_rate = 4, norm_momentum = -0.1",
             "`model.backbone.densenet.norm_momentum`",
         ),
         (
@@ -345,7 +375,7 @@ fn a_misspelt_frozen_prefix_is_refused() {
     let text = EXPERIMENT.replace("[\"features.\"]", "[\"backbone.\"]");
     let experiment = Experiment::parse(&text).unwrap();
     let variant = experiment.variant("hbm").unwrap();
-    let run = RunFolder::open(&folder.path().join("run")).unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
     let error = Trainer::new(&variant, &data, &run, &Device::Cpu)
         .err()
         .unwrap()

@@ -80,8 +80,8 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
     let experiment = Experiment::parse(
         r#"
         name = "twenty-steps"
-        [model.top]
-        dropout = 0.0
+        [model]
+        head = { top-network = { dropout = 0.0 } }
         [[training.stages]]
         name = "all layers"
         epochs = 1

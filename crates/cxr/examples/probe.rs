@@ -9,11 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use cxr_dataset::{ImageName, Store};
-use cxr_report::evaluation::Evaluation;
-use cxr_report::labels::LabelTable;
-use cxr_report::predictions::{Predictions, Unscorable};
-use cxr_report::run::{RunMetrics, ViewSet};
-use cxr_report::summary::{Summary, SummaryOptions};
+use cxr_run::{
+    Evaluation, LabelTable, Predictions, RunMetrics, Summary, SummaryOptions, Unscorable, ViewSet,
+};
 
 const VARIANT: &str = "fzlpr-0.2";
 const SIDE: usize = 32;
@@ -265,7 +263,7 @@ impl Ridge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cxr_report::labels::LabelRow;
+    use cxr_run::LabelRow;
 
     /// Images that are dark but for one block whose grey level is the label's.
     fn part(images: usize) -> Part {

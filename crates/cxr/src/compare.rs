@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use cxr_report::comparison::{Comparison, ComparisonOptions};
-use cxr_report::evaluation::Evaluation;
-use cxr_report::predictions::Predictions;
+use cxr_run::{Comparison, ComparisonOptions, Evaluation, Predictions};
 
 use crate::scoring::{
     APPROXIMATE, ScoringArgs, align, approximate, describe, describe_bootstrap, describe_left_out,

@@ -1,52 +1,32 @@
 //! On what a run was made.
 
-use std::path::Path;
 use std::process::Command;
 
 use candle_core::Device;
+use cxr_run::{Environment, LockedRunFolder};
 use cxr_train::{InstructionSet, Precision};
-use serde::Serialize;
 
 use crate::device;
 
-/// The contents of `environment.json`.
-#[derive(Serialize)]
-struct Environment {
-    cxr: &'static str,
-    git_revision: Option<String>,
-    device: String,
-    os: &'static str,
-    architecture: &'static str,
-    /// The vector instructions in use: results are a function of them.
-    instruction_set: Vec<&'static str>,
-    cpu: Option<String>,
-    threads: usize,
-    data_fingerprint: String,
-    /// What was called, as it was called.
-    command: Vec<String>,
-}
-
 /// Writes `environment.json` into a run folder.
 pub(crate) fn write(
-    folder: &Path,
+    run: &LockedRunFolder,
     data_fingerprint: String,
     device: &Device,
 ) -> anyhow::Result<()> {
     let environment = Environment {
-        cxr: env!("CARGO_PKG_VERSION"),
+        cxr: env!("CARGO_PKG_VERSION").to_owned(),
         git_revision: git_revision(),
         device: device::name(device),
-        os: std::env::consts::OS,
-        architecture: std::env::consts::ARCH,
+        os: std::env::consts::OS.to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
         instruction_set: instruction_set(),
         cpu: cpu(),
         threads: rayon::current_num_threads(),
         data_fingerprint,
         command: std::env::args().collect(),
     };
-    let text = serde_json::to_string_pretty(&environment)?;
-    cxr_fs::write(&folder.join("environment.json"), (text + "\n").as_bytes())?;
-    Ok(())
+    Ok(environment.write(run)?)
 }
 
 /// The revision of the source tree that the binary was built in, where it is still there.
@@ -61,10 +41,11 @@ fn git_revision() -> Option<String> {
 }
 
 /// The set that kernels are chosen by, and whether bf16 has an instruction.
-fn instruction_set() -> Vec<&'static str> {
+fn instruction_set() -> Vec<String> {
     let bf16 = Precision::Bf16.is_fast().then_some("avx512bf16");
     std::iter::once(InstructionSet::current().name())
         .chain(bf16)
+        .map(str::to_owned)
         .collect()
 }
 

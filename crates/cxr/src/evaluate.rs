@@ -8,25 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use candle_core::Device;
-use cxr_augment::ViewSet;
-use cxr_dataset::Part;
 use cxr_fs::Staged;
-use cxr_report::evaluation::Evaluation;
-use cxr_report::labels::LabelTable;
-use cxr_report::predictions::{Predictions, Unscorable};
-use cxr_report::run::{
-    self, DataFacts, EpochFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts,
+use cxr_run::{
+    BestEpoch, DataFacts, EpochRecord, Evaluation, LabelTable, LockedRunFolder, MeanAuc, Part,
+    Predictions, RunFolder, RunMetrics, Seconds, StageFacts, Summary, SummaryOptions, Truth,
+    Unscorable, ViewSet,
 };
-use cxr_report::summary::{Summary, SummaryOptions};
 use cxr_train::{
-    BestEpoch, EpochRecord, Experiment, RunFolder, TrainOutcome, Trainer, TrainingData,
-    VariantExperiment, load_model, predict,
+    Experiment, TrainOutcome, Trainer, TrainingData, VariantExperiment, load_model, predict,
 };
 
 use crate::data_folder::{DataArgs, Prepared};
 use crate::device::DeviceArgs;
 use crate::progress::say;
-use crate::scoring::{label_row, truth};
 use crate::train::{interrupted, set_threads, stop_flag};
 use crate::watcher::Watcher;
 
@@ -54,7 +48,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
-    let experiment = Experiment::read(&args.run.join("experiment.toml"))
+    let experiment = Experiment::read(&RunFolder::at(&args.run).experiment_file())
         .with_context(|| format!("`{}` is no run folder", args.run.display()))?;
     let [variant] = experiment.variants.as_slice() else {
         bail!(
@@ -120,20 +114,16 @@ pub(crate) fn metrics(
     trainer: &Trainer<'_>,
     variant: &VariantExperiment,
     prepared: &Prepared,
-    folder: &RunFolder,
+    folder: &LockedRunFolder,
     trained: (Vec<EpochRecord>, Option<BestEpoch>),
     device: &Device,
     watcher: &mut Watcher,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<RunMetrics>> {
-    let made = make_metrics(
-        trainer, variant, prepared, folder, trained, device, watcher, stop,
-    );
     // If the folder is gone, so is the reason for any other failure.
-    made.or_else(|error| {
-        folder.check()?;
-        Err(error)
-    })
+    folder.outcome(make_metrics(
+        trainer, variant, prepared, folder, trained, device, watcher, stop,
+    ))
 }
 
 #[expect(
@@ -144,7 +134,7 @@ fn make_metrics(
     trainer: &Trainer<'_>,
     variant: &VariantExperiment,
     prepared: &Prepared,
-    folder: &RunFolder,
+    folder: &LockedRunFolder,
     (history, best): (Vec<EpochRecord>, Option<BestEpoch>),
     device: &Device,
     watcher: &mut Watcher,
@@ -155,7 +145,7 @@ fn make_metrics(
     let mut staged = Staged::new();
     trainer.stage_model(&mut staged)?;
     // The network that is predicted with is the one in the file.
-    let (card, classifier) = load_model(beside(&staged, &folder.model())?, device)?;
+    let (card, classifier) = load_model(beside(&staged, &folder.model_file())?, device)?;
     let start = Instant::now();
     for part in [Part::Validation, Part::Test] {
         let batch_size = experiment.training.evaluation_batch_size;
@@ -174,7 +164,7 @@ fn make_metrics(
             return Ok(None);
         };
         for views in ViewSet::ALL {
-            prediction.stage(views, &folder.predictions(part, views), &mut staged)?;
+            prediction.stage(views, &folder.predictions_file(part, views), &mut staged)?;
         }
     }
     let Some(stages) = stages(experiment, data, folder, device, watcher, stop)? else {
@@ -182,8 +172,8 @@ fn make_metrics(
     };
     let predict_seconds = start.elapsed().as_secs_f64();
     for part in Part::ALL {
-        let path = folder.path().join(format!("labels-{part}.csv"));
-        label_table(data, part).stage(&path, &mut staged)?;
+        let table = LabelTable::of(data.index(), data.split().part(part));
+        table.stage(&folder.labels_file(part), &mut staged)?;
     }
     let mut train_seconds = BTreeMap::new();
     for epoch in &history {
@@ -196,27 +186,12 @@ fn make_metrics(
         loss: chosen.loss.clone(),
         loss_parameters: chosen.parameters.clone(),
         seed: experiment.seed,
-        data: facts(data, prepared.phantom)?,
+        data: DataFacts::of(data.index(), data.split(), prepared.phantom)?,
         validation: summaries(folder, &staged, data, Part::Validation)?,
         test: summaries(folder, &staged, data, Part::Test)?,
         stages,
-        best_epoch: best.map(|best| run::BestEpoch {
-            stage: best.stage,
-            epoch: best.epoch,
-            validation_auc: best.validation_auc,
-        }),
-        history: history
-            .into_iter()
-            .map(|epoch| EpochFacts {
-                stage: epoch.stage,
-                epoch: epoch.epoch,
-                steps: epoch.steps,
-                mean_loss: epoch.mean_loss,
-                validation_auc: epoch.validation_auc,
-                validation_labels: epoch.validation_labels,
-                seconds: epoch.seconds,
-            })
-            .collect(),
+        best_epoch: best,
+        history,
         seconds: Seconds {
             prepare: prepared.seconds,
             train: train_seconds,
@@ -236,21 +211,12 @@ fn beside<'a>(staged: &'a Staged, path: &Path) -> anyhow::Result<&'a Path> {
     staged.with_context(|| format!("`{}` was not made", path.display()))
 }
 
-/// The labels of a part's images, so that reports and `cxr score` need no data set.
-fn label_table(data: &TrainingData, part: Part) -> LabelTable {
-    let records = data.split().part(part).iter();
-    let rows = records
-        .filter_map(|name| data.index().get(name))
-        .map(label_row);
-    LabelTable::new(data.labels().to_vec(), rows.collect())
-}
-
 /// Mean AUCs of the network as it was before each stage: what pretraining alone is worth, and the top
 /// network alone. `None` when `stop` was set.
 fn stages(
     experiment: &Experiment,
     data: &TrainingData,
-    folder: &RunFolder,
+    folder: &LockedRunFolder,
     device: &Device,
     watcher: &mut Watcher,
     stop: &AtomicBool,
@@ -299,51 +265,17 @@ fn stages(
     Ok(Some(facts))
 }
 
-fn facts(data: &TrainingData, phantom: bool) -> anyhow::Result<DataFacts> {
-    let report = data.split().report(data.index())?;
-    let part = |part: Part| report.parts.iter().find(|found| found.part == part);
-    let of = |pick: fn(&cxr_dataset::PartReport) -> usize| Parts {
-        train: part(Part::Train).map_or(0, pick),
-        validation: part(Part::Validation).map_or(0, pick),
-        test: part(Part::Test).map_or(0, pick),
-    };
-    let patients = |wanted: Part| part(wanted).and_then(|found| found.n_patients);
-    let between = (Part::Train, Part::Validation);
-    let shared = report
-        .shared_patients
-        .iter()
-        .find(|shared| shared.between == between);
-    Ok(DataFacts {
-        release: data.index().release().to_string(),
-        validation_split: report.rule.clone(),
-        images: of(|part| part.n_images),
-        absent: of(|part| part.n_absent),
-        patients: Parts {
-            train: patients(Part::Train),
-            validation: patients(Part::Validation),
-            test: patients(Part::Test),
-        },
-        shared_patients_train_validation: shared.map(|shared| shared.n_patients),
-        phantom,
-    })
-}
-
 /// Scores the predictions as they will stand in the run folder, so that anybody can do it again.
 fn summaries(
-    folder: &RunFolder,
+    folder: &LockedRunFolder,
     staged: &Staged,
     data: &TrainingData,
     part: Part,
-) -> anyhow::Result<BTreeMap<run::ViewSet, Summary>> {
-    let truth = truth(data.index())?;
-    let sets = [
-        (ViewSet::Single, run::ViewSet::Single),
-        (ViewSet::HorizontalFlip, run::ViewSet::Hflip),
-        (ViewSet::HorizontalFlipZoom, run::ViewSet::HflipZoom),
-    ];
+) -> anyhow::Result<BTreeMap<ViewSet, Summary>> {
+    let truth = Truth::of(data.index())?;
     let mut summaries = BTreeMap::new();
-    for (views, name) in sets {
-        let path = folder.predictions(part, views);
+    for views in ViewSet::ALL {
+        let path = folder.predictions_file(part, views);
         let predictions = Predictions::read(beside(staged, &path)?, Unscorable::Refuse)?;
         let (rows, images) = (predictions.images().len(), data.split().part(part).len());
         ensure!(
@@ -356,14 +288,14 @@ fn summaries(
             by_patient: evaluation.patients().is_ok(),
             ..SummaryOptions::default()
         };
-        summaries.insert(name, Summary::new(&evaluation, &options)?);
+        summaries.insert(views, Summary::new(&evaluation, &options)?);
     }
     Ok(summaries)
 }
 
 /// Prints the test AUCs.
 pub(crate) fn print(metrics: &RunMetrics, path: &Path) {
-    let Some(summary) = metrics.test.get(&run::ViewSet::Single) else {
+    let Some(summary) = metrics.summary(Part::Test, ViewSet::Single) else {
         return;
     };
     let auc = |auc: Option<f64>| auc.map_or("undefined".to_owned(), |auc| format!("{auc:.4}"));

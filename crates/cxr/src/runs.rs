@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use cxr_report::run::{Finish, METRICS_FILE, RunFolder, RunMetrics};
+use cxr_run::{Finish, Part, RunFolder, ViewSet};
 use cxr_train::RunStatus;
 use serde::Serialize;
 
@@ -104,7 +104,7 @@ fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for _ in 0..=2 {
         let mut below = Vec::new();
         for folder in level {
-            if folder.join("experiment.toml").is_file() {
+            if RunFolder::at(&folder).experiment_file().is_file() {
                 found.push(folder);
                 continue;
             }
@@ -125,11 +125,11 @@ fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn row(folder: &Path) -> anyhow::Result<Row> {
     let status = RunStatus::read(folder)?;
-    let metrics_file = folder.join(METRICS_FILE);
+    let run = RunFolder::at(folder);
     // A process that works there may be replacing the files.
     let finish = match status.in_use {
         true => Finish::Unfinished,
-        false => RunFolder::at(folder).finish()?,
+        false => run.finish()?,
     };
     let state = match &finish {
         _ if status.in_use => State::Running,
@@ -138,9 +138,9 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
         Finish::Changed(_) => State::Changed,
     };
     let metrics = match state {
-        State::Finished => Some(RunMetrics::read(&metrics_file)?),
+        State::Finished => Some(run.metrics()?),
         // As it stands; what is said of the run says that it may not be trusted.
-        State::Changed | State::Running => RunMetrics::read(&metrics_file).ok(),
+        State::Changed | State::Running => run.metrics().ok(),
         State::Stopped => None,
     };
     let epoch_of_checkpoint = status.first_epoch.saturating_add(status.position.epoch);
@@ -154,7 +154,6 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
         stage = Some(last.stage.clone());
     }
     let mean = status.history.last().map(|epoch| epoch.mean_loss);
-    let single = cxr_report::run::ViewSet::Single;
     Ok(Row {
         path: folder.to_owned(),
         state,
@@ -167,8 +166,9 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
             epoch: best.epoch,
         }),
         loss: mean.or(last_step.map(|step| step.loss)),
-        time: time_of(&metrics_file).or(last_step.map(|step| step.time)),
-        test_auc: metrics.and_then(|metrics| metrics.test.get(&single)?.means.auc),
+        time: time_of(&run.metrics_file()).or(last_step.map(|step| step.time)),
+        test_auc: metrics
+            .and_then(|metrics| metrics.summary(Part::Test, ViewSet::Single)?.means.auc),
     })
 }
 

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cxr_report::evaluation::Evaluation;
-use cxr_report::predictions::Predictions;
-use cxr_report::summary::{
-    APPROXIMATE_BELOW, DecisionSummary, LabelSummary, Summary, SummaryOptions,
+use cxr_run::{
+    APPROXIMATE_BELOW, DecisionSummary, Evaluation, LabelSummary, Predictions, Summary,
+    SummaryOptions,
 };
 
 use crate::scoring::{

@@ -4,11 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cxr_dataset::{Index, LabelState, PatientId, Record, Release};
-use cxr_report::evaluation::{LeftOut, Truth};
-use cxr_report::labels::LabelRow;
-use cxr_report::predictions::Unscorable;
-use cxr_report::summary::{BootstrapSummary, NoInterval, Resampling};
+use cxr_dataset::{Index, Release};
+use cxr_run::{BootstrapSummary, LeftOut, NoInterval, Resampling, Truth, Unscorable};
 use serde::Serialize;
 
 use crate::output::{ForceArg, is_metrics};
@@ -75,7 +72,7 @@ impl ScoringArgs {
     /// Reads the label table; says which one it was.
     pub(crate) fn read_truth(&self) -> anyhow::Result<(Truth, Release)> {
         let index = Index::read(&self.labels)?;
-        Ok((truth(&index)?, index.release()))
+        Ok((Truth::of(&index)?, index.release()))
     }
 
     /// Makes sure that the JSON may be written where it is wanted; `predictions` are read too.
@@ -96,32 +93,6 @@ impl ScoringArgs {
         let mut text = serde_json::to_string_pretty(value)?;
         text.push('\n');
         Ok(cxr_fs::write(path, text.as_bytes())?)
-    }
-}
-
-/// The labels and patients of a label table.
-pub(crate) fn truth(index: &Index) -> anyhow::Result<Truth> {
-    let mut truth = Truth::new(index.label_set().names());
-    for record in index.records() {
-        let row = label_row(record);
-        truth.add(&row.image, row.states, row.patient.as_deref())?;
-    }
-    Ok(truth)
-}
-
-/// What is true of one image.
-pub(crate) fn label_row(record: &Record) -> LabelRow {
-    let from_name = || PatientId::from_chest_x_ray14(&record.name).ok();
-    let patient = record.patient.clone().or_else(from_name);
-    let states = record.labels.iter().map(|state| match state {
-        LabelState::Positive => Some(true),
-        LabelState::Negative => Some(false),
-        LabelState::Unknown => None,
-    });
-    LabelRow {
-        image: record.name.to_string(),
-        patient: patient.map(|patient| patient.as_str().to_owned()),
-        states: states.collect(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use cxr_train::{Profile, RunFolder, TrainOutcome, Trainer, VariantExperiment};
+use cxr_run::RunFolder;
+use cxr_train::{Profile, TrainOutcome, Trainer, VariantExperiment};
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
     let trainer = Trainer::new(&variant, &prepared.data, &folder, &device)?;
     let mut trainer = trainer.profiled(&profile);
-    environment::write(&path, prepared.data.fingerprint(), &device)?;
+    environment::write(&folder, prepared.data.fingerprint(), &device)?;
     let mut watcher = Watcher::new(trainer.event_log()?);
     let outcome = trainer.train(&mut watcher, &stop)?;
     let TrainOutcome::Finished { history, best } = outcome else {
@@ -119,7 +120,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     watcher.finish()?;
     #[cfg(feature = "cuda")]
-    folder.record_algorithms()?;
+    cxr_train::record_algorithms(&folder)?;
     evaluate::print(&metrics, &path);
     Ok(ExitCode::SUCCESS)
 }
@@ -129,15 +130,14 @@ const MAX_EXPERIMENT_BYTES: u64 = 1 << 24;
 
 /// A finished run has metrics of this very experiment, and the files that they are of.
 fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool> {
-    let file = path.join("experiment.toml");
-    let run = cxr_report::run::RunFolder::at(path);
+    let run = RunFolder::at(path);
+    let file = run.experiment_file();
     if !run.is_finished() || !file.is_file() {
         return Ok(false);
     }
-    let expected = variant.to_toml()?;
     let before = cxr_fs::read_text(&file, MAX_EXPERIMENT_BYTES)?;
     anyhow::ensure!(
-        before == expected,
+        variant.is_written_as(&before),
         "`{}` is a finished run of other settings\nhint: compare its experiment.toml, and choose another `name` or `--runs`, or delete it",
         path.display()
     );
@@ -194,7 +194,7 @@ pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     cxr_terminal::on_interrupt(cxr_terminal::INTERRUPTED, move || {
-        flag.store(true, Ordering::Relaxed)
+        flag.store(true, Ordering::Relaxed);
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)

@@ -54,9 +54,9 @@ impl Block {
 impl Plan {
     /// The plan for a network, if it pays.
     pub(super) fn new(config: &DenseNetConfig) -> Option<Self> {
-        let bottleneck = Grouping::of(config.bottleneck * config.growth);
-        let output = Grouping::of(config.growth);
-        let mut maps = Grouping::of(config.stem_maps);
+        let bottleneck = Grouping::of(config.bottleneck_size * config.growth_rate);
+        let output = Grouping::of(config.growth_rate);
+        let mut maps = Grouping::of(config.stem_channels);
         let stem = Stem {
             output: maps.clone(),
         };
@@ -69,7 +69,7 @@ impl Plan {
                         bottleneck: bottleneck.clone(),
                         output: output.clone(),
                     };
-                    maps.append(config.growth);
+                    maps.append(config.growth_rate);
                     layer
                 })
                 .collect();

@@ -6,11 +6,14 @@
 //!   ├─ denseblock1 ─ transition1 ─ denseblock2 ─ transition2 ─ denseblock3 ─ transition3 ─ denseblock4 ─┐
 //!   └─ features ─ relu ─ norm5 ─────────────────────────────────────────────────────────────────────────┘
 //!
-//! denselayer: all maps so far ─ norm1 ─ relu ─ conv1 1×1 ─ norm2 ─ relu ─ conv2 3×3 ─ `growth` new maps
+//! denselayer: all maps so far ─ norm1 ─ relu ─ conv1 1×1 ─ norm2 ─ relu ─ conv2 3×3 ─ `growth_rate` new maps
 //! transition: norm ─ relu ─ conv 1×1, half the maps ─ mean of 2×2 pixels
 //! ```
 
+mod entry;
 mod grouped;
+
+pub(crate) use entry::{DENSENET, DENSENET121, DENSENET169, DENSENET201};
 
 use std::sync::Arc;
 
@@ -26,29 +29,17 @@ use crate::Backbone;
 /// The sizes of a DenseNet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenseNetConfig {
-    /// Maps out of the stem, 2·growth in the paper.
-    pub stem_maps: usize,
-    /// New maps per dense layer, *k* in the paper.
-    pub growth: usize,
-    /// The 1×1 convolution of a dense layer has this many times `growth` maps, 4 in the paper.
-    pub bottleneck: usize,
+    /// Channels out of the stem, 2·`growth_rate` in the paper; torchvision's `num_init_features`.
+    pub stem_channels: usize,
+    /// New channels per dense layer, *k* in the paper.
+    pub growth_rate: usize,
+    /// The 1×1 convolution of a dense layer has this many times `growth_rate` channels, 4 in the paper; torchvision's
+    /// `bn_size`.
+    pub bottleneck_size: usize,
     /// Dense layers of each block.
     pub block_layers: Vec<usize>,
     /// Constants of every batch normalisation.
     pub norm: BatchNormConfig,
-}
-
-/// A DenseNet without layers, or with layers without maps.
-#[derive(Debug, thiserror::Error)]
-#[error("a DenseNet needs `{field}` of at least {least}, got {got}")]
-#[non_exhaustive]
-pub struct DenseNetConfigError {
-    /// The field that is too small.
-    pub field: &'static str,
-    /// Its least value.
-    pub least: usize,
-    /// What it is.
-    pub got: usize,
 }
 
 impl DenseNetConfig {
@@ -69,9 +60,9 @@ impl DenseNetConfig {
 
     fn imagenet(block_layers: &[usize]) -> Self {
         Self {
-            stem_maps: 64,
-            growth: 32,
-            bottleneck: 4,
+            stem_channels: 64,
+            growth_rate: 32,
+            bottleneck_size: 4,
             block_layers: block_layers.to_vec(),
             norm: BatchNormConfig::default(),
         }
@@ -80,30 +71,20 @@ impl DenseNetConfig {
     /// Maps out of the last block.
     pub fn feature_maps(&self) -> usize {
         let blocks = self.block_layers.iter().enumerate();
-        blocks.fold(self.stem_maps, |maps, (index, layers)| {
-            let maps_in = if index == 0 { maps } else { maps / 2 };
-            maps_in + layers * self.growth
+        blocks.fold(self.stem_channels, |maps, (index, layers)| {
+            let in_channels = if index == 0 { maps } else { maps / 2 };
+            in_channels + layers * self.growth_rate
         })
     }
 
-    /// Checks that every layer has maps to work on.
-    ///
-    /// # Errors
-    /// A field below its least value.
-    pub fn check(&self) -> std::result::Result<(), DenseNetConfigError> {
-        let fewest_layers = self.block_layers.iter().copied().min().unwrap_or(0);
-        for (field, got, least) in [
-            ("stem_maps", self.stem_maps, 2),
-            ("growth", self.growth, 1),
-            ("bottleneck", self.bottleneck, 1),
-            ("block_layers", self.block_layers.len(), 1),
-            ("layers of a block", fewest_layers, 1),
-        ] {
-            if got < least {
-                return Err(DenseNetConfigError { field, least, got });
-            }
-        }
-        Ok(())
+    /// `(C, h, w)` of the feature maps of images of `height`×`width` pixels.
+    pub fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
+        let side = |pixels: usize| {
+            let stem = (pixels + 2 * 3).saturating_sub(7) / 2 + 1;
+            let pooled = (stem + 2).saturating_sub(3) / 2 + 1;
+            pooled >> self.block_layers.len().saturating_sub(1)
+        };
+        (self.feature_maps(), side(height), side(width))
     }
 }
 
@@ -111,9 +92,9 @@ impl DenseNetConfig {
 #[cfg(feature = "cuda")]
 fn cuda_plan(config: &DenseNetConfig) -> Option<cxr_ops::DenseNetPlan> {
     let plan = cxr_ops::DenseNetPlan {
-        stem_maps: config.stem_maps,
-        growth: config.growth,
-        narrow: config.bottleneck * config.growth,
+        stem_maps: config.stem_channels,
+        growth: config.growth_rate,
+        narrow: config.bottleneck_size * config.growth_rate,
         block_layers: config.block_layers.clone(),
         eps: config.norm.eps,
     };
@@ -128,7 +109,7 @@ pub struct DenseNet {
     blocks: Vec<Vec<DenseLayer>>,
     transitions: Vec<Transition>,
     norm5: BatchNorm,
-    feature_maps: usize,
+    config: DenseNetConfig,
     /// The fast path, where there is one.
     plan: Option<Arc<grouped::Plan>>,
     /// That of CUDA devices.
@@ -153,14 +134,14 @@ impl DenseNet {
         };
         let conv0 = Conv2d::new(
             3,
-            config.stem_maps,
+            config.stem_channels,
             7,
             stem,
             Init::KaimingNormal,
             &path.pp("conv0"),
         )?;
-        let norm0 = BatchNorm::new(config.stem_maps, config.norm, &path.pp("norm0"))?;
-        let mut maps = config.stem_maps;
+        let norm0 = BatchNorm::new(config.stem_channels, config.norm, &path.pp("norm0"))?;
+        let mut maps = config.stem_channels;
         let (mut blocks, mut transitions) = (Vec::new(), Vec::new());
         for (index, &layers) in config.block_layers.iter().enumerate() {
             if index > 0 {
@@ -174,14 +155,14 @@ impl DenseNet {
             let block = path.pp(format!("denseblock{}", index + 1));
             let layer = |layer| {
                 let path = block.pp(format!("denselayer{}", layer + 1));
-                DenseLayer::new(maps + layer * config.growth, config, &path)
+                DenseLayer::new(maps + layer * config.growth_rate, config, &path)
             };
             blocks.push(
                 (0..layers)
                     .map(layer)
                     .collect::<std::result::Result<Vec<_>, _>>()?,
             );
-            maps += layers * config.growth;
+            maps += layers * config.growth_rate;
         }
         let norm5 = BatchNorm::new(maps, config.norm, &path.pp("norm5"))?;
         Ok(Self {
@@ -190,7 +171,7 @@ impl DenseNet {
             blocks,
             transitions,
             norm5,
-            feature_maps: maps,
+            config: config.clone(),
             plan: grouped::Plan::new(config).map(Arc::new),
             #[cfg(feature = "cuda")]
             cuda_plan: cuda_plan(config).map(Arc::new),
@@ -332,12 +313,7 @@ impl Backbone for DenseNet {
     }
 
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
-        let side = |pixels: usize| {
-            let stem = (pixels + 2 * 3).saturating_sub(7) / 2 + 1;
-            let pooled = (stem + 2).saturating_sub(3) / 2 + 1;
-            pooled >> self.transitions.len()
-        };
-        (self.feature_maps, side(height), side(width))
+        self.config.feature_shape(height, width)
     }
 }
 
@@ -351,11 +327,11 @@ struct DenseLayer {
 
 impl DenseLayer {
     fn new(
-        maps_in: usize,
+        in_channels: usize,
         config: &DenseNetConfig,
         path: &ParameterPath,
     ) -> std::result::Result<Self, OpsError> {
-        let narrow = config.bottleneck * config.growth;
+        let bottleneck = config.bottleneck_size * config.growth_rate;
         let pointwise = Conv2dConfig::default();
         let same = Conv2dConfig {
             stride: 1,
@@ -363,10 +339,24 @@ impl DenseLayer {
         };
         let init = Init::KaimingNormal;
         Ok(Self {
-            norm1: BatchNorm::new(maps_in, config.norm, &path.pp("norm1"))?,
-            conv1: Conv2d::new(maps_in, narrow, 1, pointwise, init, &path.pp("conv1"))?,
-            norm2: BatchNorm::new(narrow, config.norm, &path.pp("norm2"))?,
-            conv2: Conv2d::new(narrow, config.growth, 3, same, init, &path.pp("conv2"))?,
+            norm1: BatchNorm::new(in_channels, config.norm, &path.pp("norm1"))?,
+            conv1: Conv2d::new(
+                in_channels,
+                bottleneck,
+                1,
+                pointwise,
+                init,
+                &path.pp("conv1"),
+            )?,
+            norm2: BatchNorm::new(bottleneck, config.norm, &path.pp("norm2"))?,
+            conv2: Conv2d::new(
+                bottleneck,
+                config.growth_rate,
+                3,
+                same,
+                init,
+                &path.pp("conv2"),
+            )?,
         })
     }
 
@@ -386,14 +376,21 @@ struct Transition {
 
 impl Transition {
     fn new(
-        maps_in: usize,
+        in_channels: usize,
         norm: BatchNormConfig,
         path: &ParameterPath,
     ) -> std::result::Result<Self, OpsError> {
         let (config, init) = (Conv2dConfig::default(), Init::KaimingNormal);
         Ok(Self {
-            norm: BatchNorm::new(maps_in, norm, &path.pp("norm"))?,
-            conv: Conv2d::new(maps_in, maps_in / 2, 1, config, init, &path.pp("conv"))?,
+            norm: BatchNorm::new(in_channels, norm, &path.pp("norm"))?,
+            conv: Conv2d::new(
+                in_channels,
+                in_channels / 2,
+                1,
+                config,
+                init,
+                &path.pp("conv"),
+            )?,
         })
     }
 

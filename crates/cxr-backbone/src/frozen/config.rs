@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cxr_ops::{OptionError, check_option};
 use serde::{Deserialize, Serialize};
 
 /// A frozen feature extractor.
@@ -75,6 +76,20 @@ pub struct TransformerSizes {
     pub width: usize,
     /// Heads of attention; the width is a multiple of it.
     pub heads: usize,
+}
+
+impl TransformerSizes {
+    /// Whether there are layers, and each head has as many features as the others.
+    ///
+    /// # Errors
+    /// The size that is none.
+    pub fn check(&self) -> Result<(), OptionError> {
+        check_option("depth", self.depth, "at least 1", |&depth| depth > 0)?;
+        check_option("heads", self.heads, "at least 1", |&heads| heads > 0)?;
+        let is_multiple = |width: &usize| *width > 0 && width.is_multiple_of(self.heads);
+        let expected = format!("a multiple of the {} heads", self.heads);
+        check_option("width", self.width, &expected, is_multiple)
+    }
 }
 
 /// Side of DINOv2's patches in pixels.

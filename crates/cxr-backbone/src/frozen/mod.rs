@@ -5,11 +5,14 @@
 //! times slower than ours. As something that turns images into features once they serve as they are.
 
 mod config;
+mod entry;
 #[cfg(feature = "transformers")]
 mod registered;
 
 use candle_core::{Result, Tensor};
-use cxr_ops::{OpsError, ParameterPath, Phase};
+use cxr_ops::{OpsError, OptionError, ParameterPath, Phase};
+
+pub(crate) use entry::{CONVNEXT, DINOV2};
 
 pub use config::{ConvNextConfig, ConvNextSize, DinoV2Config, FrozenConfig, TransformerSizes};
 
@@ -30,10 +33,12 @@ pub enum FrozenError {
         name: String,
     },
     /// Sizes that no transformer has.
-    #[error("{name} needs a width that is a multiple of its heads, and a layer at least")]
+    #[error("{name}: {source}")]
     Sizes {
         /// The extractor.
         name: String,
+        /// The size.
+        source: OptionError,
     },
     /// A parameter's name is taken.
     #[error(transparent)]

@@ -26,16 +26,16 @@ pub(super) fn build(
             }))
         }
         FrozenConfig::DinoV2(dino) => {
+            let sizes = dino.sizes();
+            sizes.check().map_err(|source| FrozenError::Sizes {
+                name: config.to_string(),
+                source,
+            })?;
             let TransformerSizes {
                 depth,
                 width,
                 heads,
-            } = dino.sizes();
-            if depth == 0 || heads == 0 || !width.is_multiple_of(heads) {
-                return Err(FrozenError::Sizes {
-                    name: config.to_string(),
-                });
-            }
+            } = sizes;
             let weights = weights(path, None);
             let network = dinov2::DinoVisionTransformer::new(weights, depth, width, heads)
                 .map_err(cxr_ops::OpsError::from)?;

@@ -19,7 +19,7 @@ use stratify::Group;
 use crate::{DatasetError, ImageName, Index, LabelState, OfficialLists, PatientId, Subset};
 
 /// What an image is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// To fit the weights.

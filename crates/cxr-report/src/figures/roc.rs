@@ -7,9 +7,9 @@ use super::plot::{Frame, ticks};
 use super::svg::{Anchor, Svg};
 use super::{Figure, escape};
 use crate::report::Report;
-use crate::run::ViewSet;
 use crate::story::count;
 use crate::tables::loss_heading;
+use cxr_run::ViewSet;
 
 /// Seven colours, first with solid lines, then with dashed ones: fourteen findings stay apart.
 const COLOURS: usize = N_SERIES - 1;

@@ -8,9 +8,8 @@ use super::tests::{SIGNIFICANT, with_interval};
 use super::{auc, dash, escape, heading_of};
 use crate::document::{Block, Document, Table};
 use crate::report::Report;
-use crate::run::ViewSet;
-use crate::summary::ends;
 use crate::tables::{AucTable, Cell, Column, LEFT_OUT_OF_SECOND_MEAN, Row, Subject};
+use cxr_run::{ViewSet, ends};
 
 pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
     let Some(losses) = tables.iter().find(|table| table.number == 2) else {

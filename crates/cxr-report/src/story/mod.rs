@@ -13,9 +13,8 @@ use crate::explanations::BoxScores;
 use crate::figures::{Figure, figures};
 use crate::published::TRAINING_MINUTES;
 use crate::report::Report;
-use crate::run::{DataFacts, RunMetrics, ViewSet};
-use crate::summary::Summary;
 use crate::tables::{AucTable, IntervalMethod, loss_heading, paper_variant};
+use cxr_run::{DataFacts, RunMetrics, Summary, ViewSet};
 
 pub(crate) fn document(report: &Report) -> Document {
     let figures = figures(report);

@@ -3,8 +3,8 @@
 use super::{auc, count, dash, escape};
 use crate::document::{Block, Document, Table};
 use crate::ranks::Rank;
-use crate::run::RunMetrics;
 use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, StageTable, Subject};
+use cxr_run::RunMetrics;
 
 pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.heading(format!("Table {}. {}", table.number, table.title));

@@ -8,7 +8,7 @@ use crate::document::{Block, Document, Table};
 use crate::evidence::LossTest;
 use crate::ranks::Rank;
 use crate::report::Report;
-use crate::summary::ends;
+use cxr_run::ends;
 
 /// Below this a p-value is shown bold.
 pub(super) const SIGNIFICANT: f64 = 0.05;

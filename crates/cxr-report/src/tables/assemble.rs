@@ -6,12 +6,11 @@ use super::{
 };
 use crate::published::{self, PublishedTable};
 use crate::ranks::ranks;
-use crate::run::{DataFacts, RunMetrics, ViewSet};
-use crate::summary::{LabelSummary, Summary};
+use cxr_run::{DataFacts, LabelSummary, Part, RunMetrics, Summary, ViewSet};
 
 /// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
 /// nothing but the seed share a column. Columns stand in the order of the
-/// runs, which should be that of [`RunFolder::find`](crate::run::RunFolder::find).
+/// runs, which should be that of [`RunFolder::find`](cxr_run::RunFolder::find).
 pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
     let all = [table_1(runs), table_2(runs), table_3(runs), table_4(runs)];
     let mut tables: Vec<AucTable> = all.into_iter().flatten().collect();
@@ -36,7 +35,7 @@ fn table_1(runs: &[RunMetrics]) -> Option<AucTable> {
         let name = paper_variant(run).unwrap_or_default();
         Source::new(
             &runs,
-            Images::Validation,
+            Part::Validation,
             ViewSet::Single,
             loss_heading(run),
             name,
@@ -55,13 +54,7 @@ fn table_2(runs: &[RunMetrics]) -> Option<AucTable> {
     let sources = by_seed(runs).into_iter().filter_map(|runs| {
         let run = runs.first()?;
         let name = paper_variant(run).unwrap_or_default();
-        Source::new(
-            &runs,
-            Images::Test,
-            ViewSet::Single,
-            loss_heading(run),
-            name,
-        )
+        Source::new(&runs, Part::Test, ViewSet::Single, loss_heading(run), name)
     });
     let title = "Test AUC by loss, single view";
     assemble(2, title, &published::TABLE_2, sources.collect())
@@ -77,11 +70,11 @@ fn table_3(runs: &[RunMetrics]) -> Option<AucTable> {
     let sources = ViewSet::ALL.into_iter().filter_map(|views| {
         let heading = match views {
             ViewSet::Single => "single view",
-            ViewSet::Hflip => "+ flip",
-            ViewSet::HflipZoom => "+ flip + zoom",
+            ViewSet::HorizontalFlip => "+ flip",
+            ViewSet::HorizontalFlipZoom => "+ flip + zoom",
         };
         let name = if is_paper(&run) { views.name() } else { "" };
-        Source::new(&seeds, Images::Test, views, heading.to_owned(), name)
+        Source::new(&seeds, Part::Test, views, heading.to_owned(), name)
     });
     let title = format!(
         "Test AUC with test-time augmentation, {}",
@@ -104,7 +97,7 @@ fn table_4(runs: &[RunMetrics]) -> Option<AucTable> {
     let sources = by_tau.into_iter().filter_map(|(tau, runs)| {
         let name = format!("{tau:?}");
         let heading = format!("τ = {name}");
-        Source::new(&runs, Images::Test, ViewSet::Single, heading, &name)
+        Source::new(&runs, Part::Test, ViewSet::Single, heading, &name)
     });
     let title = "Test AUC of FZLPR by τ, single view";
     assemble(4, title, &published::TABLE_4, sources.collect())
@@ -177,12 +170,6 @@ pub(crate) fn loss_heading(run: &RunMetrics) -> String {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Images {
-    Validation,
-    Test,
-}
-
 /// Where a column's figures come from: one training, or one per seed.
 struct Source<'a> {
     column: Column,
@@ -195,16 +182,13 @@ impl<'a> Source<'a> {
     /// `None` when a run did not predict those images with those views.
     fn new(
         runs: &[&'a RunMetrics],
-        images: Images,
+        part: Part,
         views: ViewSet,
         heading: String,
         published: &str,
     ) -> Option<Self> {
         let first = runs.first()?;
-        let of_run = |run: &&'a RunMetrics| match images {
-            Images::Validation => run.validation.get(&views),
-            Images::Test => run.test.get(&views),
-        };
+        let of_run = |run: &&'a RunMetrics| run.summary(part, views);
         let summaries: Vec<&Summary> = runs.iter().map(of_run).collect::<Option<_>>()?;
         let heading = match runs.len() {
             1 => heading,
@@ -217,10 +201,7 @@ impl<'a> Source<'a> {
                 variant: first.variant.clone(),
                 seeds: runs.iter().map(|run| run.seed).collect(),
                 views,
-                part: match images {
-                    Images::Validation => "validation",
-                    Images::Test => "test",
-                },
+                part,
                 bootstrap: bootstrap.filter(|_| runs.len() == 1),
                 is_published: first.data.is_comparable(),
             },

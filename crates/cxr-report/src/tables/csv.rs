@@ -42,7 +42,7 @@ impl AucTable {
                     or_empty(row.positives),
                     or_empty(row.negatives),
                     column.variant.clone(),
-                    column.part.to_owned(),
+                    column.part.to_string(),
                     column.views.name().to_owned(),
                     or_empty(cell.auc),
                     cell.n_labels.to_string(),

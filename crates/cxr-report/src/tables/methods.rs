@@ -3,7 +3,7 @@
 use super::{LEFT_OUT_OF_SECOND_MEAN, Subject, or_empty, paper_variant};
 use crate::published::{LABELS, TABLE_5, TABLE_5_DELTAS};
 use crate::ranks::{Rank, ranks};
-use crate::run::{RunMetrics, ViewSet};
+use cxr_run::{RunMetrics, ViewSet};
 use cxr_table::csv_line;
 
 /// Table 5, made from the run of FZLPR(0.2) with flip and zoom.
@@ -50,13 +50,13 @@ pub fn methods_table(runs: &[RunMetrics]) -> Option<MethodsTable> {
         .iter()
         .filter(|run| run.data.is_comparable() || run.data.phantom)
         .filter(|run| paper_variant(run) == Some("fzlpr-0.2"))
-        .filter(|run| run.test.contains_key(&ViewSet::HflipZoom))
+        .filter(|run| run.test.contains_key(&ViewSet::HorizontalFlipZoom))
         .collect();
     let data = &ours.first()?.data;
     let (is_sample, is_phantom) = (data.is_sample(), !data.is_comparable());
     let our_auc = |label: &str| {
         let of_run = |run: &&RunMetrics| {
-            let labels = &run.test.get(&ViewSet::HflipZoom)?.labels;
+            let labels = &run.test.get(&ViewSet::HorizontalFlipZoom)?.labels;
             labels.iter().find(|known| known.label == label)?.auc
         };
         let aucs: Vec<f64> = ours.iter().map(of_run).collect::<Option<_>>()?;

@@ -20,8 +20,7 @@ pub use stages::{StageTable, stage_table};
 use cxr_metrics::APPROXIMATE_BELOW;
 
 use crate::ranks::Rank;
-use crate::run::ViewSet;
-use crate::summary::BootstrapSummary;
+use cxr_run::{BootstrapSummary, Part, ViewSet};
 
 /// The label that the second mean leaves out.
 pub const LEFT_OUT_OF_SECOND_MEAN: &str = "Hernia";
@@ -56,7 +55,7 @@ pub struct Column {
     /// The views.
     pub views: ViewSet,
     /// The predicted images: `validation` or `test`.
-    pub part: &'static str,
+    pub part: Part,
     /// How the interval of the mean was made, if it has one.
     pub bootstrap: Option<BootstrapSummary>,
     /// Whether the paper has this column, and the run is not on phantoms.

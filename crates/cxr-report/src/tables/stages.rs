@@ -1,7 +1,7 @@
 //! What each stage of training adds: the mean AUC untrained, with the top network alone, fully tuned.
 
 use super::{PHANTOM_LABEL, loss_heading, or_empty};
-use crate::run::{MeanAuc, RunMetrics, ViewSet};
+use cxr_run::{MeanAuc, Part, RunMetrics, ViewSet};
 use cxr_table::csv_line as line;
 
 /// Test and validation mean AUC of each run before training and after each of its stages.
@@ -88,11 +88,11 @@ impl StageTable {
         let mut text = line(header.map(str::to_owned));
         for row in &self.rows {
             for (heading, means) in self.headings.iter().zip(&row.means) {
-                for (part, mean) in ["validation", "test"].into_iter().zip(means) {
+                for (part, mean) in [Part::Validation, Part::Test].into_iter().zip(means) {
                     text.push_str(&line([
                         row.variant.clone(),
                         heading.clone(),
-                        part.to_owned(),
+                        part.to_string(),
                         or_empty(mean.auc),
                         mean.n_labels.to_string(),
                         self.is_phantom.to_string(),

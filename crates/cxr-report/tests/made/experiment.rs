@@ -7,19 +7,16 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use cxr_report::evaluation::Evaluation;
 use cxr_report::explanations::{
     BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
 };
-use cxr_report::labels::{LabelRow, LabelTable};
-use cxr_report::predictions::{Predictions, Unscorable};
 use cxr_report::published::LABELS;
 use cxr_report::report::Reproduction;
-use cxr_report::run::{
-    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
-    StageFacts, ViewSet,
+use cxr_run::{
+    BestEpoch, DataFacts, EpochRecord, Evaluation, LabelRow, LabelTable, METRICS_FILE, MeanAuc,
+    Parts, Predictions, RunMetrics, Seconds, StageFacts, Summary, SummaryOptions, Unscorable,
+    ViewSet,
 };
-use cxr_report::summary::{Summary, SummaryOptions};
 use resvg::tiny_skia::{Pixmap, PremultipliedColorU8};
 
 type Made<T> = Result<T, Box<dyn Error>>;
@@ -144,8 +141,8 @@ fn write_run(
     }
     let n = |part: usize| IMAGES[part].1;
     let validation_auc = |epoch: usize| Some(0.6 + 0.02 * epoch as f64);
-    let epochs: Vec<EpochFacts> = (0..8)
-        .map(|epoch| EpochFacts {
+    let epochs: Vec<EpochRecord> = (0..8)
+        .map(|epoch| EpochRecord {
             stage: if epoch < 3 { "top" } else { "all" }.to_owned(),
             epoch,
             steps: 19,

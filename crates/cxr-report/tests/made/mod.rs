@@ -5,13 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cxr_report::evaluation::LeftOut;
 use cxr_report::published::LABELS;
-use cxr_report::run::{
-    BestEpoch, DataFacts, EpochFacts, METRICS_FILE, MeanAuc, Parts, RunMetrics, Seconds,
-    StageFacts, ViewSet,
+use cxr_run::{
+    BestEpoch, DataFacts, EpochRecord, LabelSummary, LeftOut, METRICS_FILE, MacroSummary, MeanAuc,
+    NoInterval, Parts, RunMetrics, Seconds, StageFacts, Summary, ViewSet,
 };
-use cxr_report::summary::{LabelSummary, MacroSummary, NoInterval, Summary};
 
 /// A run on the complete data with the same AUC for every label.
 pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
@@ -56,7 +54,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
             validation_auc: 0.75,
         }),
         history: vec![
-            EpochFacts {
+            EpochRecord {
                 stage: "head".to_owned(),
                 epoch: 0,
                 steps: 10,
@@ -65,7 +63,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
                 validation_labels: 0,
                 seconds: 30.0,
             },
-            EpochFacts {
+            EpochRecord {
                 stage: "all".to_owned(),
                 epoch: 1,
                 steps: 10,

@@ -369,8 +369,8 @@ fn densenet(noise: &mut Noise, device: &Device) -> Result<Results> {
 /// What the last of some passes gives, each over images of its own.
 fn trained_densenet(noise: &mut Noise, device: &Device, passes: usize) -> Result<Results> {
     let config = DenseNetConfig {
-        stem_maps: 16,
-        growth: 8,
+        stem_channels: 16,
+        growth_rate: 8,
         block_layers: vec![2, 3],
         ..DenseNetConfig::densenet121()
     };
@@ -421,7 +421,7 @@ fn check_networks(compare: &Compare<'_>) -> Result<usize> {
 fn top_network(noise: &mut Noise, device: &Device) -> Result<Results> {
     let parameters = Parameters::new(0, device);
     let config = TopNetworkConfig {
-        conv_maps: [24, 12],
+        conv_channels: [24, 12],
         ..TopNetworkConfig::default()
     };
     let root = parameters.root().pp("top");

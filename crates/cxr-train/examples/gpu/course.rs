@@ -144,7 +144,7 @@ pub(super) fn run(
     let data = data(folder.path(), images, 64)?;
     let experiment = Experiment::parse(&paper(precision, [epochs.div_ceil(3), epochs]))?;
     let variant = experiment.variant("fzlpr-0.2")?;
-    let run = RunFolder::open(&folder.path().join("run"))?;
+    let run = RunFolder::open(folder.path().join("run"))?;
     let mut trainer = Trainer::new(&variant, &data, &run, device)?;
     let mut seen = Seen::default();
     trainer.run(&mut seen, &AtomicBool::new(false))?;
@@ -185,9 +185,10 @@ seed = {seed}
 [data]
 validation = "paper"
 [model]
-backbone = {{ densenet = {{ stem_maps = 32, growth = 32, bottleneck = 1, block_layers = [1, 3, 4, 4] }} }}
+backbone = {{ densenet = {{ stem_channels = 32, growth_rate = 32, bottleneck_size = 1, block_layers = [1, 3, 4, 4] }} }}
 weights = "models/demo-backbone.safetensors"
-top = {{ conv_maps = [64, 64], hidden = 256, norm_momentum = 0.1 }}
+head = {{ top-network = {{ conv_channels = [64, 64], hidden = 256, norm_momentum = 0.1 }} }}
+
 [augmentation]
 flip_probability = 0.5
 max_rotation = 0.4

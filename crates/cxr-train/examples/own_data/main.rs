@@ -45,7 +45,7 @@ pub(crate) fn train(folder: &std::path::Path) -> Result<TrainOutcome, Box<dyn st
     let variant = Experiment::parse(include_str!("own.toml"))?.variant("own")?;
     let (table, experiment) = (folder.join("labels.csv"), variant.experiment());
     let data = TrainingData::from_table(&table, folder, 4, experiment)?;
-    let run = RunFolder::open(&folder.join("run"))?;
+    let run = RunFolder::open(folder.join("run"))?;
     let parts = OwnParts::new().loss(Brier).transform(Exposure);
     let parts = parts.head("max", |(maps, ..), labels, path| {
         Linear::new(maps, labels, Init::GlorotUniform, path).map(MaxHead)

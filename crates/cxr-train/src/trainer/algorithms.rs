@@ -1,19 +1,18 @@
 //! `algorithms.json` of a run folder: what timing has chosen on its GPU, so that going on makes the same choices.
 
-use std::path::Path;
-
 use cxr_ops::{Algorithms, autotuned, set_autotune};
+use cxr_run::RunFolder;
 
 use crate::TrainError;
 
 const FILE: &str = "algorithms.json";
 
 /// Adds what was chosen before in this run to what timing has chosen, where it chooses.
-pub(super) fn recall(folder: &Path) -> Result<(), TrainError> {
+pub(super) fn recall(run: &RunFolder) -> Result<(), TrainError> {
     let Some(mut chosen) = autotuned() else {
         return Ok(());
     };
-    let path = folder.join(FILE);
+    let path = run.path().join(FILE);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -35,12 +34,16 @@ pub(super) fn recall(folder: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Writes what timing has chosen, where it chooses.
-pub(super) fn record(folder: &Path) -> Result<(), TrainError> {
+/// Writes into a run folder what timing has chosen on a GPU, if it chooses, as every checkpoint does: for who goes on to
+/// use the device after the training.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn record_algorithms(run: &RunFolder) -> Result<(), TrainError> {
     let Some(chosen) = autotuned() else {
         return Ok(());
     };
-    Ok(cxr_fs::write_with(&folder.join(FILE), |file| {
+    Ok(cxr_fs::write_with(&run.path().join(FILE), |file| {
         serde_json::to_writer_pretty(file, &chosen)?;
         Ok(())
     })?)
@@ -55,27 +58,28 @@ mod tests {
     #[test]
     fn choices_are_those_of_the_run_before() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
+        let run = &RunFolder::at(folder.path());
+        let path = run.path().join(FILE);
         let chosen = |work: &str| Algorithms::from([(work.to_owned(), "gemm".to_owned())]);
         end_autotune();
-        record(path).unwrap();
-        assert!(!path.join(FILE).exists());
+        record_algorithms(run).unwrap();
+        assert!(!path.exists());
         // Nothing was chosen before.
         set_autotune(Algorithms::new());
-        recall(path).unwrap();
+        recall(run).unwrap();
         set_autotune(chosen("a"));
-        record(path).unwrap();
+        record_algorithms(run).unwrap();
 
         set_autotune(chosen("b"));
-        recall(path).unwrap();
+        recall(run).unwrap();
         let both = chosen("a").into_iter().chain(chosen("b")).collect();
         assert_eq!(autotuned(), Some(both));
-        std::fs::write(path.join(FILE), "[]").unwrap();
-        let error = recall(path).unwrap_err().to_string();
+        std::fs::write(&path, "[]").unwrap();
+        let error = recall(run).unwrap_err().to_string();
         assert!(error.contains(FILE), "{error}");
-        // Who does not time does not look.
+        // Ignored unless autotuning is on.
         end_autotune();
-        recall(path).unwrap();
+        recall(run).unwrap();
         assert_eq!(autotuned(), None);
     }
 }

@@ -13,7 +13,9 @@ use super::Trainer;
 use crate::gradients::Size;
 use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
-use crate::{Event, Gradients, MeanGradients, Observer, Stage, TrainError, Trained};
+use cxr_run::Event;
+
+use crate::{Gradients, MeanGradients, Observer, Stage, TrainError, Trained};
 
 /// A step that was made, or that a device is still at.
 pub(super) struct Made {
@@ -285,7 +287,7 @@ impl Trainer<'_> {
         step: usize,
         images: String,
     ) -> TrainError {
-        let latest = self.folder.latest();
+        let latest = self.folder.latest_checkpoint();
         TrainError::NotFinite {
             what,
             stage: stage.name.clone(),

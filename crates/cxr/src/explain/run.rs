@@ -13,7 +13,7 @@ use cxr_explain::{
 use cxr_report::explanations::{
     BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
 };
-use cxr_report::predictions::{Predictions, Unscorable};
+use cxr_run::{Predictions, RunFolder, Unscorable};
 use cxr_train::{Classifier, Experiment, ModelCard, TrainingData, load_model};
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +38,7 @@ const ORDER: &str = "Test images are taken in an order drawn from their names al
 
 pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitCode> {
     let run = &args.model;
-    let experiment = Experiment::read(&run.join("experiment.toml"))
+    let experiment = Experiment::read(&RunFolder::at(run).experiment_file())
         .with_context(|| format!("`{}` is no run folder", run.display()))?;
     let survey = data_args.survey(&experiment)?;
     let stop = stop_flag()?;

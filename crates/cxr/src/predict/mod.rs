@@ -177,8 +177,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args,
     };
     match (&args.out, form) {
-        (Some(out), Some(form)) => work.into_file(out, form, &columns, &settings, &models),
-        _ => work.into_output(&columns),
+        (Some(out), Some(form)) => work.to_file(out, form, &columns, &settings, &models),
+        _ => work.to_output(&columns),
     }
 }
 
@@ -304,7 +304,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Answers go to a part as they come, and then into the table.
-    fn into_file(
+    fn to_file(
         &self,
         out: &Path,
         form: Form,
@@ -357,7 +357,7 @@ impl Work<'_> {
     }
 
     /// Answers go to standard output as they come.
-    fn into_output(&self, columns: &Columns) -> anyhow::Result<ExitCode> {
+    fn to_output(&self, columns: &Columns) -> anyhow::Result<ExitCode> {
         let stop = stop_flag()?;
         cxr_terminal::print(&columns.header())?;
         let mut n_failed = 0;

@@ -15,6 +15,9 @@ use super::table::{Columns, NextRow, Value};
 /// Rows of a group: what is held in memory at once.
 const GROUP: usize = 4096;
 
+/// A column of text.
+type Text = fn(&Row) -> Option<&str>;
+
 /// Writes the rows that `next` gives.
 pub(super) fn write(
     file: &mut File,
@@ -40,10 +43,10 @@ pub(super) fn write(
         }
         n_rows += rows.len();
         let mut group = writer.next_row_group()?;
-        let texts: [&dyn Fn(&Row) -> Option<&str>; 3] = [
-            &|row| Some(&row.image),
-            &|row| row.patient.as_deref(),
-            &|row| row.study.as_deref(),
+        let texts: [Text; 3] = [
+            |row| Some(&row.image),
+            |row| row.patient.as_deref(),
+            |row| row.study.as_deref(),
         ];
         for (at, text) in texts.into_iter().enumerate() {
             let found = || rows.iter().map(|(row, _)| text(row));

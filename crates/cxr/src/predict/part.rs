@@ -488,3 +488,112 @@ fn count_rows(reader: &mut Reader) -> anyhow::Result<(usize, bool)> {
     }
     Ok((n_rows, has_ended))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(n_images: usize) -> Settings {
+        Settings {
+            n_images,
+            ..Settings::new(vec!["Mass".to_owned()], Shard::WHOLE)
+        }
+    }
+
+    fn row(at: usize) -> Row {
+        let failed = (at % 3 == 1).then(|| "it is empty".to_owned());
+        let values = if failed.is_some() {
+            vec![]
+        } else {
+            vec![at as f64 / 3.]
+        };
+        Row {
+            at,
+            image: format!("{at}, \"quoted\"\n.png"),
+            patient: None,
+            study: None,
+            logits: values.clone(),
+            probabilities: values,
+            failed,
+        }
+    }
+
+    /// A finished part of five images.
+    fn part(folder: &Path) -> PathBuf {
+        let path = folder.join("out.csv.part");
+        let mut part = Part::open(&path, &settings(5)).unwrap();
+        part.push(&[row(0), row(1)]).unwrap();
+        part.push(&[row(2), row(3), row(4)]).unwrap();
+        part.finish().unwrap();
+        path
+    }
+
+    #[test]
+    fn a_part_that_is_cut_anywhere_goes_on_to_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = part(folder.path());
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let mut part = Part::open(&path, &settings(5)).unwrap();
+            let rows: Vec<Row> = (part.n_done()..5).map(row).collect();
+            if !part.is_finished() {
+                part.push(&rows).unwrap();
+                part.finish().unwrap();
+            }
+            drop(part);
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {length}");
+        }
+        let (mut joined, _) = Joined::open(&[path]).unwrap();
+        for at in 0..5 {
+            assert_eq!(joined.next().unwrap(), Some(row(at)));
+        }
+        assert_eq!(joined.next().unwrap(), None);
+    }
+
+    #[test]
+    fn shards_share_all_images() {
+        for (n_images, count) in [(0, 1), (1, 4), (5, 4), (12, 4), (3, 7)] {
+            let shares = (1..=count).map(|number| Shard { number, count });
+            let of: Vec<usize> = shares
+                .clone()
+                .map(|shard| (0..n_images).filter(|&at| shard.has(at)).count())
+                .collect();
+            assert_eq!(of.iter().sum::<usize>(), n_images);
+            let told: Vec<usize> = shares.map(|shard| shard.share(n_images)).collect();
+            assert_eq!(of, told, "{n_images} in {count}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in a part, it is an error or rows in their order.
+        #[test]
+        fn a_damaged_part_is_an_error_or_has_rows_in_order(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = part(folder.path());
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            std::fs::write(&path, &bytes).unwrap();
+            if let Ok(Some((mut reader, _))) = Reader::open(&path) {
+                let mut next = 0;
+                while let Ok(Some(line)) = reader.next() {
+                    if let Line::Row(row) = line {
+                        prop_assert_eq!(row.at, next);
+                        next += 1;
+                    }
+                }
+            }
+            let _ = Part::open(&path, &settings(5));
+            let _ = Joined::open(&[path]);
+        }
+    }
+}

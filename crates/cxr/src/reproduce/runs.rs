@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use cxr_report::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER};
-use cxr_report::run::{EXPERIMENT_FILE, Finish, RunFolder};
+use cxr_run::{EXPERIMENT_FILE, Finish, RunFolder};
 
 /// One training: a variant with a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub(super) fn is_explained(run_folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cxr_report::run::METRICS_FILE;
+    use cxr_run::METRICS_FILE;
 
     use super::*;
 

@@ -4,15 +4,15 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use cxr_dataset::{ImageName, Index, LabelState, PatientId, Record};
 use cxr_table::{Table, csv_line, excerpt};
 
-use crate::error::ReportError;
-use crate::evaluation::Truth;
+use crate::{RunError, Truth};
 
 /// The labels of the images of one part.
 ///
 /// ```
-/// use cxr_report::labels::{LabelRow, LabelTable};
+/// use cxr_run::{LabelRow, LabelTable};
 /// let row = LabelRow {
 ///     image: "00000001_000.png".to_owned(),
 ///     patient: Some("00000001".to_owned()),
@@ -39,6 +39,25 @@ pub struct LabelRow {
     pub states: Vec<Option<bool>>,
 }
 
+impl LabelRow {
+    /// What is true of an image by its record. A patient whom the table does not name is the one whose number begins a
+    /// name of ChestX-ray14.
+    pub fn of(record: &Record) -> Self {
+        let from_name = || PatientId::from_chest_x_ray14(&record.name).ok();
+        let patient = record.patient.clone().or_else(from_name);
+        let states = record.labels.iter().map(|state| match state {
+            LabelState::Positive => Some(true),
+            LabelState::Negative => Some(false),
+            LabelState::Unknown => None,
+        });
+        Self {
+            image: record.name.to_string(),
+            patient: patient.map(|patient| patient.as_str().to_owned()),
+            states: states.collect(),
+        }
+    }
+}
+
 const IMAGE: &str = "Image Index";
 const PATIENT: &str = "Patient ID";
 
@@ -46,6 +65,13 @@ impl LabelTable {
     /// A table of these labels and rows, the states of each row in the order of the labels.
     pub fn new(labels: Vec<String>, rows: Vec<LabelRow>) -> Self {
         Self { labels, rows }
+    }
+
+    /// The labels that an index has of some images; one that is not in the index has no row.
+    pub fn of(index: &Index, images: &[ImageName]) -> Self {
+        let records = images.iter().filter_map(|name| index.get(name));
+        let labels = index.label_set().names().iter().map(ToString::to_string);
+        Self::new(labels.collect(), records.map(LabelRow::of).collect())
     }
 
     /// The labels in the order of the states.
@@ -92,16 +118,16 @@ impl LabelTable {
     /// Writes the table, whole or not at all.
     ///
     /// # Errors
-    /// [`ReportError::Write`].
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+    /// [`RunError::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), RunError> {
         Ok(cxr_fs::write(path, self.to_csv().as_bytes())?)
     }
 
     /// As [`Self::write`], beside the file's place: it is put there with the others of `staged`.
     ///
     /// # Errors
-    /// [`ReportError::Write`].
-    pub fn stage(&self, path: &Path, staged: &mut cxr_fs::Staged) -> Result<(), ReportError> {
+    /// [`RunError::Io`].
+    pub fn stage(&self, path: &Path, staged: &mut cxr_fs::Staged) -> Result<(), RunError> {
         let text = self.to_csv();
         Ok(staged.write(path, |file| file.write_all(text.as_bytes()))?)
     }
@@ -109,13 +135,10 @@ impl LabelTable {
     /// Reads a table that [`Self::write`] wrote; `None` when there is none.
     ///
     /// # Errors
-    /// [`ReportError::Read`], [`ReportError::Table`], and [`ReportError::LabelCell`] for a cell that
+    /// [`RunError::Io`], [`RunError::Table`], and [`RunError::LabelCell`] for a cell that
     /// is no label.
-    pub fn read(path: &Path) -> Result<Option<Self>, ReportError> {
-        if !path.try_exists().map_err(|source| ReportError::Read {
-            path: path.to_owned(),
-            source,
-        })? {
+    pub fn read(path: &Path) -> Result<Option<Self>, RunError> {
+        if !path.try_exists().map_err(RunError::io("read", path))? {
             return Ok(None);
         }
         let text = cxr_table::read_text(path)?;
@@ -131,7 +154,7 @@ impl LabelTable {
                 "1" => Ok(Some(true)),
                 "0" => Ok(Some(false)),
                 "" => Ok(None),
-                other => Err(ReportError::LabelCell {
+                other => Err(RunError::LabelCell {
                     path: path.to_owned(),
                     line: row.line(),
                     text: excerpt(other),
@@ -147,12 +170,12 @@ impl LabelTable {
         Ok(Some(Self { labels, rows }))
     }
 
-    /// The same for an [`Evaluation`](crate::evaluation::Evaluation).
+    /// The same for an [`Evaluation`](crate::Evaluation).
     ///
     /// # Errors
-    /// [`ReportError::TruthTwice`] for an image that occurs twice, [`ReportError::LabelCount`] for a
+    /// [`RunError::TruthTwice`] for an image that occurs twice, [`RunError::LabelCount`] for a
     /// row with another number of labels.
-    pub fn truth(&self) -> Result<Truth, ReportError> {
+    pub fn truth(&self) -> Result<Truth, RunError> {
         let mut truth = Truth::new(self.labels.iter().cloned());
         for row in &self.rows {
             truth.add(

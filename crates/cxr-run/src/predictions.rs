@@ -1,12 +1,14 @@
-//! Reading anybody's predictions: one row per image, one column of scores per label.
+//! Tables of scores, anybody's or a run's: one row per image, one column of scores per label.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cxr_table::{LARGEST_TEXT, Row, Table, decode_text, excerpt};
+use cxr_table::{LARGEST_TEXT, Row, Table, csv_line, decode_text, excerpt};
 
-use crate::error::{MAX_BYTES, ReportError};
+use crate::RunError;
+use crate::error::MAX_BYTES;
 
 /// What to do about rows, columns and cells that cannot be scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,14 +27,14 @@ pub enum Unscorable {
 /// probability.
 ///
 /// ```
-/// use cxr_report::predictions::{Predictions, ScoreKind, Unscorable};
+/// use cxr_run::{Predictions, ScoreKind, Unscorable};
 /// let csv = "image,logit_Mass,Hernia\n1.png,0.5,0.01\n2.png,-2,0.02\n";
 /// let predictions = Predictions::from_reader(csv.as_bytes(), "made.csv", Unscorable::Refuse)?;
 /// assert_eq!(predictions.images(), ["1.png", "2.png"]);
 /// assert_eq!(predictions.columns()[0].label, "Mass");
 /// assert_eq!(predictions.columns()[0].kind, ScoreKind::Logit);
 /// assert_eq!(predictions.columns()[1].scores, [0.01, 0.02]);
-/// # Ok::<(), cxr_report::ReportError>(())
+/// # Ok::<(), cxr_run::RunError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Predictions {
@@ -70,29 +72,26 @@ impl Predictions {
     /// Reads a predictions file.
     ///
     /// # Errors
-    /// [`ReportError::Read`], and as for [`Self::from_reader`].
-    pub fn read(path: &Path, unscorable: Unscorable) -> Result<Self, ReportError> {
-        let bytes = cxr_fs::read_stream(path, MAX_BYTES).map_err(ReportError::reading)?;
+    /// [`RunError::Io`], and as for [`Self::from_reader`].
+    pub fn read(path: &Path, unscorable: Unscorable) -> Result<Self, RunError> {
+        let bytes = cxr_fs::read_stream(path, MAX_BYTES)?;
         Self::from_reader(bytes.as_slice(), path, unscorable)
     }
 
     /// Reads predictions from anywhere; `path` names them in errors. No buffering is needed.
     ///
     /// # Errors
-    /// [`ReportError::Table`], [`ReportError::NoLabelColumn`] and [`ReportError::LabelTwice`]; with
-    /// [`Unscorable::Refuse`] also [`ReportError::NotANumber`] and [`ReportError::ImageTwice`].
+    /// [`RunError::Table`], [`RunError::NoLabelColumn`] and [`RunError::LabelTwice`]; with
+    /// [`Unscorable::Refuse`] also [`RunError::NotANumber`] and [`RunError::ImageTwice`].
     pub fn from_reader(
         reader: impl Read,
         path: impl Into<PathBuf>,
         unscorable: Unscorable,
-    ) -> Result<Self, ReportError> {
+    ) -> Result<Self, RunError> {
         let path = path.into();
         let mut bytes = Vec::new();
         let read = reader.take(LARGEST_TEXT + 1).read_to_end(&mut bytes);
-        read.map_err(|source| ReportError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        read.map_err(RunError::io("read", &path))?;
         let text = decode_text(bytes, &path)?;
         let table = Table::parse_or_empty(&text, &path)?;
         drop(text);
@@ -111,7 +110,7 @@ impl Predictions {
             let (line, image) = (row.line(), row.cell(0));
             if let Some(&first_line) = first_lines.get(image) {
                 if unscorable == Unscorable::Refuse {
-                    return Err(ReportError::ImageTwice {
+                    return Err(RunError::ImageTwice {
                         path: predictions.path,
                         line,
                         first_line,
@@ -127,12 +126,7 @@ impl Predictions {
         Ok(predictions)
     }
 
-    fn push(
-        &mut self,
-        table: &Table,
-        row: &Row,
-        unscorable: Unscorable,
-    ) -> Result<(), ReportError> {
+    fn push(&mut self, table: &Table, row: &Row, unscorable: Unscorable) -> Result<(), RunError> {
         let mut cells = row.cells();
         self.images
             .push(cells.next().unwrap_or_default().to_owned());
@@ -141,7 +135,7 @@ impl Predictions {
             let score = table.decimal(cell);
             if score.is_none() {
                 if unscorable == Unscorable::Refuse {
-                    return Err(ReportError::NotANumber {
+                    return Err(RunError::NotANumber {
                         path: self.path.clone(),
                         line: row.line(),
                         column: excerpt(&column.header),
@@ -153,6 +147,36 @@ impl Predictions {
             column.scores.push(score.unwrap_or(f64::NAN));
         }
         Ok(())
+    }
+
+    /// Writes a table of logits, as runs have them: `Image Index`, then `logit_<label>` for each label.
+    ///
+    /// ```
+    /// use cxr_run::Predictions;
+    /// let mut text = Vec::new();
+    /// let rows = [("1.png", [0.5, -2.].as_slice())];
+    /// Predictions::write_logits(&mut text, &["Mass", "Hernia"], rows)?;
+    /// assert_eq!(text, b"Image Index,logit_Mass,logit_Hernia\n1.png,0.5,-2\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_logits<'a, I: Display>(
+        out: impl Write,
+        labels: &[impl Display],
+        rows: impl IntoIterator<Item = (I, &'a [f32])>,
+    ) -> io::Result<()> {
+        let mut out = io::BufWriter::new(out);
+        let labels = labels.iter().map(|label| format!("logit_{label}"));
+        let header = std::iter::once("Image Index".to_owned()).chain(labels);
+        out.write_all(csv_line(header).as_bytes())?;
+        for (image, logits) in rows {
+            let row = std::iter::once(image.to_string());
+            let row = row.chain(logits.iter().map(ToString::to_string));
+            out.write_all(csv_line(row).as_bytes())?;
+        }
+        out.flush()
     }
 
     /// The file the predictions came from.
@@ -186,9 +210,9 @@ impl Predictions {
     }
 }
 
-fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, ReportError> {
+fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, RunError> {
     if headers.len() < 2 {
-        return Err(ReportError::NoLabelColumn {
+        return Err(RunError::NoLabelColumn {
             path: path.to_owned(),
             found: headers.len(),
         });
@@ -201,7 +225,7 @@ fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, Repor
             (None, None) => (ScoreKind::Probability, header.as_str()),
         };
         if let Some(first) = columns.iter().find(|column| column.label == label) {
-            return Err(ReportError::LabelTwice {
+            return Err(RunError::LabelTwice {
                 path: path.to_owned(),
                 label: excerpt(label),
                 first: excerpt(&first.header),

@@ -6,13 +6,12 @@
 )]
 
 use cxr_metrics::{Scored, clustered_delong, delong, paired_delong};
-use cxr_report::ReportError;
-use cxr_report::comparison::{Comparison, ComparisonOptions};
-use cxr_report::evaluation::{Evaluation, LeftOut, Truth};
-use cxr_report::predictions::{Predictions, Unscorable};
-use cxr_report::summary::{Resampling, Summary, SummaryOptions};
+use cxr_run::{
+    Comparison, ComparisonOptions, Evaluation, LeftOut, Predictions, Resampling, RunError, Summary,
+    SummaryOptions, Truth, Unscorable,
+};
 
-fn read(csv: &str, unscorable: Unscorable) -> Result<Predictions, ReportError> {
+fn read(csv: &str, unscorable: Unscorable) -> Result<Predictions, RunError> {
     Predictions::from_reader(csv.as_bytes(), "p.csv", unscorable)
 }
 
@@ -71,7 +70,7 @@ fn malformed_tables_are_errors_that_name_the_place() {
         "`p.csv`: expected an image column and at least one label column, got 1 columns"
     );
     let ragged = read("image,Mass\n1,0.5,0.6\n", Unscorable::Count).unwrap_err();
-    assert!(matches!(ragged, ReportError::Table(_)), "{ragged}");
+    assert!(matches!(ragged, RunError::Table(_)), "{ragged}");
     assert!(
         ragged.to_string().contains("line 2: expected 2 cells"),
         "{ragged}"
@@ -107,7 +106,7 @@ fn rows_and_columns_that_do_not_fit_are_errors_that_name_the_place() {
     );
     assert!(joined(&["Hernia".to_owned()]).is_ok());
     let error = two.add("a1", [None, None], None).unwrap_err();
-    assert!(matches!(error, ReportError::TruthTwice { .. }));
+    assert!(matches!(error, RunError::TruthTwice { .. }));
     let error = two.add("a2", [None], None).unwrap_err();
     assert_eq!(error.to_string(), "expected 2 labels of image `a2`, got 1");
     // What was refused has left no trace.

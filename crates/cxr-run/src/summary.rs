@@ -7,10 +7,7 @@ use cxr_metrics::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use cxr_metrics::APPROXIMATE_BELOW;
-
-use crate::error::ReportError;
-use crate::evaluation::{Evaluation, LeftOut};
+use crate::{Evaluation, LeftOut, RunError};
 
 /// The field's habit for the expected calibration error.
 const CALIBRATION_BINS: Binning = Binning::EqualWidth(15);
@@ -235,9 +232,9 @@ impl Summary {
     /// Computes all metrics of one model.
     ///
     /// ```
-    /// use cxr_report::evaluation::{Evaluation, Truth};
-    /// use cxr_report::predictions::{Predictions, Unscorable};
-    /// use cxr_report::summary::{Summary, SummaryOptions};
+    /// use cxr_run::{Evaluation, Truth};
+    /// use cxr_run::{Predictions, Unscorable};
+    /// use cxr_run::{Summary, SummaryOptions};
     /// let csv = "image,logit_Mass\n1.png,2.0\n2.png,-1.0\n3.png,0.5\n";
     /// let predictions = Predictions::from_reader(csv.as_bytes(), "made.csv", Unscorable::Refuse)?;
     /// let mut truth = Truth::new(["Mass"]);
@@ -248,13 +245,13 @@ impl Summary {
     /// let summary = Summary::new(&evaluation, &SummaryOptions::default())?;
     /// assert_eq!(summary.labels[0].auc, Some(1.0));
     /// assert_eq!(summary.means.n_labels, 1);
-    /// # Ok::<(), cxr_report::ReportError>(())
+    /// # Ok::<(), cxr_run::RunError>(())
     /// ```
     ///
     /// # Errors
-    /// [`ReportError::PatientUnknown`] for results by patient when one is not known, and
+    /// [`RunError::PatientUnknown`] for results by patient when one is not known, and
     /// [`MetricError::UnknownLabel`] for a label to leave out that does not exist.
-    pub fn new(evaluation: &Evaluation, options: &SummaryOptions) -> Result<Self, ReportError> {
+    pub fn new(evaluation: &Evaluation, options: &SummaryOptions) -> Result<Self, RunError> {
         let data = evaluation.data();
         let patients = if options.by_patient {
             Some(evaluation.patients()?)
@@ -293,7 +290,7 @@ fn label_summary(
     clustered: Option<AucEstimate>,
     patients: Option<&[u64]>,
     threshold: Option<f64>,
-) -> Result<LabelSummary, ReportError> {
+) -> Result<LabelSummary, RunError> {
     let best = clustered.or(scores.auc);
     let interval = |estimate: AucEstimate| estimate.interval(Level::P95).map(ends);
     let mut summary = LabelSummary {
@@ -391,7 +388,7 @@ fn macro_summary(
     labels: &[LabelScores],
     patients: Option<&[u64]>,
     options: &SummaryOptions,
-) -> Result<MacroSummary, ReportError> {
+) -> Result<MacroSummary, RunError> {
     let mut summary = MacroSummary {
         auc: None,
         auc_se: None,
@@ -475,6 +472,7 @@ impl Resampling {
     }
 }
 
-pub(crate) fn ends(interval: Interval) -> [f64; 2] {
+/// An interval as result files have it: `[lower, upper]`.
+pub fn ends(interval: Interval) -> [f64; 2] {
     [interval.lower, interval.upper]
 }

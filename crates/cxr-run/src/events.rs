@@ -6,15 +6,103 @@
 //! a checkpoint that was only written because the run was stopped is not.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, Observer, TrainError};
+use crate::{LockedRunFolder, RunError};
 
-/// Writes `events.jsonl` of a run folder; [`Trainer::event_log`](crate::Trainer::event_log) opens it.
+/// Something that happened; also a line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A stage begins, or goes on after a resume.
+    Stage {
+        /// Its name.
+        stage: &'a str,
+        /// Epochs before it.
+        first_epoch: usize,
+        /// Its epochs.
+        epochs: usize,
+        /// Steps of an epoch.
+        steps: usize,
+        /// The epoch and step at which this process takes it up.
+        from: (usize, usize),
+        /// Values that are trained.
+        trained_values: usize,
+    },
+    /// An optimiser step was made.
+    Step {
+        /// The stage's name.
+        stage: &'a str,
+        /// The epoch, counted through the stages from 0.
+        epoch: usize,
+        /// The step within the epoch, from 0.
+        step: usize,
+        /// Steps of an epoch.
+        steps: usize,
+        /// The mean loss of the step's images.
+        loss: f64,
+        /// The learning rate it was made with.
+        rate: f64,
+        /// Euclidean norm of the gradient, before it was clipped.
+        gradient_norm: f64,
+        /// The step's images.
+        images: usize,
+        /// Seconds since the step before.
+        seconds: f64,
+    },
+    /// An epoch ended and the validation images were scored.
+    Epoch {
+        /// The stage's name.
+        stage: &'a str,
+        /// The epoch, counted through the stages from 0.
+        epoch: usize,
+        /// Mean loss over its steps.
+        mean_loss: f64,
+        /// Mean AUC of the validation images over the labels that have both classes.
+        validation_auc: Option<f64>,
+        /// Over how many labels.
+        validation_labels: usize,
+        /// Whether this is the best mean so far.
+        best: bool,
+        /// Seconds it took, validation included.
+        seconds: f64,
+    },
+    /// A stage ended early: its validation mean had not risen for as many epochs as its patience.
+    EarlyStop {
+        /// The stage's name.
+        stage: &'a str,
+        /// The last epoch, counted through the stages from 0.
+        epoch: usize,
+        /// The stage's patience.
+        patience: usize,
+    },
+    /// A checkpoint is written now: what was reported before this is not reported again when the run goes on from it.
+    Checkpoint {
+        /// The epoch it resumes in.
+        epoch: usize,
+        /// The step it resumes at.
+        step: usize,
+        /// Whether every run writes it, stopped here or not.
+        #[serde(skip)]
+        scheduled: bool,
+    },
+    /// Some images were predicted.
+    Predicting {
+        /// What is predicted: `validation`, `test`.
+        part: &'a str,
+        /// Images done.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
+}
+
+/// Writes `events.jsonl` of a run folder.
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
@@ -59,16 +147,14 @@ impl When {
 }
 
 impl EventLog {
-    /// Opens the file at `path` for a run whose next step is `next` = (epoch, step), the epoch
-    /// counted through the stages, and cuts off everything from that step on.
-    pub(crate) fn open(path: &Path, next: (usize, usize)) -> Result<Self, TrainError> {
-        let failed = |action| {
-            move |source| TrainError::Io {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
+    /// Opens the file of a run whose next step is `next` = (epoch, step), the epoch counted through the stages, and
+    /// cuts off everything from that step on.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn open(run: &LockedRunFolder, next: (usize, usize)) -> Result<Self, RunError> {
+        let path = &run.events_file();
+        let failed = |action| RunError::io(action, path);
         let file = File::options()
             .create(true)
             .append(true)
@@ -96,33 +182,13 @@ impl EventLog {
     ///
     /// # Errors
     /// The first line that could not be written.
-    pub fn finish(mut self) -> Result<(), TrainError> {
+    pub fn finish(mut self) -> Result<(), RunError> {
         self.check()
     }
 
-    fn check(&mut self) -> Result<(), TrainError> {
-        match self.failure.take() {
-            None => Ok(()),
-            Some(source) => Err(TrainError::Io {
-                action: "write",
-                path: self.path.clone(),
-                source,
-            }),
-        }
-    }
-
-    fn write(&mut self, event: &Event<'_>) -> std::io::Result<()> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        let milliseconds = since_1970.unwrap_or_default().as_millis();
-        let time = milliseconds as f64 / 1e3;
-        let mut line = serde_json::to_vec(&Line { event, time })?;
-        line.push(b'\n');
-        self.file.write_all(&line)
-    }
-}
-
-impl Observer for EventLog {
-    fn on(&mut self, event: &Event<'_>) {
+    /// Writes what happened, if it is of the run: what only this process has to do with leaves no line. An error is
+    /// kept for [`Self::sync`] and [`Self::finish`].
+    pub fn record(&mut self, event: &Event<'_>) {
         let is_of_the_run = match *event {
             Event::Stage {
                 first_epoch, from, ..
@@ -139,8 +205,12 @@ impl Observer for EventLog {
         }
     }
 
-    /// Nothing that comes before a checkpoint is lost once there is the checkpoint.
-    fn before_checkpoint(&mut self) -> Result<(), TrainError> {
+    /// Makes sure that all lines are on the disk: nothing that comes before a checkpoint is lost once there is the
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// The first line that could not be written, or a file that is no longer there.
+    pub fn sync(&mut self) -> Result<(), RunError> {
         if self.failure.is_none() {
             self.failure = match cxr_fs::is_at(&self.file, &self.path) {
                 true => self.file.sync_data().err(),
@@ -150,6 +220,22 @@ impl Observer for EventLog {
             };
         }
         self.check()
+    }
+
+    fn check(&mut self) -> Result<(), RunError> {
+        match self.failure.take() {
+            None => Ok(()),
+            Some(error) => Err(RunError::io("write", &self.path)(error)),
+        }
+    }
+
+    fn write(&mut self, event: &Event<'_>) -> std::io::Result<()> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let milliseconds = since_1970.unwrap_or_default().as_millis();
+        let time = milliseconds as f64 / 1e3;
+        let mut line = serde_json::to_vec(&Line { event, time })?;
+        line.push(b'\n');
+        self.file.write_all(&line)
     }
 }
 
@@ -192,6 +278,38 @@ fn first_gap(text: &[u8], next: (usize, usize)) -> Option<(usize, usize)> {
     }
     let skips = may_skip_epochs && next.1 == 0 && next.0 >= expected.0;
     (expected != next && !skips).then_some(expected)
+}
+
+/// The last step of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LastStep {
+    /// The stage's name.
+    pub stage: String,
+    /// The epoch, counted through the stages from 0.
+    pub epoch: usize,
+    /// The step within the epoch, from 0.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// The batch's loss.
+    pub loss: f64,
+    /// When it was made, in seconds since 1970-01-01 UTC.
+    pub time: f64,
+}
+
+/// The last step of an `events.jsonl`, if its line is whole and among the last ones; `None` also without a readable
+/// file.
+pub fn last_step(path: &Path) -> Option<LastStep> {
+    /// More than the lines of an epoch's end take.
+    const TAIL: u64 = 1 << 16;
+    let mut file = cxr_fs::open_regular(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let mut lines = tail.rsplit(|&byte| byte == b'\n');
+    lines.find_map(|line| serde_json::from_slice(line).ok())
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use cxr_metrics::{Level, PairedTest, holm, paired_bootstrap};
 use serde::{Deserialize, Serialize};
 
-use crate::error::ReportError;
-use crate::evaluation::{Evaluation, LeftOut};
-use crate::summary::{BootstrapSummary, NoInterval, Resampling, ends, labels_of_the_mean, note};
+use crate::summary::{ends, note};
+use crate::{BootstrapSummary, Evaluation, LeftOut, NoInterval, Resampling, RunError};
 
 /// What to compute beyond the paired tests.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,13 +101,13 @@ impl Comparison {
     /// Compares two models that were [joined](Evaluation::join_all) on the same images.
     ///
     /// # Errors
-    /// [`ReportError::PatientUnknown`] for tests by patient when one is not known, and
+    /// [`RunError::PatientUnknown`] for tests by patient when one is not known, and
     /// [`cxr_metrics::MetricError`] for different images or an unknown label to leave out.
     pub fn new(
         a: &Evaluation,
         b: &Evaluation,
         options: &ComparisonOptions,
-    ) -> Result<Self, ReportError> {
+    ) -> Result<Self, RunError> {
         let patients = if options.by_patient {
             Some(a.patients()?)
         } else {
@@ -154,7 +153,7 @@ fn compare_means(
     b: &Evaluation,
     patients: Option<&[u64]>,
     options: &ComparisonOptions,
-) -> Result<MacroComparison, ReportError> {
+) -> Result<MacroComparison, RunError> {
     let mut means = MacroComparison {
         auc_a: None,
         auc_b: None,
@@ -169,8 +168,8 @@ fn compare_means(
         without: options.without.clone(),
         bootstrap: None,
     };
-    let of_a = labels_of_the_mean(a, &a.data().per_label(), &options.without)?;
-    let of_b = labels_of_the_mean(b, &b.data().per_label(), &options.without)?;
+    let of_a = a.labels_of_the_mean(&options.without)?;
+    let of_b = b.labels_of_the_mean(&options.without)?;
     let (Some(of_a), Some(of_b)) = (of_a, of_b) else {
         return Ok(means);
     };

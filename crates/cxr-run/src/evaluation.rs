@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
+use cxr_dataset::Index;
 use cxr_metrics::MultiLabel;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ReportError;
-use crate::predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
+use crate::{LabelRow, Predictions, RunError, ScoreColumn, ScoreKind, Unscorable};
 
 /// What is true of some images: the caller's label table, whatever its format.
 ///
 /// ```
-/// use cxr_report::evaluation::Truth;
+/// use cxr_run::Truth;
 /// let mut truth = Truth::new(["Mass", "Hernia"]);
 /// truth.add("00000001_000.png", [Some(true), Some(false)], Some("00000001"))?;
 /// truth.add("00000001_001.png", [Some(true), None], Some("00000001"))?; // Hernia: not known
-/// # Ok::<(), cxr_report::ReportError>(())
+/// # Ok::<(), cxr_run::RunError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Truth {
@@ -37,20 +37,33 @@ impl Truth {
         }
     }
 
+    /// What a label table says of all its images.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn of(index: &Index) -> Result<Self, RunError> {
+        let mut truth = Self::new(index.label_set().names());
+        for record in index.records() {
+            let row = LabelRow::of(record);
+            truth.add(&row.image, row.states, row.patient.as_deref())?;
+        }
+        Ok(truth)
+    }
+
     /// Adds an image: for each label whether the finding is present (`None`: not known), and whose
     /// radiograph it is.
     ///
     /// # Errors
-    /// [`ReportError::LabelCount`] and [`ReportError::TruthTwice`]; the truth is then as it was.
+    /// [`RunError::LabelCount`] and [`RunError::TruthTwice`]; the truth is then as it was.
     pub fn add(
         &mut self,
         image: &str,
         states: impl IntoIterator<Item = Option<bool>>,
         patient: Option<&str>,
-    ) -> Result<(), ReportError> {
+    ) -> Result<(), RunError> {
         if self.positions.contains_key(image) {
             let image = image.to_owned();
-            return Err(ReportError::TruthTwice { image });
+            return Err(RunError::TruthTwice { image });
         }
         let before = self.states.len();
         self.states.extend(states);
@@ -58,7 +71,7 @@ impl Truth {
         if expected != found {
             self.states.truncate(before);
             let image = image.to_owned();
-            return Err(ReportError::LabelCount {
+            return Err(RunError::LabelCount {
                 image,
                 expected,
                 found,
@@ -122,16 +135,16 @@ impl Evaluation {
     /// `optional` need no scores.
     ///
     /// # Errors
-    /// [`ReportError::NothingToScore`] and [`ReportError::NoCommonLabel`]; with [`Unscorable::Refuse`] an image without labels, a
+    /// [`RunError::NothingToScore`] and [`RunError::NoCommonLabel`]; with [`Unscorable::Refuse`] an image without labels, a
     /// label without scores or scores without a label.
     pub fn join(
         predictions: &Predictions,
         truth: &Truth,
         optional: &[String],
         unscorable: Unscorable,
-    ) -> Result<Self, ReportError> {
+    ) -> Result<Self, RunError> {
         let joined = Self::join_all(&[predictions], truth, optional, unscorable)?.pop();
-        joined.ok_or_else(|| ReportError::NothingToScore {
+        joined.ok_or_else(|| RunError::NothingToScore {
             path: predictions.path().to_owned(),
         })
     }
@@ -146,7 +159,7 @@ impl Evaluation {
         truth: &Truth,
         optional: &[String],
         unscorable: Unscorable,
-    ) -> Result<Vec<Self>, ReportError> {
+    ) -> Result<Vec<Self>, RunError> {
         let mut left_out = LeftOut::default();
         for table in predictions {
             left_out.repeated_rows += table.repeated_rows();
@@ -156,7 +169,7 @@ impl Evaluation {
         let labels = common_labels(predictions, truth, optional, unscorable, &mut left_out)?;
         if let (true, Some(table)) = (labels.is_empty(), predictions.first()) {
             let (path, labels) = (table.path().to_owned(), truth.labels.clone());
-            return Err(ReportError::NoCommonLabel { path, labels });
+            return Err(RunError::NoCommonLabel { path, labels });
         }
         let patients = number_patients(&images, truth);
 
@@ -209,11 +222,11 @@ impl Evaluation {
     /// Which patient each image is of, numbered in the order of their names.
     ///
     /// # Errors
-    /// [`ReportError::PatientUnknown`] when an image's patient is not known.
-    pub fn patients(&self) -> Result<&[u64], ReportError> {
+    /// [`RunError::PatientUnknown`] when an image's patient is not known.
+    pub fn patients(&self) -> Result<&[u64], RunError> {
         match &self.patients {
             Ok(patients) => Ok(patients),
-            Err(image) => Err(ReportError::PatientUnknown {
+            Err(image) => Err(RunError::PatientUnknown {
                 image: image.clone(),
             }),
         }
@@ -227,6 +240,15 @@ impl Evaluation {
             .iter()
             .max()
             .map(|&last| last as usize + 1)
+    }
+
+    /// The labels that a mean is over: those with an AUC, but for the ones to leave out. `None` when that is none.
+    ///
+    /// # Errors
+    /// [`cxr_metrics::MetricError::UnknownLabel`] for a label to leave out that does not exist.
+    pub fn labels_of_the_mean(&self, without: &[String]) -> Result<Option<MultiLabel>, RunError> {
+        let labels = self.data.per_label();
+        Ok(crate::summary::labels_of_the_mean(self, &labels, without)?)
     }
 
     /// The labels of the label table for which there are no scores.
@@ -264,7 +286,7 @@ fn common_images<'a>(
     truth: &Truth,
     unscorable: Unscorable,
     left_out: &mut LeftOut,
-) -> Result<Vec<CommonImage<'a>>, ReportError> {
+) -> Result<Vec<CommonImage<'a>>, RunError> {
     let rows_of_image = |table: &&'a Predictions| -> HashMap<&str, usize> {
         let images = table.images().iter().enumerate();
         images.map(|(row, image)| (image.as_str(), row)).collect()
@@ -276,7 +298,7 @@ fn common_images<'a>(
             let Some(&truth_row) = truth.positions.get(image) else {
                 if unscorable == Unscorable::Refuse {
                     let (path, image) = (table.path().to_owned(), image.clone());
-                    return Err(ReportError::ImageWithoutLabels { path, line, image });
+                    return Err(RunError::ImageWithoutLabels { path, line, image });
                 }
                 left_out.images_without_labels += 1;
                 continue;
@@ -288,7 +310,7 @@ fn common_images<'a>(
             let lacks_it = predictions.iter().zip(&rows).find(|(_, row)| row.is_none());
             match lacks_it {
                 Some((other, _)) if unscorable == Unscorable::Refuse => {
-                    return Err(ReportError::ImageWithoutScores {
+                    return Err(RunError::ImageWithoutScores {
                         path: table.path().to_owned(),
                         line,
                         image: image.clone(),
@@ -310,7 +332,7 @@ fn common_images<'a>(
         }
     }
     if let (true, Some(table)) = (images.is_empty(), predictions.first()) {
-        return Err(ReportError::NothingToScore {
+        return Err(RunError::NothingToScore {
             path: table.path().to_owned(),
         });
     }
@@ -324,14 +346,14 @@ fn common_labels<'a>(
     optional: &[String],
     unscorable: Unscorable,
     left_out: &mut LeftOut,
-) -> Result<Vec<CommonLabel<'a>>, ReportError> {
+) -> Result<Vec<CommonLabel<'a>>, RunError> {
     for table in predictions {
         for column in table.columns() {
             if truth.labels.contains(&column.label) {
                 continue;
             }
             if unscorable == Unscorable::Refuse {
-                return Err(ReportError::ScoresWithoutLabel {
+                return Err(RunError::ScoresWithoutLabel {
                     path: table.path().to_owned(),
                     column: column.header.clone(),
                     labels: truth.labels.clone(),
@@ -349,7 +371,7 @@ fn common_labels<'a>(
                 None if unscorable == Unscorable::Count || optional.contains(name) => {}
                 None => {
                     let (path, label) = (table.path().to_owned(), name.clone());
-                    return Err(ReportError::LabelWithoutScores { path, label });
+                    return Err(RunError::LabelWithoutScores { path, label });
                 }
             }
         }
@@ -372,7 +394,7 @@ fn scores_of(
     images: &[CommonImage<'_>],
     labels: &[CommonLabel<'_>],
     states: &[Option<bool>],
-) -> Result<(MultiLabel, Vec<Vec<f64>>), ReportError> {
+) -> Result<(MultiLabel, Vec<Vec<f64>>), RunError> {
     let mask: Vec<bool> = states.iter().map(Option::is_some).collect();
     let targets: Vec<bool> = states.iter().map(|state| *state == Some(true)).collect();
     let mut scores = vec![0.0; states.len()];

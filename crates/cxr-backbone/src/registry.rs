@@ -1,0 +1,203 @@
+//! The backbones that experiment files can name.
+
+use std::fmt::{Debug, Display};
+use std::path::Path;
+
+use cxr_ops::{OpsError, OptionEntry, OptionError, ParameterPath, Parameters};
+use serde_json::Value;
+
+use crate::{Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, frozen};
+
+/// Every backbone that [`by_name`] knows. A new one is a file with its entry and a line here.
+pub const BACKBONES: &[BackboneEntry] = &[
+    densenet::DENSENET121,
+    densenet::DENSENET169,
+    densenet::DENSENET201,
+    densenet::DENSENET,
+    frozen::CONVNEXT,
+    frozen::DINOV2,
+];
+
+/// A backbone that [`by_name`] knows.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct BackboneEntry {
+    /// The name, as in experiment files.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub summary: &'static str,
+    /// Its options, in the order in which they are documented.
+    pub options: &'static [OptionEntry],
+    parse: Parse,
+}
+
+type Parse = fn(&Value) -> Result<Box<dyn BackboneConfig>, OptionError>;
+
+impl BackboneEntry {
+    /// An entry, whose options `parse` reads and checks; [`cxr_ops::parse_options`] reads a table.
+    pub const fn new(
+        name: &'static str,
+        summary: &'static str,
+        options: &'static [OptionEntry],
+        parse: Parse,
+    ) -> Self {
+        Self {
+            name,
+            summary,
+            options,
+            parse,
+        }
+    }
+
+    /// The backbone with these options, [`Value::Null`] where there are none; those left out have their defaults.
+    ///
+    /// # Errors
+    /// An option that is unknown, missing, of another type or out of its range.
+    pub fn parse(&self, options: &Value) -> Result<Box<dyn BackboneConfig>, OptionError> {
+        (self.parse)(options)
+    }
+}
+
+/// A backbone's checked options: what it is, before it has parameters. Displayed it is what people call it.
+pub trait BackboneConfig: Debug + Display + Send + Sync {
+    /// All options, defaults filled in; [`Value::Null`] for a backbone that has none. The entry reads them as this very
+    /// backbone.
+    fn options(&self) -> Value;
+
+    /// The network, with new parameters under `path`.
+    ///
+    /// # Errors
+    /// `path` already holds parameters of these names, or this build does not have the network.
+    fn build(&self, path: &ParameterPath) -> Result<Box<dyn Backbone>, BackboneError>;
+
+    /// `(C, h, w)` of the features of images of `height`×`width` pixels.
+    fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize);
+
+    /// Whether a gradient reaches its parameters; one that cannot be trained needs weights.
+    fn is_trainable(&self) -> bool {
+        true
+    }
+
+    /// Sides of images are multiples of this.
+    fn side_multiple(&self) -> usize {
+        1
+    }
+
+    /// Sets every parameter under `prefix` from a safetensors file, in which the tensors have the names that whoever
+    /// published such weights gave them.
+    ///
+    /// # Errors
+    /// A file that does not fit the network, tensor for tensor; the network is then unchanged.
+    fn load_weights(
+        &self,
+        path: &Path,
+        parameters: &Parameters,
+        prefix: &str,
+    ) -> Result<PretrainedReport, PretrainedError>;
+}
+
+/// Why a backbone cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackboneError {
+    /// A name that is not among [`BACKBONES`].
+    #[error("unknown backbone `{name}`; there are {available}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names there are.
+        available: String,
+    },
+    /// An option that it cannot have.
+    #[error("backbone `{name}`: {source}")]
+    Option {
+        /// The backbone's name.
+        name: String,
+        /// The option.
+        source: OptionError,
+    },
+    /// A frozen feature extractor that cannot be built.
+    #[error(transparent)]
+    Frozen(#[from] FrozenError),
+    /// Parameters that cannot be added.
+    #[error(transparent)]
+    Parameters(#[from] OpsError),
+}
+
+/// The backbone called `name`, with `options` as an experiment file gives them.
+///
+/// ```
+/// use serde_json::{Value, json};
+///
+/// let net = cxr_backbone::by_name("densenet121", &Value::Null)?;
+/// assert_eq!(net.feature_shape(224, 224), (1024, 7, 7));
+///
+/// let net = cxr_backbone::by_name(
+///     "densenet",
+///     &json!({"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 2]}),
+/// )?;
+/// assert_eq!(net.options()["bottleneck_size"], 4);
+/// # Ok::<(), cxr_backbone::BackboneError>(())
+/// ```
+///
+/// # Errors
+/// An unknown name or an option that it cannot have; the message lists what there is.
+pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn BackboneConfig>, BackboneError> {
+    let Some(entry) = BACKBONES.iter().find(|entry| entry.name == name) else {
+        let names: Vec<String> = (BACKBONES.iter())
+            .map(|entry| format!("`{}`", entry.name))
+            .collect();
+        return Err(BackboneError::Unknown {
+            name: name.to_owned(),
+            available: names.join(", "),
+        });
+    };
+    entry
+        .parse(options)
+        .map_err(|source| BackboneError::Option {
+            name: name.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn complete_options_are_read_as_the_same_backbone() {
+        let names: BTreeSet<&str> = BACKBONES.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), BACKBONES.len());
+        for entry in BACKBONES {
+            let options = match entry.name {
+                "densenet" => json!({"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 2]}),
+                "convnext" => json!({"size": "tiny"}),
+                "dinov2" => json!("small"),
+                _ => Value::Null,
+            };
+            let net = entry.parse(&options).unwrap();
+            let again = entry.parse(&net.options()).unwrap();
+            assert_eq!(net.options(), again.options());
+            assert_eq!(format!("{net:?}"), format!("{again:?}"));
+            if let Value::Object(options) = net.options() {
+                let known: BTreeSet<&str> =
+                    entry.options.iter().map(|option| option.name).collect();
+                let complete: BTreeSet<&str> = options.keys().map(String::as_str).collect();
+                assert_eq!(known, complete, "{}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_others() {
+        let error = by_name("resnet", &Value::Null).unwrap_err().to_string();
+        assert!(
+            error.contains("`densenet121`") && error.contains("`dinov2`"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! The heads that experiment files can name.
+
+use std::fmt::Debug;
+
+use cxr_ops::{OpsError, OptionEntry, OptionError, ParameterPath, check_option};
+use serde_json::Value;
+
+use crate::{Head, TopNetworkError, linear_head, top_network};
+
+/// Every head that [`by_name`] knows. A new one is a file with its entry and a line here.
+pub const HEADS: &[HeadEntry] = &[top_network::TOP_NETWORK, linear_head::LINEAR];
+
+/// A head that [`by_name`] knows.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct HeadEntry {
+    /// The name, as in experiment files.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub summary: &'static str,
+    /// Its options, in the order in which they are documented.
+    pub options: &'static [OptionEntry],
+    parse: Parse,
+}
+
+type Parse = fn(&Value) -> Result<Box<dyn HeadConfig>, OptionError>;
+
+impl HeadEntry {
+    /// An entry, whose options `parse` reads and checks; [`cxr_ops::parse_options`] reads a table.
+    pub const fn new(
+        name: &'static str,
+        summary: &'static str,
+        options: &'static [OptionEntry],
+        parse: Parse,
+    ) -> Self {
+        Self {
+            name,
+            summary,
+            options,
+            parse,
+        }
+    }
+
+    /// The head with these options, [`Value::Null`] where there are none; those left out have their defaults.
+    ///
+    /// # Errors
+    /// An option that is unknown, missing, of another type or out of its range.
+    pub fn parse(&self, options: &Value) -> Result<Box<dyn HeadConfig>, OptionError> {
+        (self.parse)(options)
+    }
+}
+
+/// A head's checked options: what it is, before it has parameters.
+pub trait HeadConfig: Debug + Send + Sync {
+    /// All options, defaults filled in; [`Value::Null`] for a head that has none. The entry reads them as this very
+    /// head.
+    fn options(&self) -> Value;
+
+    /// The network, with new parameters under `path`, for maps of shape `(C, h, w)` and `labels` logits.
+    ///
+    /// # Errors
+    /// Maps that it cannot take, or `path` already holds parameters of these names.
+    fn build(
+        &self,
+        maps: (usize, usize, usize),
+        labels: usize,
+        path: &ParameterPath,
+    ) -> Result<Box<dyn Head>, HeadError>;
+
+    /// Height and width of the smallest maps that it can take.
+    fn least_side(&self) -> usize {
+        1
+    }
+}
+
+/// Why a head cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// A name that is not among [`HEADS`].
+    #[error("unknown head `{name}`; there are {available}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names there are.
+        available: String,
+    },
+    /// An option that it cannot have.
+    #[error("head `{name}`: {source}")]
+    Option {
+        /// The head's name.
+        name: String,
+        /// The option.
+        source: OptionError,
+    },
+    /// A top network that cannot be built.
+    #[error(transparent)]
+    TopNetwork(#[from] TopNetworkError),
+    /// Parameters that cannot be added.
+    #[error(transparent)]
+    Parameters(#[from] OpsError),
+}
+
+/// The head called `name`, with `options` as an experiment file gives them.
+///
+/// ```
+/// use serde_json::{Value, json};
+///
+/// let head = cxr_top::by_name("top-network", &json!({"hidden": 128}))?;
+/// assert_eq!(head.options()["conv_channels"], json!([256, 128]));
+/// assert_eq!(cxr_top::by_name("linear", &Value::Null)?.least_side(), 1);
+/// # Ok::<(), cxr_top::HeadError>(())
+/// ```
+///
+/// # Errors
+/// An unknown name or an option that it cannot have; the message lists what there is.
+pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn HeadConfig>, HeadError> {
+    let Some(entry) = HEADS.iter().find(|entry| entry.name == name) else {
+        let names: Vec<String> = (HEADS.iter())
+            .map(|entry| format!("`{}`", entry.name))
+            .collect();
+        return Err(HeadError::Unknown {
+            name: name.to_owned(),
+            available: names.join(", "),
+        });
+    };
+    entry.parse(options).map_err(|source| HeadError::Option {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn check_dropout(share: f64) -> Result<(), OptionError> {
+    check_option("dropout", share, "in [0, 1)", |share| {
+        (0. ..1.).contains(share)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn complete_options_are_read_as_the_same_head() {
+        let names: BTreeSet<&str> = HEADS.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), HEADS.len());
+        for entry in HEADS {
+            let head = entry.parse(&Value::Null).unwrap();
+            let again = entry.parse(&head.options()).unwrap();
+            assert_eq!(format!("{head:?}"), format!("{again:?}"));
+            let Value::Object(options) = head.options() else {
+                panic!("{head:?}")
+            };
+            let known: BTreeSet<&str> = entry.options.iter().map(|option| option.name).collect();
+            let complete: BTreeSet<&str> = options.keys().map(String::as_str).collect();
+            assert_eq!(known, complete, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_others() {
+        let error = by_name("attention", &Value::Null).unwrap_err().to_string();
+        assert!(
+            error.contains("`top-network`") && error.contains("`linear`"),
+            "{error}"
+        );
+    }
+}
