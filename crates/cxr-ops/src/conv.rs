@@ -74,8 +74,6 @@ pub(crate) struct Geometry {
 const PATCH_VALUES: usize = 1 << 18;
 /// Input maps are cut into at most this many parts for the weight's gradient.
 const GRADIENT_PARTS: usize = 16;
-/// Fewer images than this are cut by output maps too, so that a single image keeps threads busy.
-const SMALL_BATCH: usize = 4;
 
 impl Geometry {
     fn new(
@@ -321,46 +319,36 @@ impl CustomOp2 for Conv2d {
     }
 }
 
+/// Each image is computed in the same way whatever the batch: a product cut otherwise sums in another order.
 fn forward(g: &Geometry, images: &[f32], weight: &[f32]) -> Vec<f32> {
-    let maps_a_part = if g.images < SMALL_BATCH {
-        g.maps_out.div_ceil(SMALL_BATCH)
-    } else {
-        g.maps_out
-    };
     let mut output = vec![0f32; g.images * g.maps_out * g.pixels_out()];
+    let weight_rows = g.weight_rows(0, g.maps_out);
     output
         .par_chunks_mut(g.maps_out * g.pixels_out())
         .zip(images.par_chunks(g.image_values()))
-        .for_each(|(output, image)| {
-            output
-                .par_chunks_mut(maps_a_part * g.pixels_out())
-                .enumerate()
-                .for_each_init(Vec::new, |patches, (part, output)| {
-                    let maps = output.len() / g.pixels_out();
-                    let weight_rows = g.weight_rows(part * maps_a_part, maps);
-                    for tile in g.tiles() {
-                        let target = Matrix {
-                            offset: tile.pixel,
-                            rows: maps,
-                            columns: tile.pixels,
-                            row_stride: g.pixels_out(),
-                            column_stride: 1,
-                        };
-                        let source = if g.is_pointwise() {
-                            image
-                        } else {
-                            g.gather(image, tile, patches);
-                            patches.as_slice()
-                        };
-                        let patches = Matrix::dense(0, g.patch_rows(), tile.pixels);
-                        matmul(
-                            (output, target),
-                            (weight, weight_rows),
-                            (source, patches),
-                            false,
-                        );
-                    }
-                });
+        .for_each_init(Vec::new, |patches, (output, image)| {
+            for tile in g.tiles() {
+                let target = Matrix {
+                    offset: tile.pixel,
+                    rows: g.maps_out,
+                    columns: tile.pixels,
+                    row_stride: g.pixels_out(),
+                    column_stride: 1,
+                };
+                let source = if g.is_pointwise() {
+                    image
+                } else {
+                    g.gather(image, tile, patches);
+                    patches.as_slice()
+                };
+                let patches = Matrix::dense(0, g.patch_rows(), tile.pixels);
+                matmul(
+                    (output, target),
+                    (weight, weight_rows),
+                    (source, patches),
+                    false,
+                );
+            }
         });
     output
 }

@@ -117,13 +117,20 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// `N×I` to `N×O`, as [`linear`].
+    /// `N×I` to `N×O`, as [`linear`]. In evaluation on a CPU each row is a product of its own: the matrix library sums in
+    /// another order for another number of rows, and what is said of an image must not depend on those beside it.
     ///
     /// # Errors
     /// As [`linear`].
     pub fn forward_t(&self, inputs: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        let bias = phase.parameter(&self.bias);
-        linear(inputs, &phase.parameter(&self.weight), Some(&bias))
+        let (weight, bias) = (phase.parameter(&self.weight), phase.parameter(&self.bias));
+        let n_rows = inputs.dim(0)?;
+        if n_rows > 1 && matches!(phase, Phase::Evaluate) && inputs.device().is_cpu() {
+            let row = |at| linear(&inputs.narrow(0, at, 1)?, &weight, Some(&bias));
+            let rows: Vec<Tensor> = (0..n_rows).map(row).collect::<Result<_>>()?;
+            return Tensor::cat(&rows, 0);
+        }
+        linear(inputs, &weight, Some(&bias))
     }
 }
 
