@@ -566,3 +566,48 @@ fn forms_agree() {
     ends(&predict(folder, &["test", "--out", "mine.txt"]), 1);
     ends(&predict(folder, &["test", "--out", "out.csv"]), 0);
 }
+
+/// What `predict` writes, `score` reads: the figures are those of the run's own predictions.
+#[test]
+fn predictions_are_scored() {
+    let folder = trained();
+    let folder = folder.path();
+    test_images(folder);
+    ends(&predict(folder, &["test", "--out", "out.csv"]), 0);
+    let score = |predictions: &str| -> serde_json::Value {
+        let labels = "data/Data_Entry_2017_v2020.csv";
+        let arguments = [
+            "score",
+            predictions,
+            "--labels",
+            labels,
+            "--by-patient",
+            "--json",
+            "out.json",
+            "--force",
+        ];
+        ends(&cxr(folder, &arguments), 0);
+        serde_json::from_str(&text(&folder.join("out.json"))).unwrap()
+    };
+    let (ours, own) = (
+        score("out.csv"),
+        score(&format!("{RUN}/predictions-test.csv")),
+    );
+    assert_eq!(ours["labels"].as_array().unwrap().len(), 14);
+    for (ours, own) in ours["labels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(own["labels"].as_array().unwrap())
+    {
+        for key in [
+            "label",
+            "positives",
+            "auc",
+            "auc_interval_clustered",
+            "average_precision",
+        ] {
+            assert_eq!(ours[key], own[key], "{key}");
+        }
+    }
+}

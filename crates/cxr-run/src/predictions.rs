@@ -24,7 +24,7 @@ pub enum Unscorable {
 ///
 /// The file may be gzip, and separated and encoded in every way that [`cxr_table::Table`] reads. The first column names the image. Every other column is about one label: `Mass`, or
 /// `prob_Mass`, or `logit_Mass`, of which only the last means that a sigmoid makes it a
-/// probability.
+/// probability. Of a table that `cxr predict` wrote, the columns `prob_` are read.
 ///
 /// ```
 /// use cxr_run::{Predictions, ScoreKind, Unscorable};
@@ -57,6 +57,8 @@ pub struct ScoreColumn {
     pub kind: ScoreKind,
     /// One score per image; NaN where it was unreadable and only counted.
     pub scores: Vec<f64>,
+    /// Which column of the file it is.
+    place: usize,
 }
 
 /// What a column's prefix says about its scores.
@@ -127,11 +129,10 @@ impl Predictions {
     }
 
     fn push(&mut self, table: &Table, row: &Row, unscorable: Unscorable) -> Result<(), RunError> {
-        let mut cells = row.cells();
-        self.images
-            .push(cells.next().unwrap_or_default().to_owned());
+        self.images.push(row.cell(0).to_owned());
         self.lines.push(row.line());
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
+        for column in &mut self.columns {
+            let cell = row.cell(column.place);
             let score = table.decimal(cell);
             if score.is_none() {
                 if unscorable == Unscorable::Refuse {
@@ -217,8 +218,12 @@ fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, RunEr
             found: headers.len(),
         });
     }
+    let of_predict = is_of_predict(headers);
     let mut columns: Vec<ScoreColumn> = Vec::new();
-    for header in headers.iter().skip(1) {
+    for (place, header) in headers.iter().enumerate().skip(1) {
+        if of_predict && !header.starts_with("prob_") {
+            continue;
+        }
         let (kind, label) = match (header.strip_prefix("logit_"), header.strip_prefix("prob_")) {
             (Some(label), _) => (ScoreKind::Logit, label),
             (None, Some(label)) => (ScoreKind::Probability, label),
@@ -237,7 +242,33 @@ fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, RunEr
             header: header.to_owned(),
             kind,
             scores: Vec::new(),
+            place,
         });
     }
     Ok(columns)
+}
+
+/// Whether it is the header of a table that `cxr predict` wrote, which has each label three times: its logit, its
+/// probability, by which it is scored, and whether it is positive.
+fn is_of_predict(headers: &[String]) -> bool {
+    let Some((["image", "patient", "study"], labels)) = headers
+        .split_first_chunk::<3>()
+        .map(|(first, rest)| (first.each_ref().map(String::as_str), rest))
+    else {
+        return false;
+    };
+    let n_labels = labels.len() / 3;
+    let of = |kind: &str, first: usize| -> Option<Vec<&str>> {
+        let headers = labels.get(first..first + n_labels)?;
+        headers
+            .iter()
+            .map(|header| header.strip_prefix(kind))
+            .collect()
+    };
+    let logits = of("logit_", 0);
+    n_labels > 0
+        && labels.len() == 3 * n_labels
+        && logits.is_some()
+        && logits == of("prob_", n_labels)
+        && logits == of("positive_", 2 * n_labels)
 }
