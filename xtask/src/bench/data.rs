@@ -7,7 +7,7 @@ use anyhow::Context;
 use cxr_terminal::say;
 
 use super::metrics::built;
-use super::{Program, Throughput, peer};
+use super::{Program, Read, Throughput, peer};
 use crate::workspace::{Workspace, absolute};
 use cxr_terminal::Interrupt;
 
@@ -58,7 +58,7 @@ pub(super) fn programs(
                 }
                 command
             }),
-            read,
+            read: Read::Output(read),
         });
     }
     let modules = ["numpy", "PIL", "torch", "torchvision"];

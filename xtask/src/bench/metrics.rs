@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::{Program, Throughput, peer};
+use super::{Program, Read, Throughput, peer};
 use crate::workspace::Workspace;
 use cxr_terminal::{Ending, Interrupt};
 
@@ -44,7 +44,7 @@ pub(super) fn programs(
     };
     let ours = Program {
         command: Box::new(move || Command::new(&executable)),
-        read,
+        read: Read::Output(read),
     };
     let peer = peer::find(workspace, "metrics.py", &["numpy", "sklearn"], Vec::new())?;
     Ok(Some((vec![ours], peer)))

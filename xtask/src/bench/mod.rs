@@ -9,6 +9,7 @@ mod gpu;
 mod metrics;
 mod network;
 mod peer;
+mod predict;
 mod system;
 
 use std::path::PathBuf;
@@ -74,6 +75,8 @@ enum Work {
     Frozen,
     /// Prediction by DenseNet121 with the top network, against ONNX Runtime
     Infer,
+    /// Files to a table of probabilities, end to end, against Pillow and ONNX Runtime
+    Predict,
     /// All three on an NVIDIA GPU, f32 and bf16, against PyTorch, after every operation was held to the CPU's
     Gpu,
 }
@@ -83,7 +86,7 @@ impl Work {
     fn threads(self) -> usize {
         match self {
             Self::Metrics | Self::Data => 1,
-            Self::Train | Self::Frozen | Self::Infer | Self::Gpu => {
+            Self::Train | Self::Frozen | Self::Infer | Self::Predict | Self::Gpu => {
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
             }
         }
@@ -117,7 +120,26 @@ struct Round {
 /// A program that measures, and how its output is read.
 struct Program {
     command: Box<dyn Fn() -> Command>,
-    read: fn(&str) -> anyhow::Result<Throughput>,
+    read: Read,
+}
+
+/// How it is known what a program measured.
+enum Read {
+    /// It says so on standard output.
+    Output(fn(&str) -> anyhow::Result<Throughput>),
+    /// By the time that it took for so many images.
+    Wall { name: String, n_images: usize },
+}
+
+impl Read {
+    fn throughput(&self, output: &str, time: std::time::Duration) -> anyhow::Result<Throughput> {
+        match self {
+            Self::Output(read) => read(output),
+            Self::Wall { name, n_images } => {
+                Ok(vec![(name.clone(), *n_images as f64 / time.as_secs_f64())])
+            }
+        }
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
@@ -132,9 +154,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         return gpu::run(workspace, &interrupt, &batches, program, arguments.json);
     }
     let threads = arguments.threads.unwrap_or(arguments.work.threads());
+    // What is predicted is drawn into it, and goes with it.
+    let scratch = tempfile::tempdir()?;
     let prepared = match arguments.work {
         Work::Metrics => metrics::programs(workspace, &interrupt)?,
         Work::Data => data::programs(workspace, &interrupt, arguments.images.as_deref())?,
+        Work::Predict => {
+            let batch = arguments.batch.unwrap_or(8);
+            predict::programs(workspace, &interrupt, scratch.path(), batch, threads)?
+        }
         work @ (Work::Train | Work::Frozen | Work::Infer | Work::Gpu) => {
             let settings = network::Settings {
                 work,
@@ -190,11 +218,13 @@ fn measure(
         command.env(variable, threads.to_string());
     }
     let name = command.get_program().to_string_lossy().into_owned();
+    let begin = std::time::Instant::now();
     let (output, peak_mib) = system::watch(interrupt, || interrupt.output(&mut command));
+    let time = begin.elapsed();
     let (ended, output) = output?;
     match ended.ending {
         Ending::Done => Ok(Some(Round {
-            throughput: (program.read)(&output)?,
+            throughput: program.read.throughput(&output, time)?,
             peak_mib,
         })),
         Ending::Failed => bail!("`{name}` failed: {}", ended.status),

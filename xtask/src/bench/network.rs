@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::metrics::built;
-use super::{Dtype, Program, Work, peer};
+use super::{Dtype, Program, Read, Work, peer};
 use crate::workspace::Workspace;
 use cxr_terminal::Interrupt;
 
@@ -59,7 +59,7 @@ pub(super) fn programs(
             command.args(&arguments);
             command
         }),
-        read: peer::read,
+        read: Read::Output(peer::read),
     };
     let mut modules = vec!["torch", "torchvision"];
     if settings.work == Work::Infer {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::{Program, Throughput};
+use super::{Program, Read, Throughput};
 use crate::workspace::Workspace;
 
 /// Names a Python that has the peers' packages.
@@ -30,7 +30,7 @@ pub(super) fn find(
             command.arg(&script).args(&arguments);
             command
         }),
-        read,
+        read: Read::Output(read),
     }))
 }
 
