@@ -54,6 +54,7 @@ mod error;
 mod extreme;
 mod holm;
 mod interval;
+mod isotonic;
 mod label_ranking;
 mod macro_mean;
 mod multi_label;
@@ -82,6 +83,7 @@ pub use delong::{
 pub use error::MetricError;
 pub use holm::holm;
 pub use interval::{Interval, Level, Proportion};
+pub use isotonic::IsotonicRegression;
 pub use macro_mean::{MeanEstimate, MeanTest};
 pub use multi_label::{LabelMean, LabelScores, MultiLabel};
 pub use operating_point::{OperatingPoint, OperatingRule};
