@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let classifier = Classifier::new(trainer.card(), 0, &Device::Cpu)?;
     let trained = Trained::all(classifier.parameters().select(Role::Trainable, ""));
-    let loss = variant.chosen().loss()?;
+    let loss = cxr_train::loss(variant.chosen())?;
     let mut optimiser = Optimiser::new(experiment.training.optimiser);
     let images = Tensor::randn(0f32, 1., (BATCH, 3, 224, 224), &Device::Cpu)?;
     let targets = Tensor::rand(0f32, 1., (BATCH, data.labels().len()), &Device::Cpu)?;

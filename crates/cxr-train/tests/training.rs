@@ -14,8 +14,8 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
-    predict,
+    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData,
+    check_experiment, load_model, predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -276,9 +276,10 @@ fn a_last_batch_of_one_image_is_refused_before_training() {
 fn mistakes_in_an_experiment_file_are_named() {
     let problem = |from: &str, to: &str| {
         assert!(EXPERIMENT.contains(from), "{from}");
-        Experiment::parse(&EXPERIMENT.replacen(from, to, 1))
-            .unwrap_err()
-            .to_string()
+        match Experiment::parse(&EXPERIMENT.replacen(from, to, 1)) {
+            Err(error) => error.to_string(),
+            Ok(experiment) => check_experiment(&experiment).unwrap_err().to_string(),
+        }
     };
     for (from, to, expected) in [
         (

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::RunError;
 
 /// A learning rate as a function of how far a stage is.
 ///
@@ -168,39 +168,37 @@ impl Schedule {
         }
     }
 
-    pub(crate) fn check(&self, key: &str) -> Result<(), TrainError> {
+    pub(crate) fn check(&self, key: &str) -> Result<(), RunError> {
         let (rate, _, _) = self.beginning();
         if !(rate.is_finite() && rate > 0.) {
-            return Err(TrainError::setting(key, "a rate above 0", rate));
+            return Err(RunError::setting(key, "a rate above 0", rate));
         }
         match *self {
             Self::Constant { .. } => {}
             Self::Cosine { floor, .. } => {
                 if !(0. ..=rate).contains(&floor) {
                     let expected = format!("a floor from 0 to {rate}");
-                    return Err(TrainError::setting(key, expected, floor));
+                    return Err(RunError::setting(key, expected, floor));
                 }
             }
             Self::Step { factor, every, .. } => {
                 if !(factor > 0. && factor <= 1.) {
                     let expected = "a factor above 0 and at most 1";
-                    return Err(TrainError::setting(key, expected, factor));
+                    return Err(RunError::setting(key, expected, factor));
                 }
                 if every == 0 {
-                    return Err(TrainError::setting(key, "`every` of at least 1", every));
+                    return Err(RunError::setting(key, "`every` of at least 1", every));
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether the warm-up ends within a stage of so many epochs and steps an epoch.
-    pub(crate) fn check_length(
-        &self,
-        key: &str,
-        epochs: usize,
-        steps: usize,
-    ) -> Result<(), TrainError> {
+    /// Whether the warm-up ends within a stage of so many epochs and steps an epoch; `key` names the warm-up in errors.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`] for one that does not.
+    pub fn check_length(&self, key: &str, epochs: usize, steps: usize) -> Result<(), RunError> {
         let (_, warmup, per) = self.beginning();
         let whole = StageTime {
             epoch: 0,
@@ -215,7 +213,7 @@ impl Schedule {
                 Per::Epoch => "epochs",
             };
             let expected = format!("a warm-up shorter than the stage's {total} {unit}");
-            return Err(TrainError::setting(key, expected, warmup));
+            return Err(RunError::setting(key, expected, warmup));
         }
         Ok(())
     }
