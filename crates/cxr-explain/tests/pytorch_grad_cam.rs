@@ -21,7 +21,7 @@ const EXPERIMENT: &str = r#"
     [[training.stages]]
     name = "all"
     epochs = 1
-    schedule = { constant = { rate = 1e-3 } }
+    schedule = { constant = { learning_rate = 1e-3 } }
     [[variants]]
     name = "zlpr"
     loss = "zlpr"

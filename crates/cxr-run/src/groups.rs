@@ -13,8 +13,8 @@ pub struct ParameterGroup {
     /// `*.norm*.weight`. Parameters that belong to the loss are `loss.0` and so on.
     pub parameters: String,
     /// Times the stage's learning rate.
-    #[serde(default = "one")]
-    pub rate_factor: f64,
+    #[serde(default = "one", alias = "rate_factor")]
+    pub learning_rate_factor: f64,
     /// Instead of the optimiser's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
@@ -35,9 +35,9 @@ impl ParameterGroup {
     }
 
     pub(crate) fn check(&self, key: &str) -> Result<(), RunError> {
-        let factor = self.rate_factor;
+        let factor = self.learning_rate_factor;
         if !(factor.is_finite() && factor > 0.) {
-            let key = format!("{key}.rate_factor");
+            let key = format!("{key}.learning_rate_factor");
             let expected = "above 0; `frozen = true` trains nothing";
             return Err(RunError::setting(&key, expected, factor));
         }
@@ -48,7 +48,8 @@ impl ParameterGroup {
             return Err(RunError::setting(&key, "at least 0", decay));
         }
         if self.frozen && (factor != 1. || self.weight_decay.is_some()) {
-            let expected = "without rate and decay where it is frozen";
+            let expected =
+                "without a factor of the learning rate and a weight decay where it is frozen";
             return Err(RunError::setting(key, expected, &self.parameters));
         }
         Ok(())

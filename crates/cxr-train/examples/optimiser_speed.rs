@@ -22,7 +22,7 @@ name = "optimiser-speed"
 [[training.stages]]
 name = "all layers"
 epochs = 1
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"

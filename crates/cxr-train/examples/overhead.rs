@@ -36,7 +36,7 @@ batch_size = 8
 [[training.stages]]
 name = "all layers"
 epochs = 40
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"

@@ -14,7 +14,7 @@ pub struct Trained {
     /// Its values.
     pub var: Var,
     /// Times the learning rate.
-    pub rate_factor: f64,
+    pub learning_rate_factor: f64,
     /// Instead of the optimiser's weight decay.
     pub weight_decay: Option<f64>,
 }
@@ -25,7 +25,7 @@ impl Trained {
         Self {
             name: name.into(),
             var,
-            rate_factor: 1.,
+            learning_rate_factor: 1.,
             weight_decay: None,
         }
     }
@@ -45,7 +45,7 @@ impl Trained {
                 return Some(trained);
             };
             (!group.frozen).then_some(Self {
-                rate_factor: group.rate_factor,
+                learning_rate_factor: group.learning_rate_factor,
                 weight_decay: group.weight_decay,
                 ..trained
             })

@@ -27,7 +27,7 @@
 //!     [[training.stages]]
 //!     name = "all layers"
 //!     epochs = 1
-//!     schedule = { cosine = { rate = 1e-3, floor = 1e-5 } }
+//!     schedule = { cosine = { learning_rate = 1e-3, min_learning_rate = 1e-5 } }
 //!     [[variants]]
 //!     name = "zlpr"
 //!     loss = "zlpr"

@@ -146,11 +146,11 @@ mod tests {
             name = "top network"
             epochs = 1
             frozen = ["features."]
-            schedule = { constant = { rate = 1e-3 } }
+            schedule = { constant = { learning_rate = 1e-3 } }
             [[training.stages]]
             name = "all layers"
             epochs = 1
-            schedule = { constant = { rate = 1e-3 } }
+            schedule = { constant = { learning_rate = 1e-3 } }
             [[variants]]
             name = "zlpr"
             loss = "zlpr"

@@ -349,7 +349,11 @@ impl<'a> Trainer<'a> {
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         std::thread::scope(|scope| {
             let position = self.state.progress.position;
-            let mut batches = loader.epoch(scope, epoch, position.step * training.accumulate);
+            let mut batches = loader.epoch(
+                scope,
+                epoch,
+                position.step * training.gradient_accumulation_steps,
+            );
             let mut pending = Pending::new();
             let place = Place {
                 stage,
@@ -358,11 +362,11 @@ impl<'a> Trainer<'a> {
                 steps,
             };
             for step in position.step..steps {
-                let rate = stage.schedule.rate(StageTime {
+                let rate = stage.schedule.learning_rate(StageTime {
                     epoch: position.epoch,
                     epochs: stage.epochs,
                     step,
-                    steps,
+                    steps_per_epoch: steps,
                 });
                 match self.step(place, &mut batches, rate) {
                     Ok(made) => pending.push(made),
@@ -591,7 +595,7 @@ impl<'a> Trainer<'a> {
         let training = &self.variant.experiment().training;
         let images = self.data.split().train().len();
         let batches = training.last_batch.batches(images, training.batch_size);
-        batches.div_ceil(training.accumulate)
+        batches.div_ceil(training.gradient_accumulation_steps)
     }
 }
 

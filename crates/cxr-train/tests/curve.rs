@@ -119,11 +119,11 @@ fn train(golden: &Value) -> Result<(Vec<f64>, f64)> {
         let value = loss.loss(&logits, &targets, None)?;
         losses.push(f64::from(value.to_scalar::<f32>()?));
         let gradients = Gradients::new(&trained, &value.backward()?).unwrap();
-        let rate = stage.schedule.rate(StageTime {
+        let rate = stage.schedule.learning_rate(StageTime {
             epoch,
             epochs: stage.epochs,
             step: index,
-            steps: n_train / batch,
+            steps_per_epoch: n_train / batch,
         });
         optimiser.step(rate, &trained, &gradients).unwrap();
     }

@@ -36,7 +36,7 @@ batch_size = 12
 name = "head"
 epochs = 2
 frozen = ["features."]
-schedule = { constant = { rate = 1e-2 } }
+schedule = { constant = { learning_rate = 1e-2 } }
 [[variants]]
 name = "bce"
 loss = "bce"

@@ -233,7 +233,7 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
             [[training.stages]]
             name = "all layers"
             epochs = 1
-            schedule = {{ constant = {{ rate = 1e-3 }} }}
+            schedule = {{ constant = {{ learning_rate = 1e-3 }} }}
             [[variants]]
             name = "zlpr"
             loss = "zlpr"

@@ -85,7 +85,7 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
         [[training.stages]]
         name = "all layers"
         epochs = 1
-        schedule = { constant = { rate = 1e-4 } }
+        schedule = { constant = { learning_rate = 1e-4 } }
         [[variants]]
         name = "fzlpr-0.2"
         loss = "fzlpr"

@@ -23,7 +23,10 @@ impl Experiment {
                 training.evaluation_batch_size,
             ),
             ("training.checkpoint_steps", training.checkpoint_steps),
-            ("training.accumulate", training.accumulate),
+            (
+                "training.gradient_accumulation_steps",
+                training.gradient_accumulation_steps,
+            ),
             ("training.stages", training.stages.len()),
             ("variants", self.variants.len()),
         ] {

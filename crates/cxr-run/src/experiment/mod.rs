@@ -133,10 +133,10 @@ pub struct TrainingConfig {
     /// A checkpoint is written every so many steps, and at the end of each epoch.
     #[serde(default = "checkpoint_steps")]
     pub checkpoint_steps: usize,
-    /// So many batches make a step, whose gradient is the mean over all their images. Each batch is
+    /// So many batches make an optimiser step, whose gradient is the mean over all their images. Each batch is
     /// normalised by its own statistics. The last step of an epoch has the batches that are left.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub accumulate: usize,
+    #[serde(default = "one", alias = "accumulate", skip_serializing_if = "is_one")]
+    pub gradient_accumulation_steps: usize,
     /// Gradients are scaled down where their norm over all trained parameters is above this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,

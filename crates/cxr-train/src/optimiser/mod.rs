@@ -236,7 +236,7 @@ enum Rule {
 impl Rule {
     /// What step `step`, counted from 1, does to a parameter.
     fn new(config: &OptimiserConfig, rate: f64, step: u64, parameter: &Trained) -> Self {
-        let rate = rate * parameter.rate_factor;
+        let rate = rate * parameter.learning_rate_factor;
         let (weight_decay, decay_vectors) = match config {
             OptimiserConfig::AdamW(config) => (config.weight_decay, config.decay_vectors),
             OptimiserConfig::Sgd(config) => (config.weight_decay, config.decay_vectors),

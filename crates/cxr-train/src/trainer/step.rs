@@ -114,7 +114,7 @@ impl Trainer<'_> {
         let (mut mean, mut made) = (MeanGradients::default(), Vec::new());
         let step = self.state.progress.position.step;
         let _span = self.profile.span("step").of_step(epoch, step);
-        for _ in 0..training.accumulate {
+        for _ in 0..training.gradient_accumulation_steps {
             let waiting = self.profile.span("loader wait").of_step(epoch, step);
             let Some(batch) = batches.next() else {
                 break;
