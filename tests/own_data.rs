@@ -33,7 +33,7 @@ last_batch = "drop"
 [[training.stages]]
 name = "all layers"
 epochs = 4
-schedule = { cosine = { rate = 1e-2, floor = 1e-4 } }
+schedule = { cosine = { learning_rate = 1e-2, min_learning_rate = 1e-4 } }
 
 [[variants]]
 name = "zlpr"

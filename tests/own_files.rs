@@ -30,7 +30,7 @@ batch_size = 6
 [[training.stages]]
 name = "all layers"
 epochs = 1
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 [[variants]]
 name = "bce"
 loss = "bce"

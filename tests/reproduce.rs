@@ -26,7 +26,7 @@ batch_size = 9
 [[training.stages]]
 name = "all layers"
 epochs = EPOCHS
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 "#;
 
 const PHANTOMS: &str = "[data.phantoms]\nseed = 5\ntrain_val = 30\ntest = 14\nside = 64\n";

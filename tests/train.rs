@@ -31,12 +31,12 @@ batch_size = 6
 name = "top network"
 epochs = 1
 frozen = ["features."]
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 
 [[training.stages]]
 name = "all layers"
 epochs = 2
-schedule = { cosine = { rate = 1e-3, floor = 1e-5 } }
+schedule = { cosine = { learning_rate = 1e-3, min_learning_rate = 1e-5 } }
 
 [[variants]]
 name = "fzlpr-0.2"

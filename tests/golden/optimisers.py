@@ -20,8 +20,8 @@ SHAPES = {
 }
 GROUPS = [
     {"parameters": "features.stem.*", "frozen": True},
-    {"parameters": "*.bias", "rate_factor": 2.0, "weight_decay": 0.0},
-    {"parameters": "features.*", "rate_factor": 0.1},
+    {"parameters": "*.bias", "learning_rate_factor": 2.0, "weight_decay": 0.0},
+    {"parameters": "features.*", "learning_rate_factor": 0.1},
     {"parameters": "loss.*", "weight_decay": 0.3},
 ]
 ADAMW = {"kind": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 4e-3}
@@ -54,7 +54,7 @@ def run(case):
             parameters[name].requires_grad_(False)
             continue
         key = json.dumps(group)
-        settings = {"params": [], "lr": case["rate"] * group.get("rate_factor", 1.0)}
+        settings = {"params": [], "lr": case["rate"] * group.get("learning_rate_factor", 1.0)}
         if "weight_decay" in group:
             settings["weight_decay"] = group["weight_decay"]
         torch_groups.setdefault(key, settings)["params"].append(parameters[name])

@@ -10,7 +10,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use cxr_explain::{Region, grad_cam};
-//! use cxr_train::{Classifier, Experiment};
+//! use cxr_train::{Classifier, Experiment, ModelCard};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let experiment = Experiment::parse(r#"
@@ -20,12 +20,12 @@
 //! #     [[training.stages]]
 //! #     name = "all"
 //! #     epochs = 1
-//! #     schedule = { constant = { rate = 1e-3 } }
+//! #     schedule = { constant = { learning_rate = 1e-3 } }
 //! #     [[variants]]
 //! #     name = "zlpr"
 //! #     loss = "zlpr"
 //! # "#)?;
-//! # let card = experiment.variant("zlpr")?.model_card(&["Edema", "Hernia"])?;
+//! # let card = ModelCard::new(&experiment.variant("zlpr")?, &["Edema", "Hernia"])?;
 //! let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
 //! let image = Tensor::ones((1, 3, 224, 224), DType::F32, &Device::Cpu)?;
 //! let map = grad_cam(&classifier, &image, 1)?;

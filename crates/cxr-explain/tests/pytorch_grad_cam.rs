@@ -10,7 +10,7 @@ mod golden;
 
 use candle_core::Device;
 use cxr_explain::grad_cam;
-use cxr_train::{Classifier, Experiment, Phase};
+use cxr_train::{Classifier, Experiment, ModelCard, Phase};
 
 /// The script's network; its labels are named by their number.
 const EXPERIMENT: &str = r#"
@@ -21,7 +21,7 @@ const EXPERIMENT: &str = r#"
     [[training.stages]]
     name = "all"
     epochs = 1
-    schedule = { constant = { rate = 1e-3 } }
+    schedule = { constant = { learning_rate = 1e-3 } }
     [[variants]]
     name = "zlpr"
     loss = "zlpr"
@@ -44,11 +44,8 @@ fn check() {
     let labels = golden["labels"].as_array().unwrap();
     let names: Vec<String> = (0..labels.len()).map(|label| label.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let card = experiment
-        .variant("zlpr")
-        .unwrap()
-        .model_card(&names)
-        .unwrap();
+    let variant = experiment.variant("zlpr").unwrap();
+    let card = ModelCard::new(&variant, &names).unwrap();
     let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
     let values = classifier.parameters().tensors("");
     let values = values

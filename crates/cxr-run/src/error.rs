@@ -10,6 +10,34 @@ use cxr_table::TableError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// An experiment file that does not parse.
+    #[error("experiment file `{}` is not valid: {problem}", path.display())]
+    ExperimentFile {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, from the TOML reader.
+        problem: String,
+    },
+    /// A value of an experiment that is out of its range.
+    #[error("`{key}` of the experiment must be {expected}, got {found}")]
+    Setting {
+        /// The key, with its table.
+        key: String,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A variant that the experiment does not have.
+    #[error("experiment `{experiment}` has no variant `{name}`; it has {known}")]
+    UnknownVariant {
+        /// The experiment.
+        experiment: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -193,6 +221,9 @@ pub enum RunError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// An augmentation that is out of its range.
+    #[error(transparent)]
+    Augment(#[from] cxr_augment::AugmentError),
     /// An index, a list or a split that cannot be used.
     #[error(transparent)]
     Dataset(#[from] cxr_dataset::DatasetError),
@@ -233,6 +264,15 @@ pub(crate) fn json_text(path: &Path, value: &impl serde::Serialize) -> Result<St
 }
 
 impl RunError {
+    /// [`Self::Setting`].
+    pub fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> Self {
+        Self::Setting {
+            key: key.to_owned(),
+            expected: expected.into(),
+            found: found.to_string(),
+        }
+    }
+
     /// For `map_err`: names what was tried with which file.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

@@ -6,13 +6,17 @@ mod environment;
 mod error;
 mod evaluation;
 mod events;
+mod experiment;
 mod finish;
 mod folder;
+mod groups;
 mod labels;
 mod metrics;
 mod model;
+mod optimiser;
 mod predictions;
 mod progress;
+mod schedule;
 mod summary;
 
 pub use cxr_augment::ViewSet;
@@ -25,16 +29,23 @@ pub use environment::Environment;
 pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Event, EventLog, LastStep, last_step};
+pub use experiment::{
+    DataConfig, Experiment, LastBatch, PhantomLabels, PhantomSettings, Precision, Stage,
+    TrainingConfig, Variant, VariantExperiment,
+};
 pub use finish::Finish;
 pub use folder::{
     ENVIRONMENT_FILE, EVENTS_FILE, EXPERIMENT_FILE, LockedRunFolder, METRICS_FILE, MODEL_FILE,
     RunFolder, compare_variants, output_files,
 };
+pub use groups::ParameterGroup;
 pub use labels::{LabelRow, LabelTable};
 pub use metrics::{DataFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
 pub use model::{ModelConfig, head_of_keys};
+pub use optimiser::{AdamWConfig, OptimiserConfig, SgdConfig};
 pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};
+pub use schedule::{Per, Schedule, StageTime};
 pub use summary::{
     BootstrapSummary, DecisionSummary, LabelSummary, MacroSummary, NoInterval, Resampling, Summary,
     SummaryOptions, ends,

@@ -9,7 +9,9 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use candle_nn::{Optimizer, ParamsAdamW};
 use cxr_ops::Role;
-use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained};
+use cxr_train::{
+    Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig, Trained,
+};
 
 /// As the `cxr` binary.
 #[global_allocator]
@@ -20,7 +22,7 @@ name = "optimiser-speed"
 [[training.stages]]
 name = "all layers"
 epochs = 1
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"
@@ -33,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
-    let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &Device::Cpu)?;
+    let classifier = Classifier::new(&ModelCard::new(&variant, &labels)?, 0, &Device::Cpu)?;
     let parameters = classifier.parameters().select(Role::Trainable, "");
     let vars: Vec<_> = parameters.iter().map(|(_, var)| var.clone()).collect();
     let n_values: usize = vars.iter().map(|var| var.elem_count()).sum();

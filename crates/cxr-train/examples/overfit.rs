@@ -50,8 +50,8 @@ optimiser = { weight_decay = 0.0 }
 [[training.stages]]
 name = "all layers"
 epochs = 200
-schedule = { cosine = { rate = 1e-2, floor = 0.0 } }
-groups = [{ parameters = "top.norm4.*", rate_factor = 4.0 }]
+schedule = { cosine = { learning_rate = 1e-2, min_learning_rate = 0.0 } }
+groups = [{ parameters = "top.norm4.*", learning_rate_factor = 4.0 }]
 "#;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

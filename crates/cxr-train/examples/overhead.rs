@@ -36,7 +36,7 @@ batch_size = 8
 [[training.stages]]
 name = "all layers"
 epochs = 40
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let classifier = Classifier::new(trainer.card(), 0, &Device::Cpu)?;
     let trained = Trained::all(classifier.parameters().select(Role::Trainable, ""));
-    let loss = variant.chosen().loss()?;
+    let loss = cxr_train::loss(variant.chosen())?;
     let mut optimiser = Optimiser::new(experiment.training.optimiser);
     let images = Tensor::randn(0f32, 1., (BATCH, 3, 224, 224), &Device::Cpu)?;
     let targets = Tensor::rand(0f32, 1., (BATCH, data.labels().len()), &Device::Cpu)?;

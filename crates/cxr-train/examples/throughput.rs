@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use cxr_ops::{GradientSink, Precision, Role};
-use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Phase, Trained};
+use cxr_train::{
+    Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig, Phase, Trained,
+};
 
 /// As the `cxr` binary.
 #[global_allocator]
@@ -24,7 +26,7 @@ name = "throughput"
 [[training.stages]]
 name = "all layers"
 epochs = 1
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"
@@ -43,8 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
-    let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &Device::Cpu)?;
-    let loss = variant.chosen().loss()?;
+    let classifier = Classifier::new(&ModelCard::new(&variant, &labels)?, 0, &Device::Cpu)?;
+    let loss = cxr_train::loss(variant.chosen())?;
     let images = Tensor::randn(0f32, 1., (batch, 3, SIDE, SIDE), &Device::Cpu)?;
     let targets = Tensor::rand(0f32, 1., (batch, 14), &Device::Cpu)?
         .ge(0.9)?

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use cxr_ops::check_weights;
-use cxr_run::Progress;
+use cxr_run::{Progress, TrainingConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataFingerprints;
-use crate::experiment::complete;
+use crate::experiment::complete_text;
 use crate::model_file::{read, unusable, write};
-use crate::{Classifier, Optimiser, TrainError, TrainingConfig, WeightAverage};
+use crate::{Classifier, Optimiser, TrainError, WeightAverage};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Description {
@@ -102,7 +102,9 @@ pub(crate) fn load(
         what: what.to_owned(),
     };
     let before = &description.experiment;
-    if before != identity.experiment && complete(before).as_deref() != Some(identity.experiment) {
+    if before != identity.experiment
+        && complete_text(before).as_deref() != Some(identity.experiment)
+    {
         return Err(another(&differing_lines(
             &description.experiment,
             identity.experiment,

@@ -2,11 +2,11 @@
 
 use cxr_backbone::{BACKBONES, BackboneConfig, BackboneError};
 use cxr_ops::{OptionEntry, OptionError, old_names};
-use cxr_run::{Component, ModelConfig};
+use cxr_run::{Component, Experiment, ModelConfig};
 use cxr_top::{HEADS, HeadConfig, HeadError};
 use serde_json::Value;
 
-use crate::{Experiment, TrainError, groups};
+use crate::{TrainError, groups};
 
 pub(crate) fn backbone(component: &Component) -> Result<Box<dyn BackboneConfig>, BackboneError> {
     cxr_backbone::by_name(component.name(), component.options())
@@ -100,18 +100,8 @@ pub(crate) fn check(experiment: &Experiment) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Warns of names in an experiment file that have a new one.
-pub(crate) fn warn_of_old_names(text: &str, model: &ModelConfig) {
-    let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
-    if table
-        .get("model")
-        .and_then(|model| model.get("top"))
-        .is_some()
-    {
-        tracing::warn!(
-            "the experiment's key `model.top` is an old name: its options now stand in `model.head.top-network`"
-        );
-    }
+/// Warns of names of options that have a new one.
+pub(crate) fn warn_of_old_names(model: &ModelConfig) {
     let warn = |part: &str, component: &Component, options: &[OptionEntry]| {
         let name = component.name();
         for (old, new) in old_names(component.options(), options) {

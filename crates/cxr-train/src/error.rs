@@ -6,34 +6,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// An experiment file that does not parse.
-    #[error("experiment file `{}` is not valid: {problem}", path.display())]
-    ExperimentFile {
-        /// The file.
-        path: PathBuf,
-        /// Where and why, from the TOML reader.
-        problem: String,
-    },
-    /// A value of an experiment that is out of its range.
-    #[error("`{key}` of the experiment must be {expected}, got {found}")]
-    Setting {
-        /// The key, with its table.
-        key: String,
-        /// What it may be.
-        expected: String,
-        /// What it is.
-        found: String,
-    },
-    /// A variant that the experiment does not have.
-    #[error("experiment `{experiment}` has no variant `{name}`; it has {known}")]
-    UnknownVariant {
-        /// The experiment.
-        experiment: String,
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
     /// A part of the data set without images.
     #[error("the {part} part has no images at hand; {hint}")]
     EmptyPart {
@@ -118,7 +90,7 @@ pub enum TrainError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A run folder that cannot be used.
+    /// An experiment, a setting or a run folder that cannot be used.
     #[error(transparent)]
     Run(#[from] cxr_run::RunError),
     /// An error of the data set.
@@ -200,10 +172,6 @@ impl From<cxr_fs::FsError> for TrainError {
 
 impl TrainError {
     pub(crate) fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> Self {
-        Self::Setting {
-            key: key.to_owned(),
-            expected: expected.into(),
-            found: found.to_string(),
-        }
+        cxr_run::RunError::setting(key, expected, found).into()
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use candle_core::{Device, DType, Tensor};
-//! use cxr_train::{Classifier, Experiment, Phase};
+//! use cxr_train::{Classifier, Experiment, ModelCard, Phase};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let experiment = Experiment::parse(r#"
@@ -27,13 +27,14 @@
 //!     [[training.stages]]
 //!     name = "all layers"
 //!     epochs = 1
-//!     schedule = { cosine = { rate = 1e-3, floor = 1e-5 } }
+//!     schedule = { cosine = { learning_rate = 1e-3, min_learning_rate = 1e-5 } }
 //!     [[variants]]
 //!     name = "zlpr"
 //!     loss = "zlpr"
 //! "#)?;
 //! let variant = experiment.variant("zlpr")?;
-//! let classifier = Classifier::new(&variant.model_card(&["Edema", "Hernia"])?, 0, &Device::Cpu)?;
+//! let card = ModelCard::new(&variant, &["Edema", "Hernia"])?;
+//! let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
 //! let images = Tensor::zeros((2, 3, 48, 48), DType::F32, &Device::Cpu)?;
 //! assert_eq!(classifier.forward_t(&images, Phase::Evaluate)?.dims(), [2, 2]);
 //! # Ok(()) }
@@ -56,7 +57,6 @@ mod own_parts;
 mod predict;
 mod profile;
 mod rehearsal;
-mod schedule;
 mod status;
 mod trainer;
 
@@ -69,8 +69,10 @@ pub use cxr_ops::{
 };
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_run::{
-    BestEpoch, Component, EpochRecord, Event, EventLog, LastStep, LockedRunFolder, ModelConfig,
-    Position, RunError, RunFolder, ViewSet,
+    AdamWConfig, BestEpoch, Component, DataConfig, EpochRecord, Event, EventLog, Experiment,
+    LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig, ParameterGroup, Per,
+    PhantomLabels, PhantomSettings, Position, RunError, RunFolder, Schedule, SgdConfig, Stage,
+    StageTime, TrainingConfig, Variant, VariantExperiment, ViewSet,
 };
 pub use cxr_top::Head;
 
@@ -78,21 +80,17 @@ pub use average::WeightAverage;
 pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use experiment::{
-    DataConfig, Experiment, PhantomLabels, PhantomSettings, Stage, TrainingConfig, Variant,
-    VariantExperiment,
-};
+pub use experiment::{check_experiment, complete, is_written_as, loss, read_experiment};
 pub use gradients::{Gradients, MeanGradients};
-pub use groups::{ParameterGroup, Trained};
-pub use loader::{Batch, Batches, LastBatch, Loader, epoch_order, image_keys};
+pub use groups::Trained;
+pub use loader::{Batch, Batches, Loader, epoch_order, image_keys};
 pub use model_file::{load_model, load_weights, save_backbone, save_model};
 pub use observer::Observer;
-pub use optimiser::{AdamWConfig, Optimiser, OptimiserConfig, SgdConfig};
+pub use optimiser::Optimiser;
 pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use schedule::{Per, Schedule, StageTime};
 pub use status::RunStatus;
 #[cfg(feature = "cuda")]
 pub use trainer::algorithms::record_algorithms;

@@ -8,39 +8,14 @@ use candle_core::{Device, Tensor};
 use cxr_augment::Affine;
 use cxr_augment::{GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
+use cxr_run::LastBatch;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::{TrainError, TrainingData};
 
 /// Threads that make batches, unless told otherwise. One makes thousands of images a second; the
 /// second is for the moment in which the first hands over.
 const WORKERS: usize = 2;
-
-/// What becomes of the last images of an epoch when they do not fill a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LastBatch {
-    /// They are a smaller batch: every image is seen in every epoch.
-    #[default]
-    Keep,
-    /// They are left out of this epoch; as the order changes, others are in the next.
-    Drop,
-}
-
-impl LastBatch {
-    pub(crate) fn is_keep(&self) -> bool {
-        *self == Self::Keep
-    }
-
-    /// Batches of so many images.
-    pub fn steps(self, n_images: usize, batch_size: usize) -> usize {
-        match self {
-            Self::Keep => n_images.div_ceil(batch_size),
-            Self::Drop => n_images / batch_size,
-        }
-    }
-}
 
 /// Some images with their labels.
 #[derive(Debug, Clone)]
@@ -286,7 +261,7 @@ impl<'a> Loader<'a> {
         device: &'a Device,
     ) -> Result<Self, TrainError> {
         let n_images = data.split().train().len();
-        if batch_size == 0 || last_batch.steps(n_images, batch_size) == 0 {
+        if batch_size == 0 || last_batch.batches(n_images, batch_size) == 0 {
             let expected = format!("from 1 to the {n_images} training images");
             return Err(TrainError::setting(
                 "training.batch_size",
@@ -318,7 +293,7 @@ impl<'a> Loader<'a> {
     /// Batches of an epoch.
     pub fn steps(&self) -> usize {
         let n_images = self.data.split().train().len();
-        self.last_batch.steps(n_images, self.batch_size)
+        self.last_batch.batches(n_images, self.batch_size)
     }
 
     /// Starts the workers on the batches of an epoch from step `first` on. They end with the epoch,

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use cxr_ops::{GradientSink, Phase};
 
+use crate::experiment::{loss, precision};
 use crate::groups::{self, BACKBONE};
-use crate::{Classifier, Gradients, Optimiser, TrainError, VariantExperiment};
+use crate::{Classifier, Gradients, ModelCard, Optimiser, TrainError, VariantExperiment};
 
 /// What a run's parts cost, measured with its own network, loss and optimiser on images that are
 /// nothing but a formula's values. Reading and varying images is left out: it is done beside.
@@ -39,7 +40,7 @@ pub fn rehearse(
     }
     let experiment = variant.experiment();
     let labels: Vec<String> = (0..n_labels).map(|label| label.to_string()).collect();
-    let card = variant.model_card(&labels)?;
+    let card = ModelCard::new(variant, &labels)?;
     let classifier = Classifier::new(&card, experiment.seed, device)?;
     let side = card.crop_size;
     let images = pattern(batch * 3 * side * side, 0.01)?.reshape((batch, 3, side, side))?;
@@ -67,10 +68,10 @@ pub fn rehearse(
         let is_whole = trained
             .iter()
             .any(|trained| trained.name.starts_with(BACKBONE));
-        let loss = variant.chosen().loss()?;
+        let loss = loss(variant.chosen())?;
         let rate = images_a_second(batch, budget, device, &mut || {
             let phase = Phase::Train { image_keys: &keys };
-            let precision = experiment.training.precision;
+            let precision = precision(experiment.training.precision);
             let sink = GradientSink::new();
             let features = if is_whole {
                 let features = || classifier.features(&images, phase);
@@ -145,11 +146,11 @@ mod tests {
             name = "top network"
             epochs = 1
             frozen = ["features."]
-            schedule = { constant = { rate = 1e-3 } }
+            schedule = { constant = { learning_rate = 1e-3 } }
             [[training.stages]]
             name = "all layers"
             epochs = 1
-            schedule = { constant = { rate = 1e-3 } }
+            schedule = { constant = { learning_rate = 1e-3 } }
             [[variants]]
             name = "zlpr"
             loss = "zlpr"

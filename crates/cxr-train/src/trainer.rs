@@ -16,19 +16,22 @@ use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::Part;
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
-use cxr_run::{BestEpoch, EpochRecord, Event, EventLog, LockedRunFolder, Position};
+use cxr_run::{
+    BestEpoch, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
+    StageTime, VariantExperiment,
+};
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
 use crate::components;
 use crate::data::DataFingerprints;
-use crate::experiment::NOT_OF_THIS_FILE;
+use crate::experiment::{NOT_OF_THIS_FILE, complete, loss};
 use crate::groups::{self, BACKBONE};
-use crate::loader::{LastBatch, Loader};
+use crate::loader::Loader;
 use crate::model_file::{check_model, model_bytes};
 use crate::{
-    Classifier, ModelCard, Observer, Optimiser, OwnParts, Profile, Stage, StageTime, TrainError,
-    Trained, TrainingData, VariantExperiment, predict, save_model,
+    Classifier, ModelCard, Observer, Optimiser, OwnParts, Profile, TrainError, Trained,
+    TrainingData, predict, save_model,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -47,7 +50,7 @@ pub enum TrainOutcome {
 
 /// Trains one variant of an experiment in a run folder.
 pub struct Trainer<'a> {
-    variant: &'a VariantExperiment,
+    variant: Arc<VariantExperiment>,
     data: &'a TrainingData,
     folder: &'a LockedRunFolder,
     card: ModelCard,
@@ -71,7 +74,7 @@ impl<'a> Trainer<'a> {
     /// An experiment that does not fit the data, weights that do not load, or a folder that holds
     /// another run.
     pub fn new(
-        variant: &'a VariantExperiment,
+        variant: &VariantExperiment,
         data: &'a TrainingData,
         folder: &'a LockedRunFolder,
         device: &Device,
@@ -84,12 +87,14 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// As [`Self::new`], and a part that cannot be made.
     pub fn with_parts(
-        variant: &'a VariantExperiment,
+        variant: &VariantExperiment,
         data: &'a TrainingData,
         folder: &'a LockedRunFolder,
         device: &Device,
         mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
+        components::check(variant.experiment())?;
+        let variant = Arc::new(complete(variant)?);
         let experiment = variant.experiment();
         let training = &experiment.training;
         let images = data.split().train().len();
@@ -121,7 +126,7 @@ impl<'a> Trainer<'a> {
             experiment.seed,
             device,
         )?;
-        let mut card = variant.model_card(data.labels())?;
+        let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.classifier(&card, experiment.seed, device)?;
         let loss_is_own = parts.loss.is_some();
         let loss = match parts.loss {
@@ -130,7 +135,7 @@ impl<'a> Trainer<'a> {
                 card.loss_parameters.clear();
                 loss
             }
-            None => variant.chosen().loss()?,
+            None => loss(variant.chosen())?,
         };
         let mut experiment_text = variant.to_toml()?;
         if !names.is_empty() {
@@ -146,7 +151,7 @@ impl<'a> Trainer<'a> {
             groups::check_backbone_is_frozen(&training.stages, why)?;
         }
         let mut trainer = Self {
-            variant,
+            variant: Arc::clone(&variant),
             data,
             folder,
             card,
@@ -278,7 +283,8 @@ impl<'a> Trainer<'a> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
-        let training = &self.variant.experiment().training;
+        let variant = Arc::clone(&self.variant);
+        let training = &variant.experiment().training;
         while let Some(stage) = training.stages.get(self.state.progress.position.stage) {
             let position = self.state.progress.position;
             let first_epoch = self.first_epoch();
@@ -330,7 +336,8 @@ impl<'a> Trainer<'a> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
-        let experiment = self.variant.experiment();
+        let variant = Arc::clone(&self.variant);
+        let experiment = variant.experiment();
         let training = &experiment.training;
         let (data, seed) = (self.data, experiment.seed);
         let steps = self.steps_an_epoch();
@@ -342,7 +349,11 @@ impl<'a> Trainer<'a> {
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         std::thread::scope(|scope| {
             let position = self.state.progress.position;
-            let mut batches = loader.epoch(scope, epoch, position.step * training.accumulate);
+            let mut batches = loader.epoch(
+                scope,
+                epoch,
+                position.step * training.gradient_accumulation_steps,
+            );
             let mut pending = Pending::new();
             let place = Place {
                 stage,
@@ -351,11 +362,11 @@ impl<'a> Trainer<'a> {
                 steps,
             };
             for step in position.step..steps {
-                let rate = stage.schedule.rate(StageTime {
+                let rate = stage.schedule.learning_rate(StageTime {
                     epoch: position.epoch,
                     epochs: stage.epochs,
                     step,
-                    steps,
+                    steps_per_epoch: steps,
                 });
                 match self.step(place, &mut batches, rate) {
                     Ok(made) => pending.push(made),
@@ -583,8 +594,8 @@ impl<'a> Trainer<'a> {
     fn steps_an_epoch(&self) -> usize {
         let training = &self.variant.experiment().training;
         let images = self.data.split().train().len();
-        let batches = training.last_batch.steps(images, training.batch_size);
-        batches.div_ceil(training.accumulate)
+        let batches = training.last_batch.batches(images, training.batch_size);
+        batches.div_ceil(training.gradient_accumulation_steps)
     }
 }
 

@@ -6,7 +6,7 @@
 )]
 
 use candle_core::{DType, Device, Tensor};
-use cxr_train::{Classifier, Experiment, Phase};
+use cxr_train::{Classifier, Experiment, ModelCard, Phase};
 
 fn bits(tensor: &Tensor) -> Vec<Vec<u32>> {
     let rows = tensor.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
@@ -39,7 +39,7 @@ fn logits_do_not_depend_on_the_batch() {
             [[training.stages]]
             name = "all layers"
             epochs = 1
-            schedule = {{ cosine = {{ rate = 1e-3, floor = 1e-5 }} }}
+            schedule = {{ cosine = {{ learning_rate = 1e-3, min_learning_rate = 1e-5 }} }}
             [[variants]]
             name = "bce"
             loss = "bce"
@@ -47,11 +47,8 @@ fn logits_do_not_depend_on_the_batch() {
         );
         let experiment = Experiment::parse(&text).unwrap();
         let labels: Vec<String> = (0..14).map(|label| format!("label {label}")).collect();
-        let card = experiment
-            .variant("bce")
-            .unwrap()
-            .model_card(&labels)
-            .unwrap();
+        let variant = experiment.variant("bce").unwrap();
+        let card = ModelCard::new(&variant, &labels).unwrap();
         let classifier = Classifier::new(&card, 3, &Device::Cpu).unwrap();
         let n_images = 33;
         let values =

@@ -54,14 +54,11 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
 #[test]
 fn weights_load_into_a_network_that_was_built_before() {
     use cxr_top::LinearHeadConfig;
-    use cxr_train::{load_weights, save_model};
+    use cxr_train::{ModelCard, load_weights, save_model};
     let text = include_str!("../examples/own_data/own.toml");
     let experiment = Experiment::parse(text).unwrap();
-    let card = experiment
-        .variant("own")
-        .unwrap()
-        .model_card(&["A", "B"])
-        .unwrap();
+    let variant = experiment.variant("own").unwrap();
+    let card = ModelCard::new(&variant, &["A", "B"]).unwrap();
     let parts = OwnParts::new().head("linear", |(maps, ..), labels, path| {
         cxr_top::LinearHead::new(maps, labels, &LinearHeadConfig { dropout: 0.5 }, path)
     });

@@ -48,28 +48,28 @@ epochs = 3
 [[training.stages]]
 name = "second"
 epochs = 1
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 
 [[variants]]
 name = "hbm"
 loss = "hbm"
 "#;
 
-const RATE: &str = "schedule = { constant = { rate = 1e-3 } }";
+const RATE: &str = "schedule = { constant = { learning_rate = 1e-3 } }";
 
 const EVERYTHING: (&str, &str) = (
     r#"
-accumulate = 2
+gradient_accumulation_steps = 2
 clip_norm = 0.5
 ema_decay = 0.8
 optimiser = { kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-3 }"#,
     r#"
 patience = 2
-schedule = { cosine = { rate = 1e-2, floor = 1e-4, warmup = 2 } }
+schedule = { cosine = { learning_rate = 1e-2, min_learning_rate = 1e-4, warmup = 2 } }
 groups = [
     { parameters = "features.conv0.*", frozen = true },
     { parameters = "*.bias", weight_decay = 0.0 },
-    { parameters = "features.*", rate_factor = 0.3 },
+    { parameters = "features.*", learning_rate_factor = 0.3 },
 ]"#,
 );
 
@@ -171,7 +171,7 @@ fn everything_that_keeps_a_state_is_resumed() {
 fn a_step_takes_as_many_batches_as_are_accumulated() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
-    let experiment = experiment("accumulate = 3", RATE);
+    let experiment = experiment("gradient_accumulation_steps = 3", RATE);
     let variant = experiment.variant("hbm").unwrap();
     let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
@@ -192,7 +192,10 @@ fn one_batch_is_left_alone_however_many_a_step_could_take() {
         let experiment = Experiment::parse(&text).unwrap();
         train(&experiment, &data, &folder.path().join(name), usize::MAX, 1)
     };
-    let (alone, accumulated) = (model("", "alone"), model("accumulate = 4", "accumulated"));
+    let (alone, accumulated) = (
+        model("", "alone"),
+        model("gradient_accumulation_steps = 4", "accumulated"),
+    );
     assert!(tensors_of(&alone) == tensors_of(&accumulated));
 }
 
@@ -208,7 +211,10 @@ fn a_clipped_step_is_no_longer_than_rate_times_bound() {
     let data = data(folder.path());
     let training =
         "clip_norm = 0.01\noptimiser = { kind = 'sgd', momentum = 0.0, weight_decay = 0.0 }";
-    let experiment = experiment(training, "schedule = { constant = { rate = 0.5 } }");
+    let experiment = experiment(
+        training,
+        "schedule = { constant = { learning_rate = 0.5 } }",
+    );
     let variant = experiment.variant("hbm").unwrap();
     let run = RunFolder::open(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
@@ -362,11 +368,11 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
     let refused = folder.path().join("refused");
     for (stage, expected) in [
         (
-            "groups = [{ parameters = 'feature.*', rate_factor = 0.1 }]",
+            "groups = [{ parameters = 'feature.*', learning_rate_factor = 0.1 }]",
             "training.stages[0].groups[0].parameters",
         ),
         (
-            "groups = [{ parameters = '*', rate_factor = 0.1 }, { parameters = 'top.*', weight_decay = 0.0 }]",
+            "groups = [{ parameters = '*', learning_rate_factor = 0.1 }, { parameters = 'top.*', weight_decay = 0.0 }]",
             "training.stages[0].groups[1].parameters",
         ),
         (
@@ -380,7 +386,7 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
     }
     let long = experiment(
         "",
-        "schedule = { constant = { rate = 1.0, warmup = 3, per = 'epoch' } }",
+        "schedule = { constant = { learning_rate = 1.0, warmup = 3, per = 'epoch' } }",
     );
     let found = refusal(&long, &data, &refused);
     assert!(
@@ -396,7 +402,7 @@ fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
     let thresholds = |name: &str, stage: &str| {
         let text = EXPERIMENT.replace("loss = \"hbm\"", "loss = \"hbm\"\nbound = 0.5");
         let text = text.replace("@training", "").replace("@stage", RATE);
-        let rate = "schedule = { constant = { rate = 1e-3 } }";
+        let rate = "schedule = { constant = { learning_rate = 1e-3 } }";
         let text = text.replace(rate, &format!("{rate}\n{stage}"));
         let experiment = Experiment::parse(&text).unwrap();
         let folder = folder.path().join(name);
@@ -453,7 +459,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
         assert!(!run.model_file().exists());
         error.to_string()
     };
-    let at_once = experiment("", "schedule = { constant = { rate = 1e38 } }");
+    let at_once = experiment("", "schedule = { constant = { learning_rate = 1e38 } }");
     let found = fails(&at_once, "at-once", 1);
     // Steps that are looked at later are told of the step in which it happened, and none is saved after it.
     assert_eq!(fails(&at_once, "at-once-and-later", 16), found);
@@ -465,8 +471,8 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     );
     // In the second stage there is a checkpoint, and the run is ready to go on from it.
     let text = EXPERIMENT.replace(
-        "epochs = 1\nschedule = { constant = { rate = 1e-3",
-        "epochs = 1\nschedule = { constant = { rate = 1e38",
+        "epochs = 1\nschedule = { constant = { learning_rate = 1e-3",
+        "epochs = 1\nschedule = { constant = { learning_rate = 1e38",
     );
     assert_ne!(text, EXPERIMENT);
     let text = text.replace("@training", "").replace("@stage", RATE);

@@ -15,7 +15,8 @@ use cxr_augment::{GrayImageRef, Normalization, View};
 use cxr_metrics::MultiLabel;
 use cxr_ops::{Phase, Role};
 use cxr_train::{
-    AdamWConfig, Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, StageTime, Trained,
+    AdamWConfig, Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig,
+    StageTime, Trained,
 };
 use serde_json::Value;
 
@@ -76,7 +77,7 @@ fn train(golden: &Value) -> Result<(Vec<f64>, f64)> {
     let n_labels = labels[0].len();
     let names: Vec<String> = (0..n_labels).map(|label| label.to_string()).collect();
     let variant = experiment.variant("bce").unwrap();
-    let card = variant.model_card(&names).unwrap();
+    let card = ModelCard::new(&variant, &names).unwrap();
     let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
     let parameters = classifier.parameters();
     let weights = parameters.tensors("").into_iter();
@@ -97,7 +98,7 @@ fn train(golden: &Value) -> Result<(Vec<f64>, f64)> {
         ))
     };
     let trained = Trained::all(parameters.select(Role::Trainable, ""));
-    let loss = variant.chosen().loss().unwrap();
+    let loss = cxr_train::loss(variant.chosen()).unwrap();
     let stage = &experiment.training.stages[0];
     let mut optimiser = Optimiser::new(OptimiserConfig::AdamW(AdamWConfig::default()));
     let mut losses = Vec::new();
@@ -118,11 +119,11 @@ fn train(golden: &Value) -> Result<(Vec<f64>, f64)> {
         let value = loss.loss(&logits, &targets, None)?;
         losses.push(f64::from(value.to_scalar::<f32>()?));
         let gradients = Gradients::new(&trained, &value.backward()?).unwrap();
-        let rate = stage.schedule.rate(StageTime {
+        let rate = stage.schedule.learning_rate(StageTime {
             epoch,
             epochs: stage.epochs,
             step: index,
-            steps: n_train / batch,
+            steps_per_epoch: n_train / batch,
         });
         optimiser.step(rate, &trained, &gradients).unwrap();
     }

@@ -35,11 +35,11 @@ checkpoint_steps = 2
 name = "head"
 epochs = 2
 frozen = ["features."]
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 [[training.stages]]
 name = "all"
 epochs = 2
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 [[variants]]
 name = "bce"
 loss = "bce"

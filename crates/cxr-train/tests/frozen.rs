@@ -15,7 +15,8 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
 use cxr_train::{
-    Classifier, Experiment, RunFolder, TrainOutcome, Trainer, TrainingData, load_model,
+    Classifier, Experiment, ModelCard, RunFolder, TrainOutcome, Trainer, TrainingData,
+    check_experiment, load_model,
 };
 
 const EXPERIMENT: &str = r#"
@@ -35,7 +36,7 @@ batch_size = 12
 name = "head"
 epochs = 2
 frozen = ["features."]
-schedule = { constant = { rate = 1e-2 } }
+schedule = { constant = { learning_rate = 1e-2 } }
 [[variants]]
 name = "bce"
 loss = "bce"
@@ -47,7 +48,7 @@ fn weights(experiment: &str, path: &Path) {
         .unwrap()
         .variant("bce")
         .unwrap();
-    let card = variant.model_card(&["A", "B"]).unwrap();
+    let card = ModelCard::new(&variant, &["A", "B"]).unwrap();
     let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
     let names = classifier.parameters().tensors("features.").into_iter();
     let tensors: HashMap<String, Tensor> = names
@@ -90,6 +91,12 @@ fn an_experiment_trains_a_head_on_frozen_features() {
     }
 }
 
+/// Reads an experiment and checks all of it.
+fn check(text: &str) -> Result<(), String> {
+    let experiment = Experiment::parse(text).map_err(|error| error.to_string())?;
+    check_experiment(&experiment).map_err(|error| error.to_string())
+}
+
 #[test]
 fn what_a_frozen_backbone_cannot_do_is_refused_with_the_reason() {
     let convnext = r#"{ convnext = { size = "tiny" } }"#;
@@ -127,11 +134,11 @@ fn what_a_frozen_backbone_cannot_do_is_refused_with_the_reason() {
             assert!(text.contains(from), "{from}");
             text = text.replacen(from, to, 1);
         }
-        let error = Experiment::parse(&text).unwrap_err().to_string();
+        let error = check(&text).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
     // What is refused is only that.
     let text = EXPERIMENT.replace(dino, convnext).replace("= 42", "= 32");
-    Experiment::parse(&text).unwrap();
-    Experiment::parse(&EXPERIMENT.replace(dino, r#"{ dinov2 = "small" }"#)).unwrap();
+    check(&text).unwrap();
+    check(&EXPERIMENT.replace(dino, r#"{ dinov2 = "small" }"#)).unwrap();
 }

@@ -13,7 +13,9 @@ use cxr_dataset::{
     ImageName, Index, LabelSet, LabelState, OfficialLists, Part, PrepareOptions, Record, Split,
     Store, StoreSettings, ValidationSplit, prepare,
 };
-use cxr_train::{Batch, Experiment, LastBatch, Loader, TrainError, TrainingData, epoch_order};
+use cxr_train::{
+    Batch, Experiment, LastBatch, Loader, RunError, TrainError, TrainingData, epoch_order,
+};
 
 const SIDE: usize = 40;
 const N_TRAIN: usize = 27;
@@ -164,11 +166,17 @@ fn a_last_batch_that_is_not_full_is_kept_or_dropped() {
     for last_batch in [LastBatch::Keep, LastBatch::Drop] {
         assert_eq!(sizes(9, last_batch), [9, 9, 9]);
         let none = Loader::new(&data, &pipeline, 0, last_batch, 9, &Device::Cpu);
-        assert!(matches!(none, Err(TrainError::Setting { .. })));
+        assert!(matches!(
+            none,
+            Err(TrainError::Run(RunError::Setting { .. }))
+        ));
     }
     assert_eq!(sizes(40, LastBatch::Keep), [27]);
     let never = Loader::new(&data, &pipeline, 40, LastBatch::Drop, 9, &Device::Cpu);
-    assert!(matches!(never, Err(TrainError::Setting { .. })));
+    assert!(matches!(
+        never,
+        Err(TrainError::Run(RunError::Setting { .. }))
+    ));
 }
 
 #[test]
@@ -225,7 +233,7 @@ fn an_experiment_file_names_subset_transforms_and_last_batch_and_is_silent_about
             [[training.stages]]
             name = "all layers"
             epochs = 1
-            schedule = {{ constant = {{ rate = 1e-3 }} }}
+            schedule = {{ constant = {{ learning_rate = 1e-3 }} }}
             [[variants]]
             name = "zlpr"
             loss = "zlpr"

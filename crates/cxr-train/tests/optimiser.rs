@@ -205,11 +205,11 @@ fn schedules_are_pytorchs() {
         let repeat = epochs * steps / expected.len();
         assert_eq!(repeat * expected.len(), epochs * steps);
         for index in 0..epochs * steps {
-            let found = schedule.rate(StageTime {
+            let found = schedule.learning_rate(StageTime {
                 epoch: index / steps,
                 epochs,
                 step: index % steps,
-                steps,
+                steps_per_epoch: steps,
             });
             let expected = expected[index / repeat];
             // PyTorch multiplies its rates up step by step.
@@ -227,14 +227,14 @@ fn the_cosine_is_the_papers() {
         epoch: step / 10,
         epochs: 10,
         step: step % 10,
-        steps: 10,
+        steps_per_epoch: 10,
     };
     let schedule = Schedule::cosine(1e-5, 1e-7);
-    assert_eq!(schedule.rate(at(0)), 1e-5);
-    assert!((schedule.rate(at(50)) - (1e-5 + 1e-7) / 2.).abs() < 1e-18);
+    assert_eq!(schedule.learning_rate(at(0)), 1e-5);
+    assert!((schedule.learning_rate(at(50)) - (1e-5 + 1e-7) / 2.).abs() < 1e-18);
     let last = 1e-7 + 0.5 * (1e-5 - 1e-7) * (1. + (std::f64::consts::PI * 0.99).cos());
-    assert!((schedule.rate(at(99)) - last).abs() < 1e-18);
-    assert_eq!(Schedule::constant(1e-3).rate(at(7)), 1e-3);
+    assert!((schedule.learning_rate(at(99)) - last).abs() < 1e-18);
+    assert_eq!(Schedule::constant(1e-3).learning_rate(at(7)), 1e-3);
 }
 
 #[test]
@@ -290,10 +290,18 @@ fn mistakes_in_the_settings_are_named() {
             "name = 'settings'\n[training]\n{training}\n[[training.stages]]\nname = 'all'\nepochs = 4\n{stage}\n[[variants]]\nname = 'bce'\nloss = 'bce'\n"
         )
     };
-    let rate = "schedule = { constant = { rate = 1e-3 } }";
-    Experiment::parse(&experiment("accumulate = 2\nclip_norm = 1.0", rate)).unwrap();
+    let rate = "schedule = { constant = { learning_rate = 1e-3 } }";
+    Experiment::parse(&experiment(
+        "gradient_accumulation_steps = 2\nclip_norm = 1.0",
+        rate,
+    ))
+    .unwrap();
     for (training, stage, expected) in [
-        ("accumulate = 0", rate, "`training.accumulate`"),
+        (
+            "gradient_accumulation_steps = 0",
+            rate,
+            "`training.gradient_accumulation_steps`",
+        ),
         ("clip_norm = 0.0", rate, "`training.clip_norm`"),
         ("ema_decay = 1.0", rate, "`training.ema_decay`"),
         ("optimiser = { kind = 'sdg' }", rate, "sdg"),
@@ -324,32 +332,32 @@ fn mistakes_in_the_settings_are_named() {
         ),
         (
             "",
-            "patience = 0\nschedule = { constant = { rate = 1 } }",
+            "patience = 0\nschedule = { constant = { learning_rate = 1 } }",
             "patience",
         ),
         (
             "",
-            "schedule = { cosine = { rate = 1e-3, floor = 1.0 } }",
-            "a floor",
+            "schedule = { cosine = { learning_rate = 1e-3, min_learning_rate = 1.0 } }",
+            "a minimum",
         ),
         (
             "",
-            "schedule = { step = { rate = 1e-3, factor = 1.5, every = 1 } }",
+            "schedule = { step = { learning_rate = 1e-3, factor = 1.5, every = 1 } }",
             "a factor",
         ),
         (
             "",
-            "schedule = { step = { rate = 1e-3, factor = 0.5, every = 0 } }",
+            "schedule = { step = { learning_rate = 1e-3, factor = 0.5, every = 0 } }",
             "`every`",
         ),
         (
             "",
-            "groups = [{ parameters = '*.bias', rate_factor = 0.0 }]\nschedule = { constant = { rate = 1 } }",
-            "groups[0].rate_factor",
+            "groups = [{ parameters = '*.bias', learning_rate_factor = 0.0 }]\nschedule = { constant = { learning_rate = 1 } }",
+            "groups[0].learning_rate_factor",
         ),
         (
             "",
-            "groups = [{ parameters = '*.bias', frozen = true, weight_decay = 0.0 }]\nschedule = { constant = { rate = 1 } }",
+            "groups = [{ parameters = '*.bias', frozen = true, weight_decay = 0.0 }]\nschedule = { constant = { learning_rate = 1 } }",
             "groups[0]",
         ),
     ] {

@@ -14,8 +14,8 @@ use candle_core::Device;
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_train::{
-    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
-    predict,
+    Experiment, RunError, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData,
+    check_experiment, load_model, predict,
 };
 
 use phantoms::{StopAfter, data};
@@ -40,12 +40,12 @@ checkpoint_steps = 2
 name = "top network"
 epochs = 1
 frozen = ["features."]
-schedule = { constant = { rate = 1e-3 } }
+schedule = { constant = { learning_rate = 1e-3 } }
 
 [[training.stages]]
 name = "all layers"
 epochs = 2
-schedule = { cosine = { rate = 1e-3, floor = 1e-5 } }
+schedule = { cosine = { learning_rate = 1e-3, min_learning_rate = 1e-5 } }
 
 [[variants]]
 name = "fzlpr-0.2"
@@ -276,9 +276,10 @@ fn a_last_batch_of_one_image_is_refused_before_training() {
 fn mistakes_in_an_experiment_file_are_named() {
     let problem = |from: &str, to: &str| {
         assert!(EXPERIMENT.contains(from), "{from}");
-        Experiment::parse(&EXPERIMENT.replacen(from, to, 1))
-            .unwrap_err()
-            .to_string()
+        match Experiment::parse(&EXPERIMENT.replacen(from, to, 1)) {
+            Err(error) => error.to_string(),
+            Ok(experiment) => check_experiment(&experiment).unwrap_err().to_string(),
+        }
     };
     for (from, to, expected) in [
         (
@@ -333,7 +334,11 @@ fn mistakes_in_an_experiment_file_are_named() {
             "name = \"fzlpr-0.2\"",
             "unlike the others",
         ),
-        ("rate = 1e-3 } }", "rate = -1.0 } }", "a rate above 0"),
+        (
+            "rate = 1e-3 } }",
+            "rate = -1.0 } }",
+            "a learning rate above 0",
+        ),
         ("constant", "constnat", "constnat"),
         ("hidden = 8", "hidden = 8, dropout = 1.0", "in [0, 1)"),
         ("epochs = 1", "epochs = 4611686018427387904", "1 to 1000000"),

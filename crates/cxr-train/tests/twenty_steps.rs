@@ -12,7 +12,7 @@ use candle_core::{Device, Result, Tensor};
 use cxr_losses::{Fzlpr, MultiLabelLoss};
 use cxr_ops::{Phase, Role};
 use cxr_train::{
-    AdamWConfig, Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained,
+    AdamWConfig, Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig, Trained,
 };
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
         [[training.stages]]
         name = "all layers"
         epochs = 1
-        schedule = { constant = { rate = 1e-4 } }
+        schedule = { constant = { learning_rate = 1e-4 } }
         [[variants]]
         name = "fzlpr-0.2"
         loss = "fzlpr"
@@ -94,11 +94,8 @@ fn train(golden: &Value) -> Result<Vec<f64>> {
     )
     .unwrap();
     let labels: Vec<String> = (0..LABELS).map(|label| label.to_string()).collect();
-    let card = experiment
-        .variant("fzlpr-0.2")
-        .unwrap()
-        .model_card(&labels)
-        .unwrap();
+    let variant = experiment.variant("fzlpr-0.2").unwrap();
+    let card = ModelCard::new(&variant, &labels).unwrap();
     let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
     let parameters = classifier.parameters();
     let weights = parameters.tensors("").into_iter();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use cxr_train::Experiment;
+use cxr_train::{Experiment, check_experiment, read_experiment};
 
 use crate::progress::say;
 
@@ -121,9 +121,13 @@ impl ExperimentSource {
     /// Reads and checks it.
     pub(crate) fn read(&self) -> anyhow::Result<Experiment> {
         match self {
-            Self::BuiltIn(built_in) => Experiment::parse(built_in.text)
-                .with_context(|| format!("the experiment `{}`", built_in.name)),
-            Self::File(path) => Ok(Experiment::read(path)?),
+            Self::BuiltIn(built_in) => {
+                let experiment = Experiment::parse(built_in.text)?;
+                check_experiment(&experiment)
+                    .with_context(|| format!("the experiment `{}`", built_in.name))?;
+                Ok(experiment)
+            }
+            Self::File(path) => Ok(read_experiment(path)?),
         }
     }
 

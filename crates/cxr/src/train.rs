@@ -137,7 +137,7 @@ fn is_finished(path: &Path, variant: &VariantExperiment) -> anyhow::Result<bool>
     }
     let before = cxr_fs::read_text(&file, MAX_EXPERIMENT_BYTES)?;
     anyhow::ensure!(
-        variant.is_written_as(&before),
+        cxr_train::is_written_as(variant, &before),
         "`{}` is a finished run of other settings\nhint: compare its experiment.toml, and choose another `name` or `--runs`, or delete it",
         path.display()
     );

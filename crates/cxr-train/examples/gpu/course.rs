@@ -56,11 +56,11 @@ precision = "{precision}"
 name = "{top}"
 epochs = {top_epochs}
 frozen = ["features."]
-schedule = {{ constant = {{ rate = 1e-3 }} }}
+schedule = {{ constant = {{ learning_rate = 1e-3 }} }}
 [[training.stages]]
 name = "{all}"
 epochs = {all_epochs}
-schedule = {{ cosine = {{ rate = 1e-5, floor = 1e-7 }} }}
+schedule = {{ cosine = {{ learning_rate = 1e-5, min_learning_rate = 1e-7 }} }}
 [[variants]]
 name = "fzlpr-0.2"
 loss = "fzlpr"
@@ -202,8 +202,8 @@ weight_decay = 4e-3
 [[training.stages]]
 name = "all layers"
 epochs = 2
-groups = [{{ parameters = "top.norm4.*", rate_factor = 10 }}]
-schedule = {{ cosine = {{ rate = {rate:e}, floor = 1e-5 }} }}
+groups = [{{ parameters = "top.norm4.*", learning_rate_factor = 10 }}]
+schedule = {{ cosine = {{ learning_rate = {rate:e}, floor = 1e-5 }} }}
 [[variants]]
 name = "bce"
 loss = "bce"

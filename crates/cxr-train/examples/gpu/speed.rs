@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use cxr_ops::{
     GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32, set_graphs,
 };
-use cxr_train::{Classifier, Experiment, Gradients, Optimiser, OptimiserConfig, Trained};
+use cxr_train::{
+    Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig, Trained,
+};
 use serde::Serialize;
 
 use super::{Result, USAGE};
@@ -77,7 +79,7 @@ name = "gpu"
 [[training.stages]]
 name = "all layers"
 epochs = 1
-schedule = { constant = { rate = 1e-5 } }
+schedule = { constant = { learning_rate = 1e-5 } }
 [[variants]]
 name = "bce"
 loss = "bce"
@@ -91,8 +93,8 @@ pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision)
     set_graphs(work == "graphs");
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
-    let classifier = Classifier::new(&variant.model_card(&labels)?, 0, &device)?;
-    let loss = variant.chosen().loss()?;
+    let classifier = Classifier::new(&ModelCard::new(&variant, &labels)?, 0, &device)?;
+    let loss = cxr_train::loss(variant.chosen())?;
     let images = Tensor::randn(0f32, 1., (batch, 3, SIDE, SIDE), &device)?;
     let targets = Tensor::rand(0f32, 1., (batch, 14), &device)?
         .ge(0.9)?

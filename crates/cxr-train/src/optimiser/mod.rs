@@ -1,7 +1,6 @@
-//! What changes the weights: the choice of optimiser, its state, and one pass over all parameters.
+//! What changes the weights: an optimiser's state, and one pass over all parameters.
 
 mod adamw;
-mod config;
 #[cfg(feature = "cuda")]
 mod device;
 mod sgd;
@@ -10,13 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, bail};
+use cxr_run::OptimiserConfig;
 use rayon::prelude::*;
 
 use crate::{Gradients, TrainError, Trained};
-
-pub use adamw::AdamWConfig;
-pub use config::OptimiserConfig;
-pub use sgd::SgdConfig;
 
 /// An optimiser whose state can be saved and restored. Weights are updated in place, all tensors in
 /// one parallel pass, or one launch on a CUDA device, without intermediate tensors.
@@ -24,7 +20,7 @@ pub use sgd::SgdConfig;
 pub struct Optimiser {
     config: OptimiserConfig,
     steps: u64,
-    /// What is kept for each parameter, in the order of [`OptimiserConfig::state_names`].
+    /// What is kept for each parameter, in the order of [`state_names`].
     state: BTreeMap<String, State>,
     /// The state of parameters on a CUDA device, which is not among those above.
     #[cfg(feature = "cuda")]
@@ -79,7 +75,7 @@ impl Optimiser {
                 let expected = "unlike the others";
                 return Err(TrainError::setting("parameter", expected, &parameter.name));
             };
-            let rule = self.config.rule(rate, self.steps, parameter);
+            let rule = Rule::new(&self.config, rate, self.steps, parameter);
             let update = Update {
                 rule,
                 scale: gradients.scale() as f32,
@@ -100,7 +96,7 @@ impl Optimiser {
     fn begin(&mut self, trained: &[Trained]) {
         for parameter in trained {
             let n_values = parameter.var.elem_count();
-            let new = || vec![vec![0.; n_values]; self.config.state_names().len()];
+            let new = || vec![vec![0.; n_values]; state_names(&self.config).len()];
             #[cfg(feature = "cuda")]
             if (self.on_device.as_ref()).is_some_and(|here| here.place(&parameter.name).is_some()) {
                 continue;
@@ -131,13 +127,13 @@ impl Optimiser {
                 if let Some(before) = before {
                     self.state.extend(before.to_host()?);
                 }
-                let kinds = self.config.state_names().len();
+                let kinds = state_names(&self.config).len();
                 device::OnDevice::new(&mut self.state, &names, kinds, first.var.device())?
             }
         };
         let updates: Vec<_> = (pairs.iter())
             .map(|&(parameter, gradient)| {
-                let rule = self.config.rule(rate, self.steps, parameter);
+                let rule = Rule::new(&self.config, rate, self.steps, parameter);
                 let update = cxr_ops::CudaUpdate {
                     weights: parameter.var.as_tensor(),
                     gradient,
@@ -169,7 +165,7 @@ impl Optimiser {
         let on_device = None::<candle_core::Result<_>>;
         let on_device: BTreeMap<_, _> = on_device.transpose()?.unwrap_or_default();
         for (name, state) in self.state.iter().chain(&on_device) {
-            for (kind, values) in self.config.state_names().iter().zip(state) {
+            for (kind, values) in state_names(&self.config).iter().zip(state) {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
                 tensors.insert(format!("{kind}.{name}"), tensor);
             }
@@ -185,7 +181,7 @@ impl Optimiser {
         tensors: &BTreeMap<String, Tensor>,
         n_values: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, String> {
-        let kinds = config.state_names();
+        let kinds = state_names(&config);
         let mut state = BTreeMap::<String, State>::new();
         for (full_name, tensor) in tensors {
             let parts = full_name.split_once('.');
@@ -235,6 +231,35 @@ impl Optimiser {
 enum Rule {
     AdamW(adamw::Rule),
     Sgd(sgd::Rule),
+}
+
+impl Rule {
+    /// What step `step`, counted from 1, does to a parameter.
+    fn new(config: &OptimiserConfig, rate: f64, step: u64, parameter: &Trained) -> Self {
+        let rate = rate * parameter.learning_rate_factor;
+        let (weight_decay, decay_vectors) = match config {
+            OptimiserConfig::AdamW(config) => (config.weight_decay, config.decay_vectors),
+            OptimiserConfig::Sgd(config) => (config.weight_decay, config.decay_vectors),
+        };
+        let decays = decay_vectors || parameter.var.rank() > 1;
+        let usual = if decays { weight_decay } else { 0. };
+        let weight_decay = parameter.weight_decay.unwrap_or(usual);
+        match config {
+            OptimiserConfig::AdamW(config) => {
+                Self::AdamW(adamw::Rule::new(config, rate, weight_decay, step))
+            }
+            OptimiserConfig::Sgd(config) => Self::Sgd(sgd::Rule::new(config, rate, weight_decay)),
+        }
+    }
+}
+
+/// What is kept for each parameter.
+fn state_names(config: &OptimiserConfig) -> &'static [&'static str] {
+    match config {
+        OptimiserConfig::AdamW(_) => &["first", "second"],
+        OptimiserConfig::Sgd(config) if config.momentum == 0. => &[],
+        OptimiserConfig::Sgd(_) => &["momentum"],
+    }
 }
 
 /// One tensor's step, as an operation in place.

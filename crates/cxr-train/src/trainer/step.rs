@@ -10,6 +10,7 @@ use cxr_dataset::ImageName;
 use cxr_ops::{GradientSink, Parameters, Phase};
 
 use super::Trainer;
+use crate::experiment::precision;
 use crate::gradients::Size;
 use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
@@ -113,7 +114,7 @@ impl Trainer<'_> {
         let (mut mean, mut made) = (MeanGradients::default(), Vec::new());
         let step = self.state.progress.position.step;
         let _span = self.profile.span("step").of_step(epoch, step);
-        for _ in 0..training.accumulate {
+        for _ in 0..training.gradient_accumulation_steps {
             let waiting = self.profile.span("loader wait").of_step(epoch, step);
             let Some(batch) = batches.next() else {
                 break;
@@ -214,7 +215,7 @@ impl Trainer<'_> {
             .iter()
             .any(|parameter| parameter.name.starts_with(BACKBONE));
         let span = self.profile.span("forward");
-        let precision = self.variant.experiment().training.precision;
+        let precision = precision(self.variant.experiment().training.precision);
         let sink = GradientSink::new();
         let features = if backbone_is_frozen {
             let frozen = || self.classifier.features(&batch.images, Phase::Evaluate);

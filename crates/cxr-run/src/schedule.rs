@@ -2,20 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::RunError;
 
 /// A learning rate as a function of how far a stage is.
 ///
 /// With a `warmup` of W the rate rises evenly through the first W steps (or epochs), from
-/// `rate/(W + 1)` to what the schedule begins with: PyTorch's `LinearLR` with `start_factor`
+/// `learning_rate/(W + 1)` to what the schedule begins with: PyTorch's `LinearLR` with `start_factor`
 /// 1/(W + 1). The schedule proper begins after it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
     /// The same rate at every step.
     Constant {
-        /// The rate.
-        rate: f64,
+        /// The learning rate.
+        #[serde(alias = "rate")]
+        learning_rate: f64,
         /// Steps or epochs of warm-up.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: usize,
@@ -23,14 +24,16 @@ pub enum Schedule {
         #[serde(default = "Per::step", skip_serializing_if = "Per::is_step")]
         per: Per,
     },
-    /// Half a cosine from `rate` at the first step towards `floor`, which the step after the last
-    /// would reach: `floor + ½(rate − floor)(1 + cos(πt/T))` for t = 0 … T−1 (Loshchilov & Hutter
+    /// Half a cosine from `learning_rate` at the first step towards `min_learning_rate`, which the step after the last
+    /// would reach: `m + ½(r − m)(1 + cos(πt/T))` of these two, for t = 0 … T−1 (Loshchilov & Hutter
     /// 2017, equation 5, without restarts; PyTorch's `CosineAnnealingLR`).
     Cosine {
-        /// The rate at the first step.
-        rate: f64,
-        /// The rate that the cosine ends in.
-        floor: f64,
+        /// The learning rate at the first step.
+        #[serde(alias = "rate")]
+        learning_rate: f64,
+        /// The learning rate that the cosine ends in.
+        #[serde(alias = "floor")]
+        min_learning_rate: f64,
         /// Steps or epochs of warm-up.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: usize,
@@ -40,8 +43,9 @@ pub enum Schedule {
     },
     /// The rate is multiplied by `factor` after every so many epochs (or steps): PyTorch's `StepLR`.
     Step {
-        /// The rate at the first step.
-        rate: f64,
+        /// The learning rate at the first step.
+        #[serde(alias = "rate")]
+        learning_rate: f64,
         /// What it is multiplied by.
         factor: f64,
         /// After how many epochs or steps, at least 1.
@@ -97,7 +101,7 @@ pub struct StageTime {
     /// The step within the epoch, from 0.
     pub step: usize,
     /// Steps of an epoch.
-    pub steps: usize,
+    pub steps_per_epoch: usize,
 }
 
 impl StageTime {
@@ -105,8 +109,8 @@ impl StageTime {
     fn count(self, per: Per) -> (usize, usize) {
         match per {
             Per::Step => (
-                self.epoch * self.steps + self.step,
-                self.epochs * self.steps,
+                self.epoch * self.steps_per_epoch + self.step,
+                self.epochs * self.steps_per_epoch,
             ),
             Per::Epoch => (self.epoch, self.epochs),
         }
@@ -115,26 +119,26 @@ impl StageTime {
 
 impl Schedule {
     /// The same rate at every step.
-    pub fn constant(rate: f64) -> Self {
+    pub fn constant(learning_rate: f64) -> Self {
         Self::Constant {
-            rate,
+            learning_rate,
             warmup: 0,
             per: Per::Step,
         }
     }
 
     /// Half a cosine per step, without warm-up.
-    pub fn cosine(rate: f64, floor: f64) -> Self {
+    pub fn cosine(learning_rate: f64, min_learning_rate: f64) -> Self {
         Self::Cosine {
-            rate,
-            floor,
+            learning_rate,
+            min_learning_rate,
             warmup: 0,
             per: Per::Step,
         }
     }
 
-    /// The rate of a step.
-    pub fn rate(&self, time: StageTime) -> f64 {
+    /// The learning rate of a step.
+    pub fn learning_rate(&self, time: StageTime) -> f64 {
         let (first, warmup, per) = self.beginning();
         let (passed, total) = time.count(per);
         if passed < warmup {
@@ -142,71 +146,86 @@ impl Schedule {
         }
         let (passed, total) = (passed - warmup, total.saturating_sub(warmup));
         match *self {
-            Self::Constant { rate, .. } => rate,
-            Self::Cosine { rate, floor, .. } => {
+            Self::Constant { learning_rate, .. } => learning_rate,
+            Self::Cosine {
+                learning_rate: first,
+                min_learning_rate: last,
+                ..
+            } => {
                 let share = passed as f64 / total.max(1) as f64;
-                floor + 0.5 * (rate - floor) * (1. + (std::f64::consts::PI * share).cos())
+                last + 0.5 * (first - last) * (1. + (std::f64::consts::PI * share).cos())
             }
             Self::Step {
-                rate,
+                learning_rate,
                 factor,
                 every,
                 ..
-            } => rate * factor.powf((passed / every.max(1)) as f64),
+            } => learning_rate * factor.powf((passed / every.max(1)) as f64),
         }
     }
 
     fn beginning(&self) -> (f64, usize, Per) {
         match *self {
-            Self::Constant { rate, warmup, per }
+            Self::Constant {
+                learning_rate,
+                warmup,
+                per,
+            }
             | Self::Cosine {
-                rate, warmup, per, ..
+                learning_rate,
+                warmup,
+                per,
+                ..
             }
             | Self::Step {
-                rate, warmup, per, ..
-            } => (rate, warmup, per),
+                learning_rate,
+                warmup,
+                per,
+                ..
+            } => (learning_rate, warmup, per),
         }
     }
 
-    pub(crate) fn check(&self, key: &str) -> Result<(), TrainError> {
+    pub(crate) fn check(&self, key: &str) -> Result<(), RunError> {
         let (rate, _, _) = self.beginning();
         if !(rate.is_finite() && rate > 0.) {
-            return Err(TrainError::setting(key, "a rate above 0", rate));
+            return Err(RunError::setting(key, "a learning rate above 0", rate));
         }
         match *self {
             Self::Constant { .. } => {}
-            Self::Cosine { floor, .. } => {
-                if !(0. ..=rate).contains(&floor) {
-                    let expected = format!("a floor from 0 to {rate}");
-                    return Err(TrainError::setting(key, expected, floor));
+            Self::Cosine {
+                min_learning_rate: last,
+                ..
+            } => {
+                if !(0. ..=rate).contains(&last) {
+                    let expected = format!("a minimum from 0 to the learning rate, {rate}");
+                    return Err(RunError::setting(key, expected, last));
                 }
             }
             Self::Step { factor, every, .. } => {
                 if !(factor > 0. && factor <= 1.) {
                     let expected = "a factor above 0 and at most 1";
-                    return Err(TrainError::setting(key, expected, factor));
+                    return Err(RunError::setting(key, expected, factor));
                 }
                 if every == 0 {
-                    return Err(TrainError::setting(key, "`every` of at least 1", every));
+                    return Err(RunError::setting(key, "`every` of at least 1", every));
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether the warm-up ends within a stage of so many epochs and steps an epoch.
-    pub(crate) fn check_length(
-        &self,
-        key: &str,
-        epochs: usize,
-        steps: usize,
-    ) -> Result<(), TrainError> {
+    /// Whether the warm-up ends within a stage of so many epochs and steps per epoch; `key` names the warm-up in errors.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`] for one that does not.
+    pub fn check_length(&self, key: &str, epochs: usize, steps: usize) -> Result<(), RunError> {
         let (_, warmup, per) = self.beginning();
         let whole = StageTime {
             epoch: 0,
             epochs,
             step: 0,
-            steps,
+            steps_per_epoch: steps,
         };
         let (_, total) = whole.count(per);
         if warmup >= total {
@@ -215,7 +234,7 @@ impl Schedule {
                 Per::Epoch => "epochs",
             };
             let expected = format!("a warm-up shorter than the stage's {total} {unit}");
-            return Err(TrainError::setting(key, expected, warmup));
+            return Err(RunError::setting(key, expected, warmup));
         }
         Ok(())
     }

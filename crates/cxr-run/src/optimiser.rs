@@ -1,16 +1,15 @@
-//! The choice of optimiser, as it stands in an experiment file.
+//! The choice of optimiser, as an experiment makes it.
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdamWConfig, Rule, SgdConfig};
-use crate::{TrainError, Trained};
+use crate::RunError;
 
 /// Which optimiser, and its constants: the table `[training.optimiser]` of an experiment. `kind` is
 /// `adamw`, which it is too when it is left out, or `sgd`; the other keys are the fields of
 /// [`AdamWConfig`] or [`SgdConfig`].
 ///
 /// ```
-/// use cxr_train::{OptimiserConfig, SgdConfig};
+/// use cxr_run::{OptimiserConfig, SgdConfig};
 ///
 /// let config: OptimiserConfig = toml::from_str("kind = 'sgd'\nmomentum = 0.8")?;
 /// let expected = SgdConfig { momentum: 0.8, ..SgdConfig::default() };
@@ -35,36 +34,92 @@ impl Default for OptimiserConfig {
 }
 
 impl OptimiserConfig {
-    pub(crate) fn check(&self) -> Result<(), TrainError> {
+    pub(crate) fn check(&self) -> Result<(), RunError> {
         match self {
             Self::AdamW(config) => config.check(),
             Self::Sgd(config) => config.check(),
         }
     }
+}
 
-    /// What is kept for each parameter.
-    pub(super) fn state_names(&self) -> &'static [&'static str] {
-        match self {
-            Self::AdamW(_) => &["first", "second"],
-            Self::Sgd(config) if config.momentum == 0. => &[],
-            Self::Sgd(_) => &["momentum"],
+/// Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2): with g the gradient,
+/// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
+/// `w ← (1 − rate·weight_decay)·w − rate · (m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε)` at step t from 1.
+///
+/// The defaults are the paper's, and PyTorch's where the paper is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamWConfig {
+    /// Decay of the first moment, β₁.
+    pub beta1: f64,
+    /// Decay of the second moment, β₂.
+    pub beta2: f64,
+    /// ε, added to the root of the second moment.
+    pub eps: f64,
+    /// Share of a weight, times the learning rate, that each step takes away.
+    pub weight_decay: f64,
+    /// Whether biases and normalisation weights decay too, as in Keras.
+    pub decay_vectors: bool,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 4e-3,
+            decay_vectors: true,
         }
     }
+}
 
-    /// What step `step`, counted from 1, does to a parameter.
-    pub(super) fn rule(&self, rate: f64, step: u64, parameter: &Trained) -> Rule {
-        let rate = rate * parameter.rate_factor;
-        let (weight_decay, decay_vectors) = match self {
-            Self::AdamW(config) => (config.weight_decay, config.decay_vectors),
-            Self::Sgd(config) => (config.weight_decay, config.decay_vectors),
-        };
-        let decays = decay_vectors || parameter.var.rank() > 1;
-        let usual = if decays { weight_decay } else { 0. };
-        let weight_decay = parameter.weight_decay.unwrap_or(usual);
-        match self {
-            Self::AdamW(config) => Rule::AdamW(config.rule(rate, weight_decay, step)),
-            Self::Sgd(config) => Rule::Sgd(config.rule(rate, weight_decay)),
+impl AdamWConfig {
+    fn check(&self) -> Result<(), RunError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        at_least_zero("eps", self.eps)?;
+        at_least_zero("weight_decay", self.weight_decay)
+    }
+}
+
+/// Stochastic gradient descent with momentum, as PyTorch defines it: with g the gradient plus
+/// `weight_decay·w`, `b ← momentum·b + g`, then `w ← w − rate·b`, or with Nesterov's momentum
+/// `w ← w − rate·(g + momentum·b)`; b starts at 0. The decay is part of the gradient, unlike AdamW's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SgdConfig {
+    /// Share of the last step's direction that is kept, in [0, 1); 0 keeps no state.
+    pub momentum: f64,
+    /// Looks ahead along the momentum (Sutskever et al. 2013).
+    pub nesterov: bool,
+    /// This times the weight is added to its gradient.
+    pub weight_decay: f64,
+    /// Whether biases and normalisation weights decay too.
+    pub decay_vectors: bool,
+}
+
+impl Default for SgdConfig {
+    fn default() -> Self {
+        Self {
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.,
+            decay_vectors: true,
         }
+    }
+}
+
+impl SgdConfig {
+    fn check(&self) -> Result<(), RunError> {
+        below_one("momentum", self.momentum)?;
+        at_least_zero("weight_decay", self.weight_decay)?;
+        if self.nesterov && self.momentum == 0. {
+            let key = "training.optimiser.nesterov";
+            let expected = "false where the momentum is 0";
+            return Err(RunError::setting(key, expected, self.nesterov));
+        }
+        Ok(())
     }
 }
 
@@ -166,23 +221,23 @@ impl From<OptimiserConfig> for Table {
     }
 }
 
-pub(super) fn below_one(key: &str, value: f64) -> Result<(), TrainError> {
+fn below_one(key: &str, value: f64) -> Result<(), RunError> {
     // What rounds to 1 in single precision would never take anything new in.
     if (0. ..1.).contains(&value) && (value as f32) < 1. {
         return Ok(());
     }
     let key = format!("training.optimiser.{key}");
-    Err(TrainError::setting(
+    Err(RunError::setting(
         &key,
         "in [0, 1), in single precision too",
         value,
     ))
 }
 
-pub(super) fn at_least_zero(key: &str, value: f64) -> Result<(), TrainError> {
+fn at_least_zero(key: &str, value: f64) -> Result<(), RunError> {
     if value.is_finite() && value >= 0. {
         return Ok(());
     }
     let key = format!("training.optimiser.{key}");
-    Err(TrainError::setting(&key, "at least 0", value))
+    Err(RunError::setting(&key, "at least 0", value))
 }

@@ -1,0 +1,116 @@
+//! Whether an experiment's form and numbers are right.
+
+use super::{Experiment, Variant};
+use crate::RunError;
+
+impl Experiment {
+    /// Checks form and numbers, not what names mean.
+    pub(super) fn check(&self) -> Result<(), RunError> {
+        check_folder_name("name", &self.name)?;
+        self.pipeline()?;
+        let training = &self.training;
+        if training.batch_size < 2 {
+            let found = training.batch_size;
+            return Err(RunError::setting(
+                "training.batch_size",
+                "at least 2",
+                found,
+            ));
+        }
+        for (key, value) in [
+            (
+                "training.evaluation_batch_size",
+                training.evaluation_batch_size,
+            ),
+            ("training.checkpoint_steps", training.checkpoint_steps),
+            (
+                "training.gradient_accumulation_steps",
+                training.gradient_accumulation_steps,
+            ),
+            ("training.stages", training.stages.len()),
+            ("variants", self.variants.len()),
+        ] {
+            if value == 0 {
+                return Err(RunError::setting(key, "at least 1", value));
+            }
+        }
+        training.optimiser.check()?;
+        if let Some(norm) = training.clip_norm
+            && !(norm.is_finite() && norm > 0.)
+        {
+            return Err(RunError::setting("training.clip_norm", "above 0", norm));
+        }
+        if let Some(decay) = training.ema_decay
+            && !(decay > 0. && decay < 1.)
+        {
+            return Err(RunError::setting("training.ema_decay", "in (0, 1)", decay));
+        }
+        for (index, stage) in training.stages.iter().enumerate() {
+            if !(1..=MOST_EPOCHS).contains(&stage.epochs) {
+                let key = format!("training.stages[{index}].epochs");
+                let expected = format!("1 to {MOST_EPOCHS}");
+                return Err(RunError::setting(&key, expected, stage.epochs));
+            }
+            if stage.patience == Some(0) {
+                let key = format!("training.stages[{index}].patience");
+                return Err(RunError::setting(&key, "at least 1", 0));
+            }
+            stage
+                .schedule
+                .check(&format!("training.stages[{index}].schedule"))?;
+            for (group, settings) in stage.groups.iter().enumerate() {
+                settings.check(&format!("training.stages[{index}].groups[{group}]"))?;
+            }
+        }
+        for (index, variant) in self.variants.iter().enumerate() {
+            let key = format!("variants[{index}].name");
+            check_folder_name(&key, &variant.name)?;
+            let name = variant.name.to_ascii_lowercase();
+            if is_of_the_experiment(&name) {
+                let expected = "another name than those of the files in an experiment's folder";
+                return Err(RunError::setting(&key, expected, &variant.name));
+            }
+            // Some file systems ignore case.
+            let mut earlier = self.variants[..index].iter();
+            if earlier.any(|earlier| earlier.name.to_ascii_lowercase() == name) {
+                return Err(RunError::setting(&key, "unlike the others", &variant.name));
+            }
+            if let Some((other, _)) = name.rsplit_once("-seed").filter(|(other, seed)| {
+                let named = |variant: &Variant| variant.name.to_ascii_lowercase() == *other;
+                seed.parse::<u64>().is_ok() && self.variants.iter().any(named)
+            }) {
+                let expected = format!("unlike the runs of `{other}` with other seeds");
+                return Err(RunError::setting(&key, expected, &variant.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A bound that no training comes near.
+const MOST_EPOCHS: usize = 1_000_000;
+
+fn check_folder_name(key: &str, name: &str) -> Result<(), RunError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.chars().all(plain) || cxr_fs::FileName::exactly(name).is_none() {
+        let expected = "a folder name of letters, digits, `-`, `_` and `.`";
+        let found = cxr_table::excerpt(name);
+        return Err(RunError::setting(key, expected, format!("`{found}`")));
+    }
+    Ok(())
+}
+
+/// Whether a lower-case name is one that an experiment's folder has for something else than a variant's run: prepared
+/// images with their locks, the report, what was meant to run.
+fn is_of_the_experiment(name: &str) -> bool {
+    const NAMES: [&str; 5] = [
+        "report.html",
+        "report.md",
+        "reproduce.json",
+        "tables",
+        "figures",
+    ];
+    const ENDINGS: [&str; 5] = [".store", ".partial", ".lock", ".json", ".toml"];
+    let is_image_store = name.starts_with("images-") && name.contains(".store");
+    NAMES.contains(&name) || is_image_store || ENDINGS.iter().any(|end| name.ends_with(end))
+}

@@ -1,0 +1,392 @@
+//! What an experiment says.
+//!
+//! Reading one checks its form and its numbers. What its network and its losses mean is known where they are built.
+
+mod check;
+mod old_names;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cxr_augment::{Augmentation, Pipeline, StandardTransform};
+use cxr_dataset::{Subset, ValidationSplit};
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelConfig, OptimiserConfig, ParameterGroup, RunError, Schedule};
+
+/// An experiment: one model, one data split, one course of training, and the variants in which it
+/// is run, each with its own loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// The name of its folder under `models/runs`.
+    pub name: String,
+    /// What it is for, in a sentence.
+    #[serde(default)]
+    pub description: String,
+    /// Seed of the split, the initial weights, the order of images and every draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// Which images validate.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The network.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// How training images are varied, and the sizes of images and crops.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    /// Further random variations of training images, such as `{ scaling = { smallest = 0.9, largest
+    /// = 1.1 } }`: those of `cxr_augment::StandardTransform`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<StandardTransform>,
+    /// The course of training.
+    pub training: TrainingConfig,
+    /// What is compared.
+    pub variants: Vec<Variant>,
+}
+
+/// Which images train, validate and test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// How the validation images are taken out of the official training list: `paper`, a tenth
+    /// of the images, or `patient`, a tenth of them in whole patients.
+    pub validation: ValidationSplit,
+    /// Seed of that choice, where it is not the experiment's: of several trainings that differ in the
+    /// seed alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
+    /// Which images are wanted, such as PA radiographs of adults; the split is made before, and the
+    /// others are counted.
+    #[serde(skip_serializing_if = "Subset::is_everything")]
+    pub subset: Subset,
+    /// Synthetic images that the experiment is made on, where it is not made on a data set that is at
+    /// hand: what to write, before training, into the folder that is then read like any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phantoms: Option<PhantomSettings>,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            validation: ValidationSplit::Paper,
+            split_seed: None,
+            subset: Subset::default(),
+            phantoms: None,
+        }
+    }
+}
+
+/// Which synthetic chest X-rays an experiment is made on. Training never looks at it: whoever calls it
+/// has them written, and training reads the folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhantomSettings {
+    /// Seed of all that is drawn; another one gives other patients.
+    pub seed: u64,
+    /// Images in the list for training and validation.
+    pub train_val: usize,
+    /// Images in the test list.
+    pub test: usize,
+    /// Images that are recorded with a finding, for each finding at least: in the first list and in
+    /// the second.
+    #[serde(default)]
+    pub least_positives: [usize; 2],
+    /// Side of the images in pixels.
+    #[serde(default = "side_of_chest_x_ray14")]
+    pub side: usize,
+    /// What their labels are.
+    #[serde(default)]
+    pub labels: PhantomLabels,
+}
+
+fn side_of_chest_x_ray14() -> usize {
+    1024
+}
+
+/// What the labels of synthetic chest X-rays are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhantomLabels {
+    /// The fourteen findings of ChestX-ray14.
+    #[default]
+    Findings,
+    /// How each image was taken and of what kind of body; no finding is shown.
+    Nuisance,
+}
+
+/// The course of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Images a step, at least 2.
+    #[serde(default = "paper_batch")]
+    pub batch_size: usize,
+    /// Whether the last images of an epoch are a batch when they do not fill it: `keep` (the
+    /// paper's) or `drop`.
+    #[serde(default, skip_serializing_if = "LastBatch::is_keep")]
+    pub last_batch: LastBatch,
+    /// Images at once in prediction; changes memory and speed, no result.
+    #[serde(default = "evaluation_batch")]
+    pub evaluation_batch_size: usize,
+    /// A checkpoint is written every so many steps, and at the end of each epoch.
+    #[serde(default = "checkpoint_steps")]
+    pub checkpoint_steps: usize,
+    /// So many batches make an optimiser step, whose gradient is the mean over all their images. Each batch is
+    /// normalised by its own statistics. The last step of an epoch has the batches that are left.
+    #[serde(default = "one", alias = "accumulate", skip_serializing_if = "is_one")]
+    pub gradient_accumulation_steps: usize,
+    /// Gradients are scaled down where their norm over all trained parameters is above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// With a decay in (0, 1), validation, predictions and models are of the exponential moving average
+    /// of the weights over the steps, which goes on through the stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// What the products in a DenseNet's dense layers are made of in training: `f32`, or `bf16`, which is faster
+    /// on processors that have an instruction for it; on a CUDA device it is what a DenseNet's activations are.
+    /// Weights, statistics, losses and predictions are `f32` in either case.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
+    /// The optimiser; its state is fresh in each stage.
+    #[serde(default)]
+    pub optimiser: OptimiserConfig,
+    /// The stages, one after the other. Epochs count through them.
+    pub stages: Vec<Stage>,
+}
+
+/// What the factors of a DenseNet's products are in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Precision {
+    /// `f32`: single precision.
+    #[default]
+    #[serde(rename = "f32")]
+    Single,
+    /// `bf16`: eight bits of mantissa, and the range of single precision.
+    #[serde(rename = "bf16")]
+    Bf16,
+}
+
+impl Precision {
+    fn is_single(&self) -> bool {
+        *self == Self::Single
+    }
+}
+
+/// What becomes of the last images of an epoch when they do not fill a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastBatch {
+    /// They are a smaller batch: every image is seen in every epoch.
+    #[default]
+    Keep,
+    /// They are left out of this epoch; as the order changes, others are in the next.
+    Drop,
+}
+
+impl LastBatch {
+    fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
+
+    /// Batches of so many images.
+    pub fn batches(self, n_images: usize, batch_size: usize) -> usize {
+        match self {
+            Self::Keep => n_images.div_ceil(batch_size),
+            Self::Drop => n_images / batch_size,
+        }
+    }
+}
+
+fn paper_batch() -> usize {
+    64
+}
+
+fn evaluation_batch() -> usize {
+    32
+}
+
+fn checkpoint_steps() -> usize {
+    500
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
+}
+
+/// One stage of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// What it is called in logs.
+    pub name: String,
+    /// Passes over the training images, at least 1.
+    pub epochs: usize,
+    /// Parameters whose name starts so are not trained: `features.` freezes the backbone, whose
+    /// batch normalisations then keep and use their running statistics.
+    #[serde(default)]
+    pub frozen: Vec<String>,
+    /// The stage ends early when the mean AUC of the validation images has not risen above its best in
+    /// this stage for so many epochs, at least 1. The next stage goes on with the weights of the last
+    /// epoch and draws as if all epochs had been made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Parameters that are trained otherwise than the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParameterGroup>,
+}
+
+/// One loss that the experiment is run with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// The name of its run folder, such as `fzlpr-0.2`.
+    pub name: String,
+    /// The loss, by the name that `cxr-losses` knows it by.
+    pub loss: String,
+    /// The loss's parameters.
+    #[serde(flatten)]
+    pub parameters: BTreeMap<String, f64>,
+}
+
+/// An experiment with one variant: all that decides a run. With every option of its network filled in it is written to
+/// the run folder as `experiment.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariantExperiment(Experiment, Variant);
+
+/// The longest experiment file that is read.
+const MAX_BYTES: u64 = 1 << 24;
+
+impl Experiment {
+    /// Reads and checks an experiment file.
+    ///
+    /// # Errors
+    /// [`RunError::ExperimentFile`] names the file and what in it is unknown, missing or out of range.
+    pub fn read(path: &Path) -> Result<Self, RunError> {
+        let text = cxr_fs::read_text(path, MAX_BYTES)?;
+        Self::parse(&text).map_err(|error| RunError::ExperimentFile {
+            path: path.to_owned(),
+            problem: match error {
+                RunError::ExperimentFile { problem, .. } => problem,
+                other => other.to_string(),
+            },
+        })
+    }
+
+    /// Parses and checks an experiment. Keys that have a new name are read by their old one too, with a warning.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(text: &str) -> Result<Self, RunError> {
+        let experiment = Self::parse_silently(text)?;
+        for (old, new) in old_names::of(text) {
+            tracing::warn!("the experiment's key `{old}` is an old name: it is now `{new}`");
+        }
+        Ok(experiment)
+    }
+
+    /// As [`Self::parse`], without a warning of old names.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse_silently(text: &str) -> Result<Self, RunError> {
+        let experiment: Self = toml::from_str(text).map_err(|error| RunError::ExperimentFile {
+            path: PathBuf::from("experiment"),
+            problem: error.to_string(),
+        })?;
+        experiment.check()?;
+        Ok(experiment)
+    }
+
+    /// The experiment with one of its variants only.
+    ///
+    /// # Errors
+    /// [`RunError::UnknownVariant`] lists those there are; a setting out of its range, of an experiment that
+    /// was not read from a file.
+    pub fn variant(&self, name: &str) -> Result<VariantExperiment, RunError> {
+        self.check()?;
+        let Some(variant) = self.variants.iter().find(|variant| variant.name == name) else {
+            let known: Vec<_> = self
+                .variants
+                .iter()
+                .map(|v| format!("`{}`", v.name))
+                .collect();
+            return Err(RunError::UnknownVariant {
+                experiment: self.name.clone(),
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
+        };
+        let experiment = Self {
+            variants: vec![variant.clone()],
+            ..self.clone()
+        };
+        Ok(VariantExperiment(experiment, variant.clone()))
+    }
+
+    /// The same trained with another seed, by the name of `<variant>-seed<seed>`: other initial weights,
+    /// order and draws, and the same images in each part. With the experiment's own seed it is
+    /// [`Self::variant`].
+    ///
+    /// # Errors
+    /// As [`Self::variant`].
+    pub fn variant_with_seed(&self, name: &str, seed: u64) -> Result<VariantExperiment, RunError> {
+        let VariantExperiment(mut experiment, mut variant) = self.variant(name)?;
+        if seed != self.seed {
+            variant.name = format!("{name}-seed{seed}");
+            experiment.data.split_seed = Some(self.split_seed());
+            experiment.seed = seed;
+            experiment.variants = vec![variant.clone()];
+        }
+        Ok(VariantExperiment(experiment, variant))
+    }
+
+    /// The seed of the split.
+    pub fn split_seed(&self) -> u64 {
+        self.data.split_seed.unwrap_or(self.seed)
+    }
+
+    /// How training images are varied: the augmentation and the further transforms.
+    ///
+    /// # Errors
+    /// [`RunError::Augment`] for two transforms of one kind.
+    pub fn pipeline(&self) -> Result<Pipeline, RunError> {
+        let begin = Pipeline::new(self.augmentation);
+        let mut transforms = self.transforms.iter();
+        Ok(transforms.try_fold(begin, |pipeline, transform| pipeline.with(*transform))?)
+    }
+}
+
+impl VariantExperiment {
+    /// The experiment; its only variant is [`Self::chosen`].
+    pub fn experiment(&self) -> &Experiment {
+        &self.0
+    }
+
+    /// The variant.
+    pub fn chosen(&self) -> &Variant {
+        &self.1
+    }
+
+    /// The same with another network, such as this one with all its options.
+    #[must_use]
+    pub fn with_model(self, model: ModelConfig) -> Self {
+        let experiment = Experiment { model, ..self.0 };
+        Self(experiment, self.1)
+    }
+
+    /// The experiment file.
+    ///
+    /// # Errors
+    /// A value that TOML cannot write, such as a seed above 2⁶³ − 1.
+    pub fn to_toml(&self) -> Result<String, RunError> {
+        toml::to_string(&self.0)
+            .map_err(|error| RunError::setting("experiment", "writable as TOML", error))
+    }
+}
