@@ -3,7 +3,7 @@
 //! `cargo run --release -p cxr-train --example untrained -- FILE.safetensors`
 
 use candle_core::Device;
-use cxr_train::{Classifier, Experiment, save_model};
+use cxr_train::{Classifier, Experiment, ModelCard, save_model};
 
 const EXPERIMENT: &str = r#"
 name = "untrained"
@@ -21,9 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .ok_or("untrained FILE.safetensors")?;
     let labels: Vec<String> = (0..14).map(|label| format!("label {label}")).collect();
-    let card = Experiment::parse(EXPERIMENT)?
-        .variant("bce")?
-        .model_card(&labels)?;
+    let card = ModelCard::new(&Experiment::parse(EXPERIMENT)?.variant("bce")?, &labels)?;
     let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
     save_model(path.as_ref(), &card, &classifier)?;
     Ok(())
