@@ -10,6 +10,7 @@
 )]
 
 mod backbone;
+mod calibrate;
 mod compare;
 mod data_folder;
 mod device;
@@ -63,6 +64,7 @@ enum Command {
     Runs(runs::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Calibrate(calibrate::Args),
     Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),

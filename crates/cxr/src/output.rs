@@ -73,6 +73,12 @@ pub(crate) fn is_backbone(start: &[u8]) -> bool {
     start.get(8) == Some(&b'{') && start.windows(KEY.len()).any(|window| window == KEY)
 }
 
+/// Whether it is a trained model.
+pub(crate) fn is_model(start: &[u8]) -> bool {
+    const KEY: &[u8] = br#"\"logit_thresholds\":"#;
+    start.get(8) == Some(&b'{') && start.windows(KEY.len()).any(|window| window == KEY)
+}
+
 /// How `explain` signs its pictures, in a text chunk of PNG.
 pub(crate) const SIGNATURE: (&str, &str) = ("Software", "cxr explain");
 

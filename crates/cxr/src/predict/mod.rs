@@ -22,12 +22,11 @@ use crate::data_folder::{say_passed_over, say_refused};
 use crate::device::DeviceArgs;
 use crate::explain::{model_file, wanted_labels};
 use crate::output::ForceArg;
-use crate::prepare::tone;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, set_threads, stop_flag};
 
 use inputs::Inputs;
-use network::{Average, Network};
+use network::{Average, Network, Threshold};
 use part::{Joined, Part, Row, Settings, Shard};
 use pipeline::{Decoded, Ready};
 use table::{Columns, Form, is_failed_table};
@@ -60,9 +59,9 @@ pub(crate) struct Args {
     #[arg(long = "with", value_name = "MODEL")]
     with: Vec<PathBuf>,
 
-    /// What is averaged where there are several models
-    #[arg(long, value_enum, default_value_t = Average::Logits, requires = "with")]
-    average: Average,
+    /// What is averaged where there are several models [default: logits, or probabilities where one is calibrated]
+    #[arg(long, value_enum, requires = "with")]
+    average: Option<Average>,
 
     /// Where the table goes, in the form of its ending: .csv, .jsonl or .parquet [default: CSV on standard output]
     #[arg(long, value_name = "FILE")]
@@ -85,8 +84,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     labels: Vec<String>,
 
-    /// Stretch the grey levels of the images, for a model that was trained on a store made with
-    /// `cxr prepare --stretch`
+    /// Stretch the grey levels of the images, as `cxr prepare --stretch` does it; models say by themselves whether they
+    /// were trained so, but for those of early versions
     #[arg(long)]
     stretch: bool,
 
@@ -154,8 +153,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .collect();
     let paths = models.iter().map(PathBuf::as_path);
     let network = Network::open(paths, args.tta, args.average, &args.device.open()?)?;
-    check_stores(&inputs, &network, tone(args.stretch))?;
-    let columns = columns(args, network.labels(), Some(&network))?;
+    let tone = match (args.stretch, network.tone()) {
+        (true, _) => Tone::Stretched,
+        (false, Some(tone)) => tone,
+        (false, None) => bail!(
+            "one of the models was trained on stretched images, and another was not\nhint: predict with each"
+        ),
+    };
+    check_stores(&inputs, &network, tone)?;
+    let columns = columns(args, network.labels(), &network.thresholds())?;
     let shard = match args.shard {
         Some(shard) => shard,
         None if args.out.is_some() => shard_of_slurm()?.unwrap_or(Shard::WHOLE),
@@ -166,14 +172,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         settings.models.push(cxr_fs::sha256(model)?);
     }
     args.tta.name().clone_into(&mut settings.views);
-    args.average.name().clone_into(&mut settings.average);
-    settings.stretch = args.stretch;
+    network.average().name().clone_into(&mut settings.average);
+    settings.thresholds = network.thresholds();
+    settings.stretch = tone == Tone::Stretched;
     settings.n_images = inputs.len();
     settings.images = inputs.digest();
     let work = Work {
         inputs: &inputs,
         network: &network,
         shard,
+        tone,
         args,
     };
     match (&args.out, form) {
@@ -245,15 +253,16 @@ fn check_stores(inputs: &Inputs, network: &Network, tone: Tone) -> anyhow::Resul
 }
 
 /// The labels to write with their thresholds.
-fn columns(args: &Args, labels: &[String], network: Option<&Network>) -> anyhow::Result<Columns> {
+fn columns(
+    args: &Args,
+    labels: &[String],
+    thresholds: &[Threshold],
+) -> anyhow::Result<Columns> {
     let positions = match args.labels.as_slice() {
         [] => (0..labels.len()).collect(),
         wanted => wanted_labels(wanted, labels)?,
     };
-    let mut thresholds = match network {
-        Some(network) => network.thresholds(),
-        None => vec![0.5; labels.len()],
-    };
+    let mut thresholds = thresholds.to_vec();
     for text in &args.threshold {
         let (label, number) = match text.rsplit_once('=') {
             Some((label, number)) => (Some(label.trim()), number),
@@ -269,6 +278,10 @@ fn columns(args: &Args, labels: &[String], network: Option<&Network>) -> anyhow:
                     "`--threshold {text}`: expected a probability from 0 to 1, or LABEL=PROBABILITY"
                 )
             })?;
+        let number = Threshold {
+            logit: None,
+            probability: number,
+        };
         match label {
             None => thresholds.fill(number),
             Some(label) => {
@@ -286,8 +299,7 @@ fn columns(args: &Args, labels: &[String], network: Option<&Network>) -> anyhow:
         }
     }
     let column = |at: usize| {
-        let threshold = thresholds.get(at).copied().unwrap_or(0.5);
-        labels.get(at).map(|label| (at, label.clone(), threshold))
+        Some((at, labels.get(at)?.clone(), *thresholds.get(at)?))
     };
     Ok(Columns {
         labels: positions.into_iter().filter_map(column).collect(),
@@ -299,6 +311,7 @@ struct Work<'a> {
     inputs: &'a Inputs,
     network: &'a Network,
     shard: Shard,
+    tone: Tone,
     args: &'a Args,
 }
 
@@ -396,10 +409,9 @@ impl Work<'_> {
         let batch_size = usize::from(self.args.batch_size);
         let (inputs, shard) = (self.inputs, self.shard);
         let begin = shard.number - 1 + first * shard.count;
-        let sizes = self.network.image_sizes();
         let settings = pipeline::Settings {
-            sizes: &sizes,
-            tone: tone(self.args.stretch),
+            network: self.network,
+            tone: self.tone,
             n_threads: rayon::current_num_threads(),
             depth: 2 * batch_size,
         };
@@ -506,7 +518,7 @@ fn merge(args: &Args) -> anyhow::Result<ExitCode> {
             .check()?;
     }
     let (mut joined, settings) = Joined::open(&paths)?;
-    let columns = columns(args, &settings.labels, None)?;
+    let columns = columns(args, &settings.labels, &settings.thresholds)?;
     let (n_rows, n_failed) = table::write(form, out, &failed_path, &columns, || joined.next())?;
     say_written(out, &failed_path, n_rows, n_failed);
     say(&format!("its {} parts are no longer needed", paths.len()));

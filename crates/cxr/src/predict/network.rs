@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use candle_core::{Device, Tensor};
-use cxr_augment::{GrayImageRef, Normalization, ViewSet};
-use cxr_dataset::GrayImage;
-use cxr_train::{Classifier, ModelCard, Phase, load_model};
-use rayon::prelude::*;
+use candle_core::Device;
+use cxr_augment::ViewSet;
+use cxr_dataset::{GrayImage, Tone};
+use cxr_metrics::sigmoid;
+use cxr_model::{ModelCard, Predictor, PreparedImage};
+use serde::{Deserialize, Serialize};
 
 /// How the answers of several models become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Average {
-    /// The mean of the logits.
+    /// The mean of the logits; for models that are not calibrated
     Logits,
-    /// The mean of the probabilities; the logit is that of the mean.
+    /// The mean of the probabilities; the logit is that of the mean
     Probabilities,
 }
 
@@ -27,17 +28,21 @@ impl Average {
     }
 }
 
-/// One model or several.
-pub(super) struct Network {
-    members: Vec<Member>,
-    views: ViewSet,
-    average: Average,
+/// Above what a label is positive.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) struct Threshold {
+    /// The logit; `None` where only a probability was asked for.
+    pub(super) logit: Option<f64>,
+    /// The probability.
+    pub(super) probability: f64,
 }
 
-struct Member {
-    card: ModelCard,
-    classifier: Classifier,
-    normalization: Normalization,
+/// One model or several.
+pub(super) struct Network {
+    members: Vec<Predictor>,
+    views: ViewSet,
+    average: Average,
 }
 
 /// What the models say of one image, a value for each label.
@@ -48,41 +53,45 @@ pub(super) struct Answer {
 }
 
 /// An image in each size that the models want.
-pub(super) struct Sized(Vec<(usize, Vec<u8>)>);
+pub(super) struct Sized(Vec<PreparedImage>);
 
 impl Network {
-    /// Opens the models.
+    /// Opens the models; `average` is what was asked for.
     ///
     /// # Errors
-    /// A file that is no model, or models of different labels.
+    /// A file that is no model, models of different labels, or logits of calibrated models to be averaged.
     pub(super) fn open<'a>(
         models: impl IntoIterator<Item = &'a Path>,
         views: ViewSet,
-        average: Average,
+        average: Option<Average>,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let mut members: Vec<Member> = Vec::new();
+        let mut members: Vec<Predictor> = Vec::new();
         for path in models {
-            let (card, classifier) = load_model(path, device)?;
-            let normalization =
-                Normalization::new(card.normalization_mean, card.normalization_std)?;
+            let member = Predictor::open(path, device)?;
             if let Some(first) = members.first()
-                && first.card.labels != card.labels
+                && first.card().labels != member.card().labels
             {
                 bail!(
                     "`{}` predicts {}, and the first model {}\nhint: the models of one call have the same labels in the same order",
                     path.display(),
-                    card.labels.join(", "),
-                    first.card.labels.join(", ")
+                    member.card().labels.join(", "),
+                    first.card().labels.join(", ")
                 );
             }
-            members.push(Member {
-                card,
-                classifier,
-                normalization,
-            });
+            members.push(member);
         }
         ensure!(!members.is_empty(), "expected a model");
+        let is_calibrated = |member: &Predictor| member.card().calibration.is_some();
+        let has_calibrated = members.len() > 1 && members.iter().any(is_calibrated);
+        let average = match (average, has_calibrated) {
+            (Some(Average::Logits), true) => bail!(
+                "the mean of the logits of calibrated models means nothing\nhint: `--average probabilities`"
+            ),
+            (Some(average), _) => average,
+            (None, true) => Average::Probabilities,
+            (None, false) => Average::Logits,
+        };
         Ok(Self {
             members,
             views,
@@ -90,32 +99,87 @@ impl Network {
         })
     }
 
-    /// The labels, in the order of the values.
-    pub(super) fn labels(&self) -> &[String] {
-        self.members
-            .first()
-            .map_or(&[], |member| &member.card.labels)
+    fn cards(&self) -> impl Iterator<Item = &ModelCard> {
+        self.members.iter().map(Predictor::card)
     }
 
-    /// From which probability on a label is predicted, for each label; of several models the mean.
-    pub(super) fn thresholds(&self) -> Vec<f64> {
-        let n_labels = self.labels().len();
-        let mut sums = vec![0.; n_labels];
-        for member in &self.members {
-            for (sum, &threshold) in sums.iter_mut().zip(&member.card.logit_thresholds) {
-                *sum += sigmoid(f64::from(threshold));
-            }
-        }
+    /// The labels, in the order of the values.
+    pub(super) fn labels(&self) -> &[String] {
+        self.members.first().map_or(&[], |member| &member.card().labels)
+    }
+
+    /// What is averaged.
+    pub(super) fn average(&self) -> Average {
+        self.average
+    }
+
+    /// The tone in which the images were that the models were trained on; `None` where they differ.
+    pub(super) fn tone(&self) -> Option<Tone> {
+        let mut tones = self.cards().map(ModelCard::tone);
+        let first = tones.next()?;
+        tones.all(|tone| tone == first).then_some(first)
+    }
+
+    /// Above what each label is positive; of several models the mean of what is averaged.
+    pub(super) fn thresholds(&self) -> Vec<Threshold> {
         let count = self.members.len() as f64;
-        sums.into_iter().map(|sum| sum / count).collect()
+        let mean = |of: &dyn Fn(&ModelCard) -> f64| self.cards().map(of).sum::<f64>() / count;
+        let of_label = |label: usize| {
+            let logit = |card: &ModelCard| {
+                let threshold = card.logit_thresholds.get(label).copied();
+                threshold.unwrap_or_default()
+            };
+            match self.average {
+                Average::Logits => {
+                    let threshold = mean(&|card| f64::from(logit(card)));
+                    let probability = match self.members.as_slice() {
+                        [one] => one.card().probability(label, logit(one.card())),
+                        _ => sigmoid(threshold),
+                    };
+                    Threshold {
+                        logit: Some(threshold),
+                        probability,
+                    }
+                }
+                Average::Probabilities => Threshold {
+                    logit: None,
+                    probability: mean(&|card| card.probability(label, logit(card))),
+                },
+            }
+        };
+        (0..self.labels().len()).map(of_label).collect()
     }
 
     /// The sizes that images are wanted in.
     pub(super) fn image_sizes(&self) -> Vec<usize> {
-        let mut sizes: Vec<usize> = self.members.iter().map(|m| m.card.image_size).collect();
+        let mut sizes: Vec<usize> = self.cards().map(|card| card.image_size).collect();
         sizes.sort_unstable();
         sizes.dedup();
         sizes
+    }
+
+    /// An image of any size, resized as images are for training.
+    ///
+    /// # Errors
+    /// An image that is too large to resize.
+    pub(super) fn prepare(&self, image: &GrayImage) -> anyhow::Result<Sized> {
+        let mut prepared: Vec<PreparedImage> = Vec::new();
+        for member in &self.members {
+            let size = member.card().image_size;
+            if prepared.iter().all(|image| image.side() != size) {
+                prepared.push(member.prepare(image)?);
+            }
+        }
+        Ok(Sized(prepared))
+    }
+
+    /// An image of a store.
+    ///
+    /// # Errors
+    /// Another size than the models want.
+    pub(super) fn prepared(&self, pixels: Vec<u8>) -> anyhow::Result<Sized> {
+        let first = self.members.first().context("there is no model")?;
+        Ok(Sized(vec![first.prepared(pixels)?]))
     }
 
     /// What the models say of each of some images.
@@ -123,94 +187,53 @@ impl Network {
     /// # Errors
     /// An image that a network cannot take.
     pub(super) fn answers(&self, images: &[&Sized]) -> anyhow::Result<Vec<Answer>> {
-        let mut sums: Vec<Vec<f64>> = vec![vec![0.; self.labels().len()]; images.len()];
+        let n_labels = self.labels().len();
+        let mut answers = vec![
+            Answer {
+                logits: vec![0.; n_labels],
+                probabilities: vec![0.; n_labels],
+            };
+            images.len()
+        ];
         for member in &self.members {
-            for (sums, logits) in sums.iter_mut().zip(member.logits(images, self.views)?) {
-                for (sum, logit) in sums.iter_mut().zip(logits) {
-                    *sum += match self.average {
-                        Average::Logits => f64::from(logit),
-                        Average::Probabilities => sigmoid(f64::from(logit)),
-                    };
+            let card = member.card();
+            let of_size: Option<Vec<PreparedImage>> = (images.iter())
+                .map(|image| image.of(card.image_size).cloned())
+                .collect();
+            let logits = member.logits(&of_size.context("an image is missing")?, self.views)?;
+            for (answer, logits) in answers.iter_mut().zip(logits) {
+                for (label, logit) in logits.into_iter().enumerate() {
+                    answer.logits[label] += f64::from(logit);
+                    answer.probabilities[label] += card.probability(label, logit);
                 }
             }
         }
         let count = self.members.len() as f64;
-        let answer = |sums: Vec<f64>| {
-            let means: Vec<f64> = sums.into_iter().map(|sum| sum / count).collect();
-            match self.average {
-                Average::Logits => Answer {
-                    probabilities: means.iter().map(|&logit| sigmoid(logit)).collect(),
-                    logits: means,
-                },
-                Average::Probabilities => Answer {
-                    logits: means.iter().copied().map(logit).collect(),
-                    probabilities: means,
-                },
-            }
-        };
-        Ok(sums.into_iter().map(answer).collect())
-    }
-}
-
-impl Member {
-    /// Mean logits over the views, image by image: what prediction after training computes.
-    fn logits(&self, images: &[&Sized], views: ViewSet) -> anyhow::Result<Vec<Vec<f32>>> {
-        let (size, n_labels) = (self.card.crop_size, self.card.labels.len());
-        let device = self.classifier.parameters().device();
-        let mut sums = vec![vec![0f32; n_labels]; images.len()];
-        for view in views.views() {
-            let mut values = vec![0f32; images.len() * 3 * size * size];
-            values
-                .par_chunks_mut(3 * size * size)
-                .zip(images)
-                .try_for_each(|(output, image)| -> anyhow::Result<()> {
-                    let pixels = image
-                        .of(self.card.image_size)
-                        .context("an image is missing")?;
-                    let image = GrayImageRef::square(pixels, self.card.image_size)?;
-                    Ok(view.apply(image, size, &self.normalization, output)?)
-                })?;
-            let batch = Tensor::from_vec(values, (images.len(), 3, size, size), device)?;
-            let logits = self.classifier.forward_t(&batch, Phase::Evaluate)?;
-            let logits = logits.to_vec2::<f32>()?;
-            for (sums, logits) in sums.iter_mut().zip(logits) {
-                for (sum, logit) in sums.iter_mut().zip(logits) {
-                    *sum += logit;
+        if self.members.len() > 1 {
+            for answer in &mut answers {
+                let values = answer.logits.iter_mut().zip(&mut answer.probabilities);
+                for (logit_sum, probability_sum) in values {
+                    match self.average {
+                        Average::Logits => {
+                            *logit_sum /= count;
+                            *probability_sum = sigmoid(*logit_sum);
+                        }
+                        Average::Probabilities => {
+                            *probability_sum /= count;
+                            *logit_sum = logit(*probability_sum);
+                        }
+                    }
                 }
             }
         }
-        let count = views.views().len() as f32;
-        for value in sums.iter_mut().flatten() {
-            *value /= count;
-            ensure!(value.is_finite(), "the network gives the logit {value}");
-        }
-        Ok(sums)
+        Ok(answers)
     }
 }
 
 impl Sized {
-    /// An image of any size, resized as images are for training.
-    pub(super) fn new(image: &GrayImage, sizes: &[usize]) -> anyhow::Result<Self> {
-        let sized = |&side: &usize| -> anyhow::Result<_> {
-            let image = cxr_dataset::resize_bicubic(image, side, side)?;
-            Ok((side, image.pixels().to_vec()))
-        };
-        Ok(Self(sizes.iter().map(sized).collect::<Result<_, _>>()?))
+    fn of(&self, side: usize) -> Option<&PreparedImage> {
+        self.0.iter().find(|image| image.side() == side)
     }
-
-    /// An image of a store.
-    pub(super) fn prepared(pixels: Vec<u8>, side: usize) -> Self {
-        Self(vec![(side, pixels)])
-    }
-
-    fn of(&self, side: usize) -> Option<&[u8]> {
-        let found = self.0.iter().find(|(found, _)| *found == side);
-        found.map(|(_, pixels)| pixels.as_slice())
-    }
-}
-
-pub(super) fn sigmoid(logit: f64) -> f64 {
-    1. / (1. + (-logit).exp())
 }
 
 /// The inverse of [`sigmoid`]; of 0 and 1, which have none, that of the nearest probability.

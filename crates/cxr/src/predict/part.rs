@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::network::Threshold;
+
 /// How every part begins.
 const START: &str = r#"{"cxr_predict":1,"#;
 
@@ -22,6 +24,8 @@ pub(super) struct Settings {
     /// SHA-256 of each model's file.
     pub(super) models: Vec<String>,
     pub(super) labels: Vec<String>,
+    /// The models' thresholds.
+    pub(super) thresholds: Vec<Threshold>,
     pub(super) views: String,
     /// How several models become one answer.
     pub(super) average: String,
@@ -103,6 +107,7 @@ impl Settings {
             cxr_predict: 1,
             models: Vec::new(),
             labels,
+            thresholds: Vec::new(),
             views: String::new(),
             average: String::new(),
             stretch: false,
@@ -298,6 +303,13 @@ impl Reader {
             (1..=count).contains(&number),
             "`{}`: part {number} of {count}",
             path.display()
+        );
+        ensure!(
+            settings.thresholds.len() == settings.labels.len(),
+            "`{}`: expected a threshold for each of its {} labels, got {}",
+            path.display(),
+            settings.labels.len(),
+            settings.thresholds.len()
         );
         reader.shard = settings.shard;
         Ok(Some((reader, settings)))
@@ -498,6 +510,10 @@ mod tests {
     fn settings(n_images: usize) -> Settings {
         Settings {
             n_images,
+            thresholds: vec![Threshold {
+                logit: Some(0.),
+                probability: 0.5,
+            }],
             ..Settings::new(vec!["Mass".to_owned()], Shard::WHOLE)
         }
     }

@@ -8,7 +8,7 @@ use std::thread::Scope;
 use cxr_dataset::{DatasetError, Radiograph, Tone, decode_radiograph_in, read_image_file};
 
 use super::inputs::{Inputs, Raw};
-use super::network::Sized;
+use super::network::{Network, Sized};
 
 /// An image ready for the network, or the reason why there is none.
 pub(super) struct Ready {
@@ -28,8 +28,8 @@ pub(super) struct Decoded {
 /// How images are decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Settings<'a> {
-    /// The sizes that the models want.
-    pub(super) sizes: &'a [usize],
+    /// The models that want them.
+    pub(super) network: &'a Network,
     pub(super) tone: Tone,
     pub(super) n_threads: usize,
     /// Images that are held at most.
@@ -103,8 +103,9 @@ fn decode(raw: Raw, settings: Settings<'_>) -> Result<Decoded, String> {
         Raw::Failed(reason) => return Err(reason),
         Raw::Stored(store, name) => {
             let pixels = store.image(&name).map_err(|error| error.to_string())?;
+            let sized = settings.network.prepared(pixels);
             return Ok(Decoded {
-                sized: Sized::prepared(pixels, store.side()),
+                sized: sized.map_err(|error| format!("{error:#}"))?,
                 patient: None,
                 study: None,
                 warnings: Vec::new(),
@@ -117,8 +118,8 @@ fn decode(raw: Raw, settings: Settings<'_>) -> Result<Decoded, String> {
         Raw::Bytes(bytes, origin) => (of_bytes(&bytes, &origin), origin),
     };
     let radiograph: Radiograph = read.map_err(|error| reason(&error, &origin))?;
-    let sized =
-        Sized::new(&radiograph.image, settings.sizes).map_err(|error| format!("{error:#}"))?;
+    let sized = settings.network.prepare(&radiograph.image);
+    let sized = sized.map_err(|error| format!("{error:#}"))?;
     Ok(Decoded {
         sized,
         patient: radiograph.patient,

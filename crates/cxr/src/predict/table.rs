@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use cxr_table::csv_line;
 use serde_json::json;
 
+use super::network::Threshold;
 use super::part::Row;
 
 /// How a table of answers begins, as CSV and as JSON lines.
@@ -68,7 +69,7 @@ pub(super) fn is_failed_table(start: &[u8]) -> bool {
 /// Which labels are written, and from where on they are predicted.
 pub(super) struct Columns {
     /// The labels' positions among the model's, their names, and their thresholds.
-    pub(super) labels: Vec<(usize, String, f64)>,
+    pub(super) labels: Vec<(usize, String, Threshold)>,
 }
 
 impl Columns {
@@ -113,7 +114,7 @@ impl Columns {
             let value = json!({
                 "logit": value.logit,
                 "probability": value.probability,
-                "threshold": threshold,
+                "threshold": threshold.probability,
                 "positive": value.is_positive,
             });
             labels.insert(label.clone(), value);
@@ -130,12 +131,16 @@ impl Columns {
 
     /// What is written of an answer, for each label.
     pub(super) fn values(&self, row: &Row) -> anyhow::Result<Vec<Value>> {
-        let value = |&(at, _, threshold): &(usize, String, f64)| {
+        let value = |&(at, _, threshold): &(usize, String, Threshold)| {
             let probability = row.probabilities.get(at).copied()?;
+            let logit = row.logits.get(at).copied()?;
             Some(Value {
-                logit: row.logits.get(at).copied()?,
+                logit,
                 probability,
-                is_positive: probability > threshold,
+                is_positive: match threshold.logit {
+                    Some(threshold) => logit > threshold,
+                    None => probability > threshold.probability,
+                },
             })
         };
         let values: Option<Vec<Value>> = self.labels.iter().map(value).collect();

@@ -1,0 +1,525 @@
+//! `cxr calibrate`: probabilities and thresholds that fit, into a model's file.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail, ensure};
+use cxr_augment::ViewSet;
+use cxr_dataset::{ImageName, Index, Part};
+use cxr_metrics::{
+    Binning, ClusteredProportion, ClusteredRates, Forecast, Level, Scored, brier,
+    expected_calibration_error, sigmoid,
+};
+use cxr_model::{
+    Calibration, CalibrationMethod, LabelCalibration, ModelCard, Origin, ThresholdOrigin,
+    ThresholdRule, read_weight_file, write_weight_file,
+};
+use cxr_run::{LabelRow, Predictions, RunFolder, ScoreKind, Unscorable};
+use serde::Serialize;
+
+use crate::explain::model_file;
+use crate::output::{ForceArg, is_model};
+use crate::progress::say;
+use crate::scoring::{align, approximate, interval, number, print};
+
+/// Fit a model's probabilities and thresholds on validation images, and write them into its file
+///
+/// Logits rank images; what they mean as probabilities, and from where on a finding is called, is fitted here, label by
+/// label, on predictions that the training did not see: those of the run's validation images, or a table that `cxr predict`
+/// wrote and the truth beside it. The new model file says what was fitted on what; `cxr predict` and `cxr explain` go by it.
+///
+/// Rates at the thresholds are shown on the test images, with 95 % intervals by patient: on the images that chose a
+/// threshold they would be too good.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A model: a run's folder, or a model.safetensors
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+
+    /// Fit on these predictions [default: the run's of its validation images]
+    #[arg(long, value_name = "FILE.csv", requires = "labels")]
+    predictions: Option<PathBuf>,
+
+    /// The truth of these images: a label table as `cxr score` takes it
+    #[arg(long, value_name = "LABELS.csv", requires = "predictions")]
+    labels: Option<PathBuf>,
+
+    /// Show rates on these predictions [default: the run's of its test images]
+    #[arg(long, value_name = "FILE.csv", requires = "test_labels")]
+    test_predictions: Option<PathBuf>,
+
+    /// The truth of the test images
+    #[arg(long, value_name = "LABELS.csv", requires = "test_predictions")]
+    test_labels: Option<PathBuf>,
+
+    /// The test-time views of the predictions, as `cxr predict --tta` is to be called later
+    #[arg(long, value_name = "VIEWS", default_value = "single", hide_default_value = true)]
+    tta: ViewSet,
+
+    /// How logits become probabilities: `platt`, a line and a sigmoid; `temperature`, one factor; `isotonic`, any rising
+    /// curve, for hundreds of positives; `none`
+    #[arg(long, value_enum, default_value_t = Method::Platt)]
+    method: Method,
+
+    /// From where on a label is called: `youden`, `f1`, `sensitivity:RATE`, `specificity:RATE`, `ppv:RATE`, or `keep` what the
+    /// model has
+    #[arg(long, value_name = "RULE", default_value = "youden")]
+    threshold: Rule,
+
+    /// Probabilities for images of which another share has a label, as LABEL=SHARE, separated by commas
+    #[arg(long, value_name = "LABEL=SHARE", value_delimiter = ',')]
+    prevalence: Vec<String>,
+
+    /// The new model file [default: model-calibrated.safetensors beside the model]
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: Option<PathBuf>,
+
+    /// Write all numbers to this file as JSON; what is undefined is null
+    #[arg(long, value_name = "OUT.json")]
+    json: Option<PathBuf>,
+
+    #[command(flatten)]
+    force: ForceArg,
+}
+
+const EXAMPLES: &str = "Examples:
+  cxr calibrate models/runs/paper/fzlpr-0.2
+  cxr calibrate models/runs/paper/fzlpr-0.2 --threshold sensitivity:0.95 --out screening.safetensors
+  cxr calibrate model.safetensors --predictions ours.csv --labels truth.csv --method temperature";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Method {
+    None,
+    Temperature,
+    Platt,
+    Isotonic,
+}
+
+impl From<Method> for CalibrationMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::None => Self::None,
+            Method::Temperature => Self::Temperature,
+            Method::Platt => Self::Platt,
+            Method::Isotonic => Self::Isotonic,
+        }
+    }
+}
+
+/// A rule of the command line; `None`: the thresholds are kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rule(Option<ThresholdRule>);
+
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rate = |text: &str| match text.parse::<f64>() {
+            Ok(rate) if (0. ..=1.).contains(&rate) => Ok(rate),
+            _ => Err("expected a rate from 0 to 1".to_owned()),
+        };
+        let rule = match text.split_once(':') {
+            None if text == "keep" => return Ok(Self(None)),
+            None if text == "youden" => ThresholdRule::Youden,
+            None if text == "f1" => ThresholdRule::BestF1,
+            Some(("sensitivity", text)) => ThresholdRule::Sensitivity(rate(text)?),
+            Some(("specificity", text)) => ThresholdRule::Specificity(rate(text)?),
+            Some(("ppv", text)) => ThresholdRule::PositivePredictiveValue(rate(text)?),
+            _ => {
+                return Err(
+                    "expected `youden`, `f1`, `sensitivity:RATE`, `specificity:RATE`, `ppv:RATE` or `keep`"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Self(Some(rule)))
+    }
+}
+
+/// The logits of one label where the truth is known.
+struct Observed {
+    logits: Vec<f32>,
+    labels: Vec<bool>,
+    /// Which patient each image is of; `None` where one is not known.
+    patients: Option<Vec<u64>>,
+}
+
+/// What was fitted for a label, and how good it is.
+#[derive(Debug, Serialize)]
+struct Fitted {
+    label: String,
+    /// Images that it was fitted on, and those of them that have the label.
+    images: usize,
+    positives: usize,
+    calibration: LabelCalibration,
+    /// Why there is none, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_fitted: Option<&'static str>,
+    threshold_logit: f32,
+    threshold_probability: f64,
+    sensitivity: Option<f64>,
+    specificity: Option<f64>,
+    test: Option<Tested>,
+}
+
+/// On images that took no part in the fitting.
+#[derive(Debug, Serialize)]
+struct Tested {
+    images: usize,
+    positives: usize,
+    sensitivity: Option<Rate>,
+    specificity: Option<Rate>,
+    ppv: Option<Rate>,
+    npv: Option<Rate>,
+    brier_before: f64,
+    brier: f64,
+    ece_before: f64,
+    ece: f64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Rate {
+    value: f64,
+    interval: Option<[f64; 2]>,
+    df: Option<f64>,
+    approximate: bool,
+    by_patient: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Output<'a> {
+    labels: &'a [Fitted],
+    model: &'a Path,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let model = model_file(&args.model);
+    let run = args.model.is_dir().then(|| RunFolder::at(&args.model));
+    let of_run = |part| {
+        let run = run.as_ref()?;
+        Some((run.predictions_file(part, args.tta), run.labels_file(part)))
+    };
+    let named = |predictions: &Option<PathBuf>, labels: &Option<PathBuf>| {
+        Some((predictions.clone()?, labels.clone()?))
+    };
+    let fit_on = named(&args.predictions, &args.labels).or_else(|| of_run(Part::Validation));
+    let (predictions, labels) = fit_on.context(
+        "expected predictions to fit on\nhint: `--predictions FILE --labels FILE`, or a run's folder instead of a model's file",
+    )?;
+    let part = match args.predictions {
+        Some(_) => predictions.display().to_string(),
+        None => Part::Validation.name().to_owned(),
+    };
+    let tested_on = named(&args.test_predictions, &args.test_labels)
+        .or_else(|| of_run(Part::Test).filter(|_| args.predictions.is_none()));
+    let default = || model.with_file_name("model-calibrated.safetensors");
+    let out = args.out.clone().unwrap_or_else(default);
+    let inputs = [&model, &predictions, &labels];
+    args.force.output(&out).inputs(inputs).ours(is_model).check()?;
+    if let Some(json) = &args.json {
+        let output = args.force.output(json).inputs(inputs);
+        output.ours(|start| start.starts_with(b"{\n  \"labels\": [")).check()?;
+    }
+
+    let (description, tensors) = read_weight_file(&model, "model")?;
+    let mut card = ModelCard::parse(&description)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("`{}`", model.display()))?;
+    let observed = observe(&card, &predictions, &labels)?;
+    let tested = tested_on
+        .map(|(predictions, labels)| observe(&card, &predictions, &labels))
+        .transpose()?;
+    let prevalences = prevalences(&args.prevalence, &card)?;
+    let mut fitted = Vec::with_capacity(card.labels.len());
+    for (at, of_label) in observed.iter().enumerate() {
+        let test = tested.as_ref().and_then(|tested| tested.get(at));
+        fitted.push(fit(args, &card, at, of_label, prevalences.get(&at).copied(), test)?);
+    }
+    let origin = Origin {
+        part,
+        images: observed.iter().map(|of_label| of_label.logits.len()).max().unwrap_or(0),
+        views: args.tta,
+        fingerprint: Some(cxr_fs::sha256(&predictions)?),
+    };
+    card.logit_thresholds = fitted.iter().map(|label| label.threshold_logit).collect();
+    if let Some(rule) = args.threshold.0 {
+        card.threshold_origin = ThresholdOrigin {
+            rule,
+            fitted_on: Some(origin.clone()),
+        };
+    }
+    card.calibration = (args.method != Method::None || !prevalences.is_empty()).then(|| Calibration {
+        labels: fitted.iter().map(|label| label.calibration.clone()).collect(),
+        origin,
+    });
+    card.check()?;
+    print(&table(&fitted))?;
+    for label in &fitted {
+        if let Some(reason) = label.not_fitted {
+            say(&format!("{}: {reason}", label.label));
+        }
+    }
+    write_weight_file(&out, &card, &tensors)?;
+    if let Some(json) = &args.json {
+        let output = Output {
+            labels: &fitted,
+            model: &out,
+        };
+        let text = serde_json::to_string_pretty(&output)? + "\n";
+        cxr_fs::write(json, text.as_bytes())?;
+    }
+    say(&format!("written to `{}`", out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The logits of each label of the model, where the truth is known.
+///
+/// # Errors
+/// A label without a column or without truth, an image without truth, probabilities of a calibrated model.
+fn observe(card: &ModelCard, predictions: &Path, labels: &Path) -> anyhow::Result<Vec<Observed>> {
+    let table = Predictions::read(predictions, Unscorable::Refuse)?;
+    let index = Index::read(labels)?;
+    let mut rows = Vec::with_capacity(table.images().len());
+    for (image, line) in table.images().iter().zip(table.lines()) {
+        let name = ImageName::new(image).ok();
+        let record = name.and_then(|name| index.get(&name).cloned());
+        let record = record.with_context(|| {
+            format!(
+                "`{}`, line {line}: `{}` has no image `{image}`",
+                predictions.display(),
+                labels.display()
+            )
+        })?;
+        rows.push(LabelRow::of(&record));
+    }
+    let mut patients = HashMap::new();
+    let patients: Option<Vec<u64>> = rows
+        .iter()
+        .map(|row| {
+            let number = patients.len() as u64;
+            Some(*patients.entry(row.patient.clone()?).or_insert(number))
+        })
+        .collect();
+    let names = index.label_set().names();
+    let of_label = |label: &String| -> anyhow::Result<Observed> {
+        let column = table.columns().iter().find(|column| column.label == *label);
+        let column = column
+            .with_context(|| format!("`{}` has no column for `{label}`", predictions.display()))?;
+        let position = names.iter().position(|name| name == label);
+        let position = position
+            .with_context(|| format!("`{}` has no label `{label}`", labels.display()))?;
+        if column.kind != ScoreKind::Logit && card.calibration.is_some() {
+            bail!(
+                "`{}` has probabilities of a model that is calibrated already\nhint: predict with the model that it was made from",
+                predictions.display()
+            );
+        }
+        let mut observed = Observed {
+            logits: Vec::new(),
+            labels: Vec::new(),
+            patients: patients.as_ref().map(|_| Vec::new()),
+        };
+        for (at, (row, &score)) in rows.iter().zip(&column.scores).enumerate() {
+            let Some(is_there) = row.states.get(position).copied().flatten() else {
+                continue;
+            };
+            let logit = match column.kind {
+                ScoreKind::Logit => score,
+                ScoreKind::Probability => {
+                    ensure!(
+                        score > 0. && score < 1.,
+                        "`{}`: expected logits, or probabilities between 0 and 1, got {score} for `{label}`",
+                        predictions.display()
+                    );
+                    (score / (1. - score)).ln()
+                }
+            };
+            observed.logits.push(logit as f32);
+            observed.labels.push(is_there);
+            if let (Some(known), Some(patients)) = (&mut observed.patients, &patients) {
+                known.extend(patients.get(at));
+            }
+        }
+        Ok(observed)
+    };
+    card.labels.iter().map(of_label).collect()
+}
+
+/// The shares that were asked for, by the labels' positions.
+fn prevalences(texts: &[String], card: &ModelCard) -> anyhow::Result<HashMap<usize, f64>> {
+    let mut shares = HashMap::new();
+    for text in texts {
+        let parts = text.rsplit_once('=').and_then(|(label, share)| {
+            let share: f64 = share.trim().parse().ok()?;
+            (share > 0. && share < 1.).then(|| (label.trim(), share))
+        });
+        let (label, share) =
+            parts.with_context(|| format!("`--prevalence {text}`: expected LABEL=SHARE, a share between 0 and 1"))?;
+        let at = card.labels.iter().position(|known| known == label);
+        let at = at.with_context(|| {
+            format!(
+                "the model has no label `{label}`\nhint: it has {}",
+                card.labels.join(", ")
+            )
+        })?;
+        shares.insert(at, share);
+    }
+    Ok(shares)
+}
+
+fn fit(
+    args: &Args,
+    card: &ModelCard,
+    at: usize,
+    observed: &Observed,
+    prevalence: Option<f64>,
+    test: Option<&Observed>,
+) -> anyhow::Result<Fitted> {
+    let label = card.labels.get(at).cloned().unwrap_or_default();
+    let positives = observed.labels.iter().filter(|&&is_there| is_there).count();
+    let images = observed.labels.len();
+    let mut not_fitted = None;
+    let kept = card.logit_thresholds.get(at).copied().unwrap_or_default();
+    let (mut calibration, mut threshold) = (LabelCalibration::None {}, kept);
+    match Scored::new(&observed.logits, &observed.labels) {
+        Ok(scored) if positives > 0 && positives < images => {
+            match LabelCalibration::fit(args.method.into(), scored) {
+                Some(fitted) => calibration = fitted,
+                None => not_fitted = Some("no temperature fits; its probabilities are as before"),
+            }
+            if let Some(rule) = args.threshold.0 {
+                match rule.choose(scored)? {
+                    Some(chosen) => threshold = chosen,
+                    None => {
+                        not_fitted = Some("no threshold reaches what was asked for; it is as before");
+                    }
+                }
+            }
+        }
+        _ => not_fitted = Some("no images with it and without it to fit on; it is as before"),
+    }
+    if let Some(to) = prevalence {
+        let from = positives as f64 / images.max(1) as f64;
+        calibration = calibration.for_prevalence(from, to).with_context(|| {
+            format!(
+                "`{label}` cannot be moved to another prevalence\nhint: an isotonic curve cannot, nor a label that no or every image has; take `--method platt`"
+            )
+        })?;
+    }
+    let counted = rates(observed, threshold)?;
+    let value = |rate: Option<ClusteredProportion>| rate.map(|rate| rate.proportion.value());
+    let test = test.map(|test| tested(&calibration, threshold, test)).transpose()?;
+    Ok(Fitted {
+        images,
+        positives,
+        threshold_logit: threshold,
+        threshold_probability: calibration.probability(f64::from(threshold)),
+        sensitivity: counted.as_ref().and_then(|rates| value(rates.sensitivity)),
+        specificity: counted.as_ref().and_then(|rates| value(rates.specificity)),
+        test: test.flatten(),
+        label,
+        calibration,
+        not_fitted,
+    })
+}
+
+/// The rates of calls above a threshold, by patient where all are known; `None` without images.
+fn rates(observed: &Observed, threshold: f32) -> anyhow::Result<Option<ClusteredRates>> {
+    if observed.logits.is_empty() {
+        return Ok(None);
+    }
+    let called: Vec<bool> = observed.logits.iter().map(|&logit| logit > threshold).collect();
+    let images: Vec<u64>;
+    let clusters = match &observed.patients {
+        Some(patients) => patients,
+        None => {
+            images = (0..called.len() as u64).collect();
+            &images
+        }
+    };
+    Ok(Some(ClusteredRates::of_calls(&called, &observed.labels, clusters)?))
+}
+
+fn tested(
+    calibration: &LabelCalibration,
+    threshold: f32,
+    observed: &Observed,
+) -> anyhow::Result<Option<Tested>> {
+    let Some(rates) = rates(observed, threshold)? else {
+        return Ok(None);
+    };
+    let by_patient = observed.patients.is_some();
+    let rate = |found: Option<ClusteredProportion>| {
+        let found = found?;
+        let ends = found.wilson(Level::P95);
+        Some(Rate {
+            value: found.proportion.value(),
+            interval: ends.map(|ends| [ends.lower, ends.upper]),
+            df: found.degrees_of_freedom,
+            approximate: found.is_approximate(),
+            by_patient,
+        })
+    };
+    let probabilities = |of: &dyn Fn(f64) -> f64| -> Vec<f32> {
+        let logits = observed.logits.iter().map(|&logit| f64::from(logit));
+        logits.map(|logit| of(logit) as f32).collect()
+    };
+    let before = probabilities(&sigmoid);
+    let after = probabilities(&|logit| calibration.probability(logit));
+    let (before, forecast) = (
+        Forecast::new(&before, &observed.labels)?,
+        Forecast::new(&after, &observed.labels)?,
+    );
+    const BINS: Binning = Binning::EqualWidth(15);
+    Ok(Some(Tested {
+        images: observed.labels.len(),
+        positives: observed.labels.iter().filter(|&&is_there| is_there).count(),
+        sensitivity: rate(rates.sensitivity),
+        specificity: rate(rates.specificity),
+        ppv: rate(rates.ppv),
+        npv: rate(rates.npv),
+        brier_before: brier(before),
+        brier: brier(forecast),
+        ece_before: expected_calibration_error(before, BINS)?,
+        ece: expected_calibration_error(forecast, BINS)?,
+    }))
+}
+
+fn table(fitted: &[Fitted]) -> String {
+    let has_test = fitted.iter().any(|label| label.test.is_some());
+    let mut header = vec!["label", "positives", "called above", "sensitivity", "specificity"];
+    if has_test {
+        header.extend(["sens. (test)", "95 %", "spec. (test)", "95 %", "PPV", "95 %", "Brier before", "after"]);
+    }
+    let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
+    for label in fitted {
+        let mut row = vec![
+            label.label.clone(),
+            label.positives.to_string(),
+            number(Some(label.threshold_probability), 3),
+            number(label.sensitivity, 3),
+            number(label.specificity, 3),
+        ];
+        if let Some(test) = &label.test {
+            for rate in [test.sensitivity, test.specificity, test.ppv] {
+                let ends = rate.and_then(|rate| rate.interval);
+                row.push(number(rate.map(|rate| rate.value), 3));
+                row.push(approximate(rate.is_some_and(|rate| rate.approximate), interval(ends, 3)));
+            }
+            row.push(number(Some(test.brier_before), 4));
+            row.push(number(Some(test.brier), 4));
+        }
+        rows.push(row);
+    }
+    let tests = fitted.iter().filter_map(|label| label.test.as_ref());
+    let mut rates = tests.filter_map(|test| test.sensitivity);
+    let note = match (has_test, rates.all(|rate| rate.by_patient)) {
+        (true, true) => "intervals are by patient\n",
+        (true, false) => "intervals are by image, as patients are not known: they are too narrow\n",
+        (false, _) => "rates are on the images that the thresholds were chosen on, where they are too good\n",
+    };
+    format!("{}{note}", align(&rows))
+}
