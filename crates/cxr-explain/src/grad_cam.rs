@@ -2,7 +2,7 @@
 //! Localization, ICCV 2017, equations 1 and 2).
 
 use candle_core::{Tensor, Var};
-use cxr_train::{Classifier, Phase};
+use cxr_model::{Classifier, Phase};
 
 use crate::{ExplainError, HeatMap};
 

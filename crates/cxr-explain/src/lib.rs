@@ -10,22 +10,16 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use cxr_explain::{Region, grad_cam};
-//! use cxr_train::{Classifier, Experiment, ModelCard};
+//! use cxr_model::{Classifier, ModelCard};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let experiment = Experiment::parse(r#"
-//! #     name = "tiny"
-//! #     [model]
-//! #     backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 1] } }
-//! #     [[training.stages]]
-//! #     name = "all"
-//! #     epochs = 1
-//! #     schedule = { constant = { learning_rate = 1e-3 } }
-//! #     [[variants]]
-//! #     name = "zlpr"
-//! #     loss = "zlpr"
-//! # "#)?;
-//! # let card = ModelCard::new(&experiment.variant("zlpr")?, &["Edema", "Hernia"])?;
+//! # let card = ModelCard::parse(r#"{
+//! #     "experiment": "tiny", "variant": "zlpr", "loss": "zlpr", "loss_parameters": {},
+//! #     "labels": ["Edema", "Hernia"], "image_size": 256, "crop_size": 224,
+//! #     "backbone": {"densenet": {"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 1]}},
+//! #     "normalization_mean": [0.485, 0.456, 0.406], "normalization_std": [0.229, 0.224, 0.225],
+//! #     "logit_thresholds": [0.0, 0.0]
+//! # }"#)?;
 //! let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
 //! let image = Tensor::ones((1, 3, 224, 224), DType::F32, &Device::Cpu)?;
 //! let map = grad_cam(&classifier, &image, 1)?;

@@ -9,9 +9,9 @@ use candle_core::{Device, Result, Tensor};
 use cxr_backbone::Backbone;
 use cxr_dataset::{FindingBox, ImageName};
 use cxr_explain::{ExplainError, HeatMap, Region, grad_cam};
+use cxr_model::Classifier;
 use cxr_ops::{Init, Linear, Parameters, Phase};
 use cxr_top::Head;
-use cxr_train::Classifier;
 
 /// The image itself as feature maps.
 struct Identity;

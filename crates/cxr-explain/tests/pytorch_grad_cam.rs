@@ -10,22 +10,27 @@ mod golden;
 
 use candle_core::Device;
 use cxr_explain::grad_cam;
-use cxr_train::{Classifier, Experiment, ModelCard, Phase};
+use cxr_model::{Classifier, ModelCard, Phase};
+use serde_json::json;
 
-/// The script's network; its labels are named by their number.
-const EXPERIMENT: &str = r#"
-    name = "grad-cam"
-    [model]
-    backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2, 1, 2] } }
-    head = { top-network = { conv_channels = [8, 6], hidden = 10 } }
-    [[training.stages]]
-    name = "all"
-    epochs = 1
-    schedule = { constant = { learning_rate = 1e-3 } }
-    [[variants]]
-    name = "zlpr"
-    loss = "zlpr"
-"#;
+/// The script's network.
+fn card(labels: &[String]) -> ModelCard {
+    let card = json!({
+        "experiment": "grad-cam",
+        "variant": "zlpr",
+        "loss": "zlpr",
+        "loss_parameters": {},
+        "labels": labels,
+        "backbone": {"densenet": {"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 2, 1, 2]}},
+        "head": {"top-network": {"conv_channels": [8, 6], "hidden": 10}},
+        "image_size": 256,
+        "crop_size": 224,
+        "normalization_mean": [0.485, 0.456, 0.406],
+        "normalization_std": [0.229, 0.224, 0.225],
+        "logit_thresholds": vec![0.; labels.len()],
+    });
+    ModelCard::parse(&card.to_string()).unwrap()
+}
 
 #[test]
 fn heat_maps_are_those_of_pytorch_grad_cam() {
@@ -40,12 +45,9 @@ fn heat_maps_are_those_of_pytorch_grad_cam() {
 
 fn check() {
     let golden = golden::read("grad_cam.json");
-    let experiment = Experiment::parse(EXPERIMENT).unwrap();
     let labels = golden["labels"].as_array().unwrap();
     let names: Vec<String> = (0..labels.len()).map(|label| label.to_string()).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let variant = experiment.variant("zlpr").unwrap();
-    let card = ModelCard::new(&variant, &names).unwrap();
+    let card = card(&names);
     let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
     let values = classifier.parameters().tensors("");
     let values = values

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::conv::{Conv2dConfig, conv2d};
 use crate::error::OpsError;
-use crate::linear::linear;
+use crate::linear::{linear, linear_by_row};
 use crate::parameters::{Init, ParameterPath};
 
 /// Whether a forward pass trains the network or uses it.
@@ -117,20 +117,16 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// `N×I` to `N×O`, as [`linear`]. In evaluation on a CPU each row is a product of its own: the matrix library sums in
-    /// another order for another number of rows, and what is said of an image must not depend on those beside it.
+    /// `N×I` to `N×O`, as [`linear`] in training and [`linear_by_row`] in evaluation.
     ///
     /// # Errors
     /// As [`linear`].
     pub fn forward_t(&self, inputs: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         let (weight, bias) = (phase.parameter(&self.weight), phase.parameter(&self.bias));
-        let n_rows = inputs.dim(0)?;
-        if n_rows > 1 && matches!(phase, Phase::Evaluate) && inputs.device().is_cpu() {
-            let row = |at| linear(&inputs.narrow(0, at, 1)?, &weight, Some(&bias));
-            let rows: Vec<Tensor> = (0..n_rows).map(row).collect::<Result<_>>()?;
-            return Tensor::cat(&rows, 0);
+        match phase {
+            Phase::Train { .. } => linear(inputs, &weight, Some(&bias)),
+            Phase::Evaluate => linear_by_row(inputs, &weight, Some(&bias)),
         }
-        linear(inputs, &weight, Some(&bias))
     }
 }
 

@@ -88,7 +88,7 @@ pub use gpu::{
     release_graphs, set_autotune, set_exact_f32, set_graphs, uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
-pub use linear::linear;
+pub use linear::{linear, linear_by_row};
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
 };

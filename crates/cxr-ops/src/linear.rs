@@ -12,6 +12,24 @@ use crate::cpu::{Matrix, matmul, values, with_values};
 /// # Errors
 /// Shapes that do not fit, or another type than `f32`.
 pub fn linear(inputs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    product(inputs, weight, bias, false)
+}
+
+/// As [`linear`], where on a CPU a row of the outputs is the same bits whatever other rows there are, and however many:
+/// what is predicted of an image does not depend on the batch that it is in.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_by_row(inputs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    product(inputs, weight, bias, true)
+}
+
+fn product(
+    inputs: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    by_row: bool,
+) -> Result<Tensor> {
     let (rows, inputs_wide) = inputs.dims2()?;
     let (outputs_wide, weight_wide) = weight.dims2()?;
     if weight_wide != inputs_wide {
@@ -21,6 +39,7 @@ pub fn linear(inputs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
         rows,
         inputs: inputs_wide,
         outputs: outputs_wide,
+        by_row,
     };
     let outputs = if inputs.device().is_cpu() {
         inputs.contiguous()?.apply_op2(&weight.contiguous()?, op)?
@@ -37,6 +56,8 @@ struct Linear {
     rows: usize,
     inputs: usize,
     outputs: usize,
+    /// Whether a row does not depend on the number of rows.
+    by_row: bool,
 }
 
 impl Linear {
@@ -55,6 +76,49 @@ impl Linear {
             false,
         );
         result
+    }
+
+    /// So many rows make one product where rows are independent, at least and at most.
+    ///
+    /// The kernel's order of summation depends on sizes: products of up to 256 values have a kernel of their own, as
+    /// have those of a single row or column, and one of more than 64 in a direction is cut in other places. With these
+    /// bounds the sizes of every product are on one side of each of them.
+    fn rows_at_once(&self) -> (usize, usize) {
+        match self.outputs {
+            0 | 1 => (1, 1),
+            outputs => {
+                let fewest = 256 / outputs + 1;
+                match fewest <= 64 {
+                    true => (fewest.max(2), 64),
+                    false => (fewest, fewest),
+                }
+            }
+        }
+    }
+
+    /// Each row of outputs the same for any number of rows.
+    fn row_by_row(&self, inputs: &[f32], weight: &[f32]) -> Vec<f32> {
+        let (fewest, most) = self.rows_at_once();
+        let right = (weight, self.weight_matrix().transposed());
+        let mut outputs = Vec::with_capacity(self.rows * self.outputs);
+        for first in (0..self.rows).step_by(most) {
+            let rows = most.min(self.rows - first);
+            let inputs = &inputs[first * self.inputs..(first + rows) * self.inputs];
+            let product = |rows, inputs| {
+                let left = (inputs, Matrix::dense(0, rows, self.inputs));
+                self.product(rows, self.outputs, left, right)
+            };
+            if rows < fewest {
+                let mut padded = inputs.to_vec();
+                padded.resize(fewest * self.inputs, 0.);
+                let mut product = product(fewest, &padded);
+                product.truncate(rows * self.outputs);
+                outputs.extend(product);
+            } else {
+                outputs.extend(product(rows, inputs));
+            }
+        }
+        outputs
     }
 
     fn inputs_matrix(&self) -> Matrix {
@@ -84,12 +148,15 @@ impl CustomOp2 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let inputs = values(inputs, inputs_layout, self.name())?;
         let weight = values(weight, weight_layout, self.name())?;
-        let outputs = self.product(
-            self.rows,
-            self.outputs,
-            (inputs, self.inputs_matrix()),
-            (weight, self.weight_matrix().transposed()),
-        );
+        let outputs = match self.by_row {
+            true => self.row_by_row(inputs, weight),
+            false => self.product(
+                self.rows,
+                self.outputs,
+                (inputs, self.inputs_matrix()),
+                (weight, self.weight_matrix().transposed()),
+            ),
+        };
         Ok((CpuStorage::F32(outputs), (self.rows, self.outputs).into()))
     }
 

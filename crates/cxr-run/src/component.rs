@@ -36,6 +36,15 @@ impl Component {
         }
     }
 
+    /// The part of the same name with all its options; [`Value::Null`] for one that has none.
+    #[must_use]
+    pub fn completed(&self, options: Value) -> Self {
+        match options {
+            Value::Null => Self::named(&self.name),
+            options => Self::with_options(&self.name, options),
+        }
+    }
+
     /// The name, as in a registry.
     pub fn name(&self) -> &str {
         &self.name

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
+use cxr_model::{read_weight_file, unusable, write_weight_file};
 use cxr_ops::check_weights;
 use cxr_run::{Progress, TrainingConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataFingerprints;
 use crate::experiment::complete_text;
-use crate::model_file::{read, unusable, write};
 use crate::{Classifier, Optimiser, TrainError, WeightAverage};
 
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,17 @@ pub(crate) struct Description {
     optimiser_steps: u64,
     average_updates: u64,
     pub(crate) progress: Progress,
+}
+
+impl Description {
+    /// Of a file that says so of itself.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, TrainError> {
+        serde_json::from_str(text).map_err(|error| TrainError::BadFile {
+            path: path.to_owned(),
+            kind: "checkpoint",
+            problem: error.to_string(),
+        })
+    }
 }
 
 /// What a checkpoint belongs to; resuming checks it.
@@ -84,7 +95,7 @@ pub(crate) fn save(
         .chain(prefixed(OPTIMISER, optimiser.tensors()?))
         .chain(prefixed(AVERAGE, averaged))
         .collect();
-    write(path, &description, &tensors)
+    Ok(write_weight_file(path, &description, &tensors)?)
 }
 
 /// Puts the weights into `parameters` and returns the rest.
@@ -95,7 +106,8 @@ pub(crate) fn load(
     loss_variables: &[(String, candle_core::Var)],
     training: &TrainingConfig,
 ) -> Result<State, TrainError> {
-    let (description, tensors): (Description, _) = read(path, "checkpoint")?;
+    let (description, tensors) = read_weight_file(path, "checkpoint")?;
+    let description = Description::parse(path, &description)?;
     let folder = path.parent().and_then(Path::parent).unwrap_or(path);
     let another = |what: &str| TrainError::AnotherRun {
         path: folder.to_owned(),

@@ -42,18 +42,6 @@ pub enum TrainError {
         /// The last good checkpoint, if one was written: all its weights are finite.
         checkpoint: Option<PathBuf>,
     },
-    /// A network whose output is not a number.
-    #[error(
-        "the logit of `{label}` for {image} is {value}: the weights are damaged, or too large to compute with"
-    )]
-    LogitNotFinite {
-        /// The label.
-        label: String,
-        /// The image: its name in backticks, or what else it is.
-        image: String,
-        /// NaN or an infinity.
-        value: f32,
-    },
     /// A trainable parameter that the loss does not depend on.
     #[error("parameter `{name}` got no gradient: the loss does not depend on it")]
     NoGradient {
@@ -108,25 +96,15 @@ pub enum TrainError {
     /// Weights trained elsewhere that do not load.
     #[error(transparent)]
     Pretrained(#[from] cxr_backbone::PretrainedError),
-    /// A backbone that is unknown or cannot be built.
+    /// A network that cannot be made, a model or checkpoint that cannot be read or written, or a logit that is not a
+    /// number.
     #[error(transparent)]
-    Backbone(#[from] cxr_backbone::BackboneError),
-    /// A head that is unknown or cannot be built.
-    #[error(transparent)]
-    Head(#[from] cxr_top::HeadError),
+    Model(#[from] cxr_model::ModelError),
     /// A thread that the system did not start.
     #[error("cannot start a thread for the loader")]
     Thread {
         /// The I/O error.
         source: std::io::Error,
-    },
-    /// Memory that the system did not give.
-    #[error("cannot have {bytes} bytes of memory for {what}; choose fewer")]
-    Memory {
-        /// What it is for.
-        what: String,
-        /// How much.
-        bytes: usize,
     },
     /// A worker of the loader came to an end before its work did.
     #[error("a worker of the loader stopped: a transform panicked")]
@@ -143,20 +121,6 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
         Some(path) => format!("the last good checkpoint is `{}`", path.display()),
         None => "no checkpoint was written before it".to_owned(),
-    }
-}
-
-/// For backbones of one's own that are made of ours.
-impl From<cxr_backbone::FrozenError> for TrainError {
-    fn from(error: cxr_backbone::FrozenError) -> Self {
-        Self::Backbone(error.into())
-    }
-}
-
-/// For heads of one's own that are made of ours.
-impl From<cxr_top::TopNetworkError> for TrainError {
-    fn from(error: cxr_top::TopNetworkError) -> Self {
-        Self::Head(error.into())
     }
 }
 

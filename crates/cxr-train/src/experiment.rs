@@ -1,13 +1,13 @@
-//! What an experiment means: its network, its losses and its model card.
+//! What an experiment means: its network and its losses.
 
 use std::path::Path;
 
 use cxr_losses::MultiLabelLoss;
+use cxr_model::{check_network, complete_network, warn_of_old_names};
 use cxr_ops::Precision;
 use cxr_run::{Experiment, RunError, Variant, VariantExperiment};
 
-use crate::components::{self, complete_model};
-use crate::{ModelCard, TrainError};
+use crate::TrainError;
 
 /// Reads an experiment file and checks all of it: form and numbers, as [`Experiment::read`] does, and that its network
 /// and its losses are known, have the options that are given to them, and go together. Names of options that have a new
@@ -30,8 +30,8 @@ pub fn read_experiment(path: &Path) -> Result<Experiment, TrainError> {
 /// # Errors
 /// The first key that is wrong, with what it may be.
 pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
-    components::check(experiment)?;
-    components::warn_of_old_names(&experiment.model);
+    check_network(experiment)?;
+    warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
         loss(variant)?;
     }
@@ -59,7 +59,7 @@ pub(crate) fn precision(asked: cxr_run::Precision) -> Precision {
 /// # Errors
 /// A network that is not known, or cannot have these options.
 pub fn complete(variant: &VariantExperiment) -> Result<VariantExperiment, TrainError> {
-    let model = complete_model(&variant.experiment().model)?;
+    let model = complete_network(&variant.experiment().model)?;
     Ok(variant.clone().with_model(model))
 }
 
@@ -81,39 +81,4 @@ pub(crate) fn complete_text(text: &str) -> Option<String> {
     };
     let variant = experiment.variant(&variant.name).ok()?;
     Some(complete(&variant).ok()?.to_toml().ok()? + own_parts)
-}
-
-impl ModelCard {
-    /// What a model file of this experiment will say of itself, for these labels.
-    ///
-    /// # Errors
-    /// No label, or a network that is not known. A crop that the backbone shrinks to nothing is found when the
-    /// classifier is made.
-    pub fn new<L: AsRef<str>>(
-        variant: &VariantExperiment,
-        labels: &[L],
-    ) -> Result<Self, TrainError> {
-        if labels.is_empty() {
-            return Err(TrainError::setting("labels", "at least one", 0));
-        }
-        let (experiment, chosen) = (variant.experiment(), variant.chosen());
-        let model = complete_model(&experiment.model)?;
-        let labels = labels.iter().map(|label| label.as_ref().to_owned());
-        let labels: Vec<String> = labels.collect();
-        Ok(Self {
-            experiment: experiment.name.clone(),
-            variant: chosen.name.clone(),
-            loss: chosen.loss.clone(),
-            loss_parameters: chosen.parameters.clone(),
-            backbone: model.backbone,
-            head: model.head,
-            image_size: experiment.augmentation.image_size(),
-            crop_size: experiment.augmentation.crop_size(),
-            normalization_mean: cxr_augment::Normalization::IMAGENET.mean(),
-            normalization_std: cxr_augment::Normalization::IMAGENET.std(),
-            logit_thresholds: vec![0.; labels.len()],
-            own_parts: Vec::new(),
-            labels,
-        })
-    }
 }

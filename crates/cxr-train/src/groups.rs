@@ -107,19 +107,3 @@ pub(crate) fn check(
     }
     Ok(())
 }
-
-/// What the names of a backbone's parameters begin with.
-pub(crate) const BACKBONE: &str = "features.";
-
-/// A backbone that gives no gradients, `why`, has to be frozen in every stage.
-pub(crate) fn check_backbone_is_frozen(stages: &[Stage], why: &str) -> Result<(), TrainError> {
-    for (index, stage) in stages.iter().enumerate() {
-        if !stage.freezes(BACKBONE) {
-            let key = format!("training.stages[{index}].frozen");
-            let expected = format!("such that it has `{BACKBONE}`: {why}");
-            let found = format!("{:?}", stage.frozen);
-            return Err(TrainError::setting(&key, expected, found));
-        }
-    }
-    Ok(())
-}

@@ -42,15 +42,12 @@
 
 mod average;
 mod checkpoint;
-mod classifier;
-mod components;
 mod data;
 mod error;
 mod experiment;
 mod gradients;
 mod groups;
 mod loader;
-mod model_file;
 mod observer;
 mod optimiser;
 mod own_parts;
@@ -62,6 +59,10 @@ mod trainer;
 
 pub use cxr_backbone::Backbone;
 pub use cxr_losses::{Granularity, MultiLabelLoss, known};
+pub use cxr_model::{
+    Classifier, ModelCard, OwnNetwork, load_model, load_model_with, load_weights, save_backbone,
+    save_model,
+};
 #[cfg(feature = "cuda")]
 pub use cxr_ops::{
     Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune,
@@ -77,14 +78,12 @@ pub use cxr_run::{
 pub use cxr_top::Head;
 
 pub use average::WeightAverage;
-pub use classifier::{Classifier, ModelCard};
 pub use data::TrainingData;
 pub use error::TrainError;
 pub use experiment::{check_experiment, complete, is_written_as, loss, read_experiment};
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::Trained;
 pub use loader::{Batch, Batches, Loader, epoch_order, image_keys};
-pub use model_file::{load_model, load_weights, save_backbone, save_model};
 pub use observer::Observer;
 pub use optimiser::Optimiser;
 pub use own_parts::OwnParts;

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use cxr_augment::Affine;
 use cxr_augment::{GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
+use cxr_model::image_buffer;
 use cxr_run::LastBatch;
 use rayon::prelude::*;
 
@@ -130,7 +131,7 @@ pub(crate) fn images(
     if let Some(images) = warped(data, names, pixels, normalization, device)? {
         return Ok(images);
     }
-    let mut values = zeros(names.len(), size)?;
+    let mut values = image_buffer(names.len(), size)?;
     values
         .par_chunks_mut(3 * size * size)
         .zip(names)
@@ -140,23 +141,6 @@ pub(crate) fn images(
         (names.len(), 3, size, size),
         device,
     )?)
-}
-
-/// Room for `n_images` images of three channels and `size × size` pixels.
-fn zeros(n_images: usize, size: usize) -> Result<Vec<f32>, TrainError> {
-    let lengths = [3, size, size];
-    let n_values = (lengths.iter()).try_fold(n_images, |product, &n| product.checked_mul(n));
-    let mut values = Vec::new();
-    match n_values.map(|n_values| (n_values, values.try_reserve_exact(n_values))) {
-        Some((n_values, Ok(()))) => {
-            values.resize(n_values, 0.);
-            Ok(values)
-        }
-        _ => Err(TrainError::Memory {
-            what: format!("a batch of {n_images} images of {size}×{size} pixels"),
-            bytes: n_values.unwrap_or(usize::MAX).saturating_mul(4),
-        }),
-    }
 }
 
 /// As [`images`], resampled and normalised on a CUDA device; `None` where the images are the CPU's work.
@@ -370,7 +354,7 @@ impl<'a> Loader<'a> {
             return Ok(images);
         }
         let size = pixels.size();
-        let mut values = zeros(names.len(), size)?;
+        let mut values = image_buffer(names.len(), size)?;
         for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
             pixels.write(self.data, name, &normalization, output)?;
         }

@@ -1,22 +1,11 @@
 //! Parts from outside this workspace in place of those that an experiment names.
 
-use candle_core::Device;
 use cxr_augment::Transform;
 use cxr_backbone::Backbone;
 use cxr_losses::MultiLabelLoss;
-use cxr_ops::{ParameterPath, Parameters};
+use cxr_model::{ModelError, OwnNetwork};
+use cxr_ops::ParameterPath;
 use cxr_top::Head;
-
-use crate::{Classifier, ModelCard, TrainError, components};
-
-type MakeBackbone<'a> =
-    Box<dyn Fn(&ParameterPath) -> Result<Box<dyn Backbone>, TrainError> + Send + Sync + 'a>;
-type MakeHead<'a> = Box<
-    dyn Fn((usize, usize, usize), usize, &ParameterPath) -> Result<Box<dyn Head>, TrainError>
-        + Send
-        + Sync
-        + 'a,
->;
 
 /// Parts that take the place of those of an experiment, for
 /// [`Trainer::with_parts`](crate::Trainer::with_parts). Without any, everything is the experiment's.
@@ -54,8 +43,7 @@ type MakeHead<'a> = Box<
 /// ```
 #[derive(Default)]
 pub struct OwnParts<'a> {
-    backbone: Option<(String, MakeBackbone<'a>)>,
-    head: Option<(String, MakeHead<'a>)>,
+    network: OwnNetwork<'a>,
     pub(crate) loss: Option<Box<dyn MultiLabelLoss>>,
     pub(crate) transforms: Vec<Box<dyn Transform>>,
 }
@@ -68,29 +56,24 @@ impl<'a> OwnParts<'a> {
 
     /// Another backbone: `make` adds its parameters under the path it is given, `features`.
     #[must_use]
-    pub fn backbone<B: Backbone + 'static, E: Into<TrainError>>(
+    pub fn backbone<B: Backbone + 'static, E: Into<ModelError>>(
         mut self,
         name: &str,
         make: impl Fn(&ParameterPath) -> Result<B, E> + Send + Sync + 'a,
     ) -> Self {
-        let make: MakeBackbone<'a> =
-            Box::new(move |path| Ok(Box::new(make(path).map_err(Into::into)?)));
-        self.backbone = Some((name.to_owned(), make));
+        self.network = self.network.backbone(name, make);
         self
     }
 
-    /// Another head: `make` is told the shape `(C, h, w)` of the feature maps and the number of
+    /// Another head: `make` is given the shape `(C, h, w)` of the feature maps and the number of
     /// labels, and adds its parameters under the path it is given, `top`.
     #[must_use]
-    pub fn head<H: Head + 'static, E: Into<TrainError>>(
+    pub fn head<H: Head + 'static, E: Into<ModelError>>(
         mut self,
         name: &str,
         make: impl Fn((usize, usize, usize), usize, &ParameterPath) -> Result<H, E> + Send + Sync + 'a,
     ) -> Self {
-        let make: MakeHead<'a> = Box::new(move |maps, labels, path| {
-            Ok(Box::new(make(maps, labels, path).map_err(Into::into)?))
-        });
-        self.head = Some((name.to_owned(), make));
+        self.network = self.network.head(name, make);
         self
     }
 
@@ -110,42 +93,19 @@ impl<'a> OwnParts<'a> {
 
     /// What takes the place of the experiment's parts, such as ``loss `brier` ``.
     pub fn names(&self) -> Vec<String> {
-        let backbone = self.backbone.iter().map(|(name, _)| ("backbone", &**name));
-        let head = self.head.iter().map(|(name, _)| ("head", &**name));
         let loss = self.loss.iter().map(|loss| ("loss", loss.name()));
         let transforms = self
             .transforms
             .iter()
             .map(|held| ("transform", held.name()));
-        let all = backbone.chain(head).chain(loss).chain(transforms);
-        all.map(|(kind, name)| format!("{kind} `{name}`")).collect()
+        let others = loss.chain(transforms);
+        let others = others.map(|(kind, name)| format!("{kind} `{name}`"));
+        self.network.names().into_iter().chain(others).collect()
     }
 
-    /// The network of `card`, with these parts in it.
-    ///
-    /// # Errors
-    /// A part that cannot be made.
-    pub fn classifier(
-        &self,
-        card: &ModelCard,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Classifier, TrainError> {
-        let parameters = Parameters::new(seed, device);
-        let (features, top) = (
-            parameters.root().pp("features"),
-            parameters.root().pp("top"),
-        );
-        let backbone = match &self.backbone {
-            Some((_, make)) => make(&features)?,
-            None => components::backbone(&card.backbone)?.build(&features)?,
-        };
-        let maps = backbone.feature_shape(card.crop_size, card.crop_size);
-        let head = match &self.head {
-            Some((_, make)) => make(maps, card.labels.len(), &top)?,
-            None => components::head(&card.head)?.build(maps, card.labels.len(), &top)?,
-        };
-        Ok(Classifier::from_parts(parameters, backbone, head))
+    /// Backbone and head, for [`cxr_model::load_model_with`] and for networks that are not trained.
+    pub fn network(&self) -> &OwnNetwork<'a> {
+        &self.network
     }
 }
 

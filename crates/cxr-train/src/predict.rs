@@ -9,10 +9,10 @@ use candle_core::Tensor;
 use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
+use cxr_model::{check_finite, mean_over_views};
 use cxr_ops::Phase;
 use cxr_run::{Event, Predictions};
 
-use crate::classifier::check_finite;
 use crate::loader::{Pixels, images};
 use crate::{Classifier, ModelCard, Observer, TrainError, TrainingData};
 
@@ -29,7 +29,7 @@ pub struct Prediction {
 /// `None` when `stop` was set before the end.
 ///
 /// # Errors
-/// An image that cannot be read, a network that does not take it, or [`TrainError::LogitNotFinite`].
+/// An image that cannot be read, a network that does not take it, or [`cxr_model::ModelError::LogitNotFinite`].
 #[expect(
     clippy::too_many_arguments,
     reason = "each is one noun of the sentence above"
@@ -102,18 +102,16 @@ impl Prediction {
     /// # Errors
     /// A view of the set that was not predicted.
     pub fn logits(&self, set: ViewSet) -> Result<Vec<f32>, TrainError> {
-        let mut sum = vec![0f32; self.names.len() * self.labels.len()];
-        for view in set.views() {
-            let Some((_, logits)) = self.views.iter().find(|(found, _)| found == view) else {
+        let of_view = |view: &View| {
+            let found = self.views.iter().find(|(found, _)| found == view);
+            let logits = found.map(|(_, logits)| logits.as_slice());
+            logits.ok_or_else(|| {
                 let expected = format!("among the predicted ones for `{set}`");
-                return Err(TrainError::setting("views", expected, format!("{view:?}")));
-            };
-            for (sum, logit) in sum.iter_mut().zip(logits) {
-                *sum += logit;
-            }
-        }
-        let count = set.views().len() as f32;
-        Ok(sum.into_iter().map(|sum| sum / count).collect())
+                TrainError::setting("views", expected, format!("{view:?}"))
+            })
+        };
+        let views: Vec<&[f32]> = set.views().iter().map(of_view).collect::<Result<_, _>>()?;
+        Ok(mean_over_views(&views))
     }
 
     /// Mean AUC over the labels that have both classes, of the mean logits of `set`; `None` when

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
+use cxr_model::BACKBONE_PREFIX;
 use cxr_ops::{GradientSink, Phase};
 
 use crate::experiment::{loss, precision};
-use crate::groups::{self, BACKBONE};
+use crate::groups;
 use crate::{Classifier, Gradients, ModelCard, Optimiser, TrainError, VariantExperiment};
 
 /// What a run's parts cost, measured with its own network, loss and optimiser on images that are
@@ -67,7 +68,7 @@ pub fn rehearse(
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
         let is_whole = trained
             .iter()
-            .any(|trained| trained.name.starts_with(BACKBONE));
+            .any(|trained| trained.name.starts_with(BACKBONE_PREFIX));
         let loss = loss(variant.chosen())?;
         let rate = images_a_second(batch, budget, device, &mut || {
             let phase = Phase::Train { image_keys: &keys };

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use cxr_model::read_description;
 use cxr_run::{BestEpoch, EpochRecord, LastStep, Position, RunFolder, last_step};
 
 use crate::checkpoint::Description;
-use crate::model_file::read_description;
 use crate::{Experiment, TrainError};
 
 /// What the files of a run say of it. Reading it disturbs no process that is working there.
@@ -38,7 +38,10 @@ impl RunStatus {
         let stages = experiment.training.stages;
         let checkpoint = run.latest_checkpoint();
         let progress = match checkpoint.is_file() {
-            true => read_description::<Description>(&checkpoint, "checkpoint")?.progress,
+            true => {
+                let description = read_description(&checkpoint, "checkpoint")?;
+                Description::parse(&checkpoint, &description)?.progress
+            }
             false => Default::default(),
         };
         let before = stages.iter().take(progress.position.stage);

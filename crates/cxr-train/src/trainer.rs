@@ -13,9 +13,13 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_dataset::Part;
+use cxr_dataset::{Part, Tone};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
+use cxr_model::{
+    BACKBONE_PREFIX, DataCard, ModelError, check_backbone_is_frozen, check_model, check_network,
+    model_bytes,
+};
 use cxr_run::{
     BestEpoch, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
     StageTime, VariantExperiment,
@@ -23,14 +27,12 @@ use cxr_run::{
 
 use self::step::{Pending, Place};
 use crate::checkpoint::{self, Identity, State};
-use crate::components;
 use crate::data::DataFingerprints;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, loss};
-use crate::groups::{self, BACKBONE};
+use crate::groups;
 use crate::loader::Loader;
-use crate::model_file::{check_model, model_bytes};
 use crate::{
-    Classifier, ModelCard, Observer, Optimiser, OwnParts, Profile, TrainError, Trained,
+    Classifier, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, TrainError, Trained,
     TrainingData, predict, save_model,
 };
 
@@ -93,7 +95,7 @@ impl<'a> Trainer<'a> {
         device: &Device,
         mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
-        components::check(variant.experiment())?;
+        check_network(variant.experiment())?;
         let variant = Arc::new(complete(variant)?);
         let experiment = variant.experiment();
         let training = &experiment.training;
@@ -127,7 +129,7 @@ impl<'a> Trainer<'a> {
             device,
         )?;
         let mut card = ModelCard::new(&variant, data.labels())?;
-        let classifier = parts.classifier(&card, experiment.seed, device)?;
+        let classifier = parts.network().classifier(&card, experiment.seed, device)?;
         let loss_is_own = parts.loss.is_some();
         let loss = match parts.loss {
             Some(loss) => {
@@ -142,13 +144,15 @@ impl<'a> Trainer<'a> {
             experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
+        card.stretched = data.store().settings().tone() == Tone::Stretched;
+        card.data = Some(data_card(data, experiment)?);
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
             .map(|(index, var)| (format!("loss.{index}"), var))
             .collect();
         groups::check(&training.stages, classifier.parameters(), &loss_variables)?;
         if !classifier.backbone_is_trainable() {
             let why = "the backbone gives no gradients";
-            groups::check_backbone_is_frozen(&training.stages, why)?;
+            check_backbone_is_frozen(&training.stages, why)?;
         }
         let mut trainer = Self {
             variant: Arc::clone(&variant),
@@ -187,8 +191,9 @@ impl<'a> Trainer<'a> {
         } else {
             if let Some(weights) = &experiment.model.weights {
                 let parameters = trainer.classifier.parameters();
-                components::backbone(&experiment.model.backbone)?
-                    .load_weights(weights, parameters, BACKBONE)?;
+                cxr_model::backbone(&experiment.model.backbone)
+                    .map_err(ModelError::from)?
+                    .load_weights(weights, parameters, BACKBONE_PREFIX)?;
             }
             let text = trainer.experiment_text.clone();
             folder.check()?;
@@ -419,7 +424,7 @@ impl<'a> Trainer<'a> {
         });
         drop(span);
         let prediction = match prediction {
-            Err(TrainError::LogitNotFinite { label, image, .. }) => {
+            Err(TrainError::Model(ModelError::LogitNotFinite { label, image, .. })) => {
                 let what = format!("the logit of `{label}`, in validation,");
                 let epoch = self.first_epoch() + self.state.progress.position.epoch;
                 let step = self.state.progress.position.step;
@@ -539,18 +544,18 @@ impl<'a> Trainer<'a> {
         self.folder.check()?;
         let place = self.folder.model_file();
         let card = self.card_with_thresholds()?;
-        let save = |trainer: &Self| model_bytes(&place, &card, &trainer.classifier);
+        let save = |trainer: &Self| Ok(model_bytes(&place, &card, &trainer.classifier)?);
         let bytes = self.with_average(save)?;
         staged.write(&place, |file| file.write_all(&bytes))?;
         let written = staged.path_of(&place).unwrap_or(&place);
-        check_model(written, &place)
+        Ok(check_model(written, &place)?)
     }
 
     /// Writes the network that is evaluated: the average where there is one.
     fn save(&self, path: &Path) -> Result<(), TrainError> {
         self.folder.check()?;
         let card = self.card_with_thresholds()?;
-        self.with_average(|trainer| save_model(path, &card, &trainer.classifier))
+        self.with_average(|trainer| Ok(save_model(path, &card, &trainer.classifier)?))
     }
 
     /// A bound that the loss has learnt goes with the network; it is not averaged.
@@ -597,6 +602,20 @@ impl<'a> Trainer<'a> {
         let batches = training.last_batch.batches(images, training.batch_size);
         batches.div_ceil(training.gradient_accumulation_steps)
     }
+}
+
+/// What the model file says of the data.
+fn data_card(data: &TrainingData, experiment: &Experiment) -> Result<DataCard, TrainError> {
+    let images = |part| data.split().part(part).len();
+    Ok(DataCard {
+        release: data.index().release().to_string(),
+        fingerprint: data.fingerprint(),
+        split: data.split().report(data.index())?.rule,
+        split_seed: experiment.split_seed(),
+        train: images(Part::Train),
+        validation: images(Part::Validation),
+        test: images(Part::Test),
+    })
 }
 
 /// Epochs since the best mean so far; an undefined mean does not rise.

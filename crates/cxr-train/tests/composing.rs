@@ -54,12 +54,12 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
 #[test]
 fn weights_load_into_a_network_that_was_built_before() {
     use cxr_top::LinearHeadConfig;
-    use cxr_train::{ModelCard, load_weights, save_model};
+    use cxr_train::{ModelCard, OwnNetwork, load_weights, save_model};
     let text = include_str!("../examples/own_data/own.toml");
     let experiment = Experiment::parse(text).unwrap();
     let variant = experiment.variant("own").unwrap();
     let card = ModelCard::new(&variant, &["A", "B"]).unwrap();
-    let parts = OwnParts::new().head("linear", |(maps, ..), labels, path| {
+    let parts = OwnNetwork::new().head("linear", |(maps, ..), labels, path| {
         cxr_top::LinearHead::new(maps, labels, &LinearHeadConfig { dropout: 0.5 }, path)
     });
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +77,9 @@ fn weights_load_into_a_network_that_was_built_before() {
     assert_eq!(load_weights(&path, &loaded).unwrap(), card);
     assert_eq!(values(&saved), values(&loaded));
     // The experiment's own head has other tensors.
-    let other = OwnParts::new().classifier(&card, 2, &Device::Cpu).unwrap();
+    let other = OwnNetwork::new()
+        .classifier(&card, 2, &Device::Cpu)
+        .unwrap();
     let error = load_weights(&path, &other).unwrap_err().to_string();
     assert!(error.contains("`top.conv1.bias` is missing"), "{error}");
 }

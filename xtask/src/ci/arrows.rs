@@ -30,8 +30,21 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-backbone", &["cxr-fs", "cxr-ops"]),
     ("cxr-top", &["cxr-ops"]),
     (
+        "cxr-model",
+        &[
+            "cxr-fs",
+            "cxr-run",
+            "cxr-ops",
+            "cxr-dataset",
+            "cxr-augment",
+            "cxr-backbone",
+            "cxr-top",
+        ],
+    ),
+    (
         "cxr-train",
         &[
+            "cxr-model",
             "cxr-fs",
             "cxr-table",
             "cxr-metrics",
@@ -44,7 +57,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-top",
         ],
     ),
-    ("cxr-explain", &["cxr-train", "cxr-dataset"]),
+    ("cxr-explain", &["cxr-model", "cxr-dataset"]),
     (
         "cxr-report",
         &["cxr-fs", "cxr-table", "cxr-metrics", "cxr-run"],
@@ -64,6 +77,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-run",
             "cxr-backbone",
             "cxr-top",
+            "cxr-model",
             "cxr-train",
             "cxr-explain",
             "cxr-report",

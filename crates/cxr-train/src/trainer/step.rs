@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use candle_core::{Tensor, Var};
 use cxr_dataset::ImageName;
+use cxr_model::BACKBONE_PREFIX;
 use cxr_ops::{GradientSink, Parameters, Phase};
 
 use super::Trainer;
 use crate::experiment::precision;
 use crate::gradients::Size;
-use crate::groups::BACKBONE;
 use crate::loader::{Batch, Batches, image_keys};
 use cxr_run::Event;
 
@@ -213,7 +213,7 @@ impl Trainer<'_> {
         let phase = Phase::Train { image_keys: &keys };
         let backbone_is_frozen = !trained
             .iter()
-            .any(|parameter| parameter.name.starts_with(BACKBONE));
+            .any(|parameter| parameter.name.starts_with(BACKBONE_PREFIX));
         let span = self.profile.span("forward");
         let precision = precision(self.variant.experiment().training.precision);
         let sink = GradientSink::new();

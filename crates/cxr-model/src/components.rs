@@ -2,42 +2,45 @@
 
 use cxr_backbone::{BACKBONES, BackboneConfig, BackboneError};
 use cxr_ops::{OptionEntry, OptionError, old_names};
-use cxr_run::{Component, Experiment, ModelConfig};
+use cxr_run::{Component, Experiment, ModelConfig, RunError, Stage};
 use cxr_top::{HEADS, HeadConfig, HeadError};
-use serde_json::Value;
 
-use crate::{TrainError, groups};
+use crate::{BACKBONE_PREFIX, ModelError};
 
-pub(crate) fn backbone(component: &Component) -> Result<Box<dyn BackboneConfig>, BackboneError> {
+/// The backbone that a component names, its options checked.
+///
+/// # Errors
+/// An unknown name, or an option that it cannot have.
+pub fn backbone(component: &Component) -> Result<Box<dyn BackboneConfig>, BackboneError> {
     cxr_backbone::by_name(component.name(), component.options())
 }
 
-pub(crate) fn head(component: &Component) -> Result<Box<dyn HeadConfig>, HeadError> {
+/// The head that a component names, its options checked.
+///
+/// # Errors
+/// An unknown name, or an option that it cannot have.
+pub fn head(component: &Component) -> Result<Box<dyn HeadConfig>, HeadError> {
     cxr_top::by_name(component.name(), component.options())
 }
 
-/// The component with all its options, those that were left out too.
-pub(crate) fn complete(component: &Component, options: Value) -> Component {
-    match options {
-        Value::Null => Component::named(component.name()),
-        options => Component::with_options(component.name(), options),
-    }
+fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> ModelError {
+    RunError::setting(key, expected, found).into()
 }
 
 /// A backbone and a head.
 type Parts = (Box<dyn BackboneConfig>, Box<dyn HeadConfig>);
 
 /// The backbone and the head of an experiment; errors name its keys.
-fn parts(model: &ModelConfig) -> Result<Parts, TrainError> {
+fn parts(model: &ModelConfig) -> Result<Parts, ModelError> {
     let unknown = |key: &str, name: String, available: String| {
-        TrainError::setting(key, format!("one of {available}"), format!("`{name}`"))
+        setting(key, format!("one of {available}"), format!("`{name}`"))
     };
     let of_option = |key: &str, name: &str, error: OptionError| {
         let key = match error.key.as_str() {
             "" => format!("{key}.{name}"),
             option => format!("{key}.{name}.{option}"),
         };
-        TrainError::setting(&key, error.expected, error.found)
+        setting(&key, error.expected, error.found)
     };
     let backbone = backbone(&model.backbone).map_err(|error| match error {
         BackboneError::Unknown { name, available } => unknown("model.backbone", name, available),
@@ -53,24 +56,30 @@ fn parts(model: &ModelConfig) -> Result<Parts, TrainError> {
 }
 
 /// The network with every option filled in.
-pub(crate) fn complete_model(model: &ModelConfig) -> Result<ModelConfig, TrainError> {
+///
+/// # Errors
+/// A name that is not known or an option that it cannot have, by its key.
+pub fn complete_network(model: &ModelConfig) -> Result<ModelConfig, ModelError> {
     let (backbone, head) = parts(model)?;
     Ok(ModelConfig {
-        backbone: complete(&model.backbone, backbone.options()),
+        backbone: model.backbone.completed(backbone.options()),
         weights: model.weights.clone(),
-        head: complete(&model.head, head.options()),
+        head: model.head.completed(head.options()),
     })
 }
 
 /// Whether backbone and head can be made, go together, and have what they need from the rest of the experiment: a
 /// backbone that cannot be trained has weights, and no stage that would train it.
-pub(crate) fn check(experiment: &Experiment) -> Result<(), TrainError> {
+///
+/// # Errors
+/// The first key of the experiment that is wrong.
+pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
     let model = &experiment.model;
     let (backbone, head) = parts(model)?;
     if !backbone.is_trainable() && model.weights.is_none() {
         let expected =
             format!("a file of weights: {backbone} is frozen, and nothing would train it");
-        return Err(TrainError::setting("model.weights", expected, "none"));
+        return Err(setting("model.weights", expected, "none"));
     }
     let (crop, multiple) = (
         experiment.augmentation.crop_size(),
@@ -78,11 +87,7 @@ pub(crate) fn check(experiment: &Experiment) -> Result<(), TrainError> {
     );
     if multiple > 1 && (crop == 0 || !crop.is_multiple_of(multiple)) {
         let expected = format!("a multiple of {multiple} for {backbone}");
-        return Err(TrainError::setting(
-            "augmentation.crop_size",
-            expected,
-            crop,
-        ));
+        return Err(setting("augmentation.crop_size", expected, crop));
     }
     // Features without a place in the image, whatever its size.
     let is_pooled = matches!(backbone.feature_shape(1 << 24, 1 << 24), (_, 1, 1));
@@ -90,18 +95,34 @@ pub(crate) fn check(experiment: &Experiment) -> Result<(), TrainError> {
         let expected =
             format!("`{{ linear = {{}} }}`: the features of {backbone} are means of maps");
         let found = format!("`{}`", model.head.name());
-        return Err(TrainError::setting("model.head", expected, found));
+        return Err(setting("model.head", expected, found));
     }
     if !backbone.is_trainable() {
         let why =
             format!("{backbone} is a frozen feature extractor, whose layers give no gradients");
-        groups::check_backbone_is_frozen(&experiment.training.stages, &why)?;
+        check_backbone_is_frozen(&experiment.training.stages, &why)?;
+    }
+    Ok(())
+}
+
+/// A backbone that gives no gradients, `why`, has to be frozen in every stage.
+///
+/// # Errors
+/// The stage that would train it.
+pub fn check_backbone_is_frozen(stages: &[Stage], why: &str) -> Result<(), ModelError> {
+    for (index, stage) in stages.iter().enumerate() {
+        if !stage.freezes(BACKBONE_PREFIX) {
+            let key = format!("training.stages[{index}].frozen");
+            let expected = format!("such that it has `{BACKBONE_PREFIX}`: {why}");
+            let found = format!("{:?}", stage.frozen);
+            return Err(setting(&key, expected, found));
+        }
     }
     Ok(())
 }
 
 /// Warns of names of options that have a new one.
-pub(crate) fn warn_of_old_names(model: &ModelConfig) {
+pub fn warn_of_old_names(model: &ModelConfig) {
     let warn = |part: &str, component: &Component, options: &[OptionEntry]| {
         let name = component.name();
         for (old, new) in old_names(component.options(), options) {

@@ -1,0 +1,123 @@
+//! Backbone and head as one.
+
+use candle_core::{Device, Result, Tensor};
+use cxr_backbone::Backbone;
+use cxr_ops::{Parameters, Phase};
+use cxr_top::Head;
+
+use crate::{ModelCard, ModelError, OwnNetwork};
+
+/// Whether logits `N×L` are all finite; `image` names the one of a row.
+///
+/// # Errors
+/// [`ModelError::LogitNotFinite`] for the first that is not.
+pub fn check_finite(
+    logits: &[f32],
+    labels: &[String],
+    image: impl Fn(usize) -> String,
+) -> std::result::Result<(), ModelError> {
+    let Some(at) = logits.iter().position(|logit| !logit.is_finite()) else {
+        return Ok(());
+    };
+    let n_labels = labels.len().max(1);
+    Err(ModelError::LogitNotFinite {
+        label: labels.get(at % n_labels).cloned().unwrap_or_default(),
+        image: image(at / n_labels),
+        value: logits[at],
+    })
+}
+
+/// A backbone and a head with the parameters of both: `features.…` and `top.…`.
+pub struct Classifier {
+    parameters: Parameters,
+    backbone: Box<dyn Backbone>,
+    head: Box<dyn Head>,
+}
+
+impl Classifier {
+    /// The network that a model card describes, with initial weights from `seed`.
+    ///
+    /// # Errors
+    /// Sizes that leave the top network without feature maps.
+    pub fn new(
+        card: &ModelCard,
+        seed: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, ModelError> {
+        OwnNetwork::new().classifier(card, seed, device)
+    }
+
+    /// A network of other parts. Their parameters stand in `parameters`, under `features.` and
+    /// `top.` if stages are to freeze the one or the other.
+    pub fn from_parts(
+        parameters: Parameters,
+        backbone: Box<dyn Backbone>,
+        head: Box<dyn Head>,
+    ) -> Self {
+        Self {
+            parameters,
+            backbone,
+            head,
+        }
+    }
+
+    /// All parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Whether a gradient reaches the backbone's parameters.
+    pub fn backbone_is_trainable(&self) -> bool {
+        self.backbone.is_trainable()
+    }
+
+    /// Feature maps `N×C×h×w` of images `N×3×H×W`.
+    ///
+    /// # Errors
+    /// Images that the backbone cannot take.
+    pub fn features(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        self.backbone.forward_t(images, phase)
+    }
+
+    /// Logits `N×L` of feature maps.
+    ///
+    /// # Errors
+    /// Maps that the head cannot take.
+    pub fn logits(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        self.head.forward_t(features, phase)
+    }
+
+    /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
+    ///
+    /// # Errors
+    /// An image that the network cannot take, or [`ModelError::LogitNotFinite`].
+    pub fn logits_of_image(
+        &self,
+        pixels: &Tensor,
+        labels: &[String],
+        image: &str,
+    ) -> std::result::Result<Vec<f32>, ModelError> {
+        let logits = self.forward_t(pixels, Phase::Evaluate)?;
+        let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+        check_finite(&logits, labels, |_| image.to_owned())?;
+        Ok(logits)
+    }
+
+    /// Logits `N×L` of images `N×3×H×W`.
+    ///
+    /// # Errors
+    /// Images that the network cannot take.
+    pub fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        self.logits(&self.features(images, phase)?, phase)
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n_tensors = self.parameters.tensors("").len();
+        formatter
+            .debug_struct("Classifier")
+            .field("n_tensors", &n_tensors)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod calibration;
+mod card;
+mod classifier;
+mod components;
+mod error;
+mod model_file;
+mod own_network;
+mod predictor;
+
+pub use cxr_augment::{View, ViewSet};
+pub use cxr_backbone::Backbone;
+pub use cxr_dataset::GrayImage;
+pub use cxr_ops::{ParameterPath, Phase};
+pub use cxr_run::Component;
+pub use cxr_top::Head;
+
+pub use calibration::{Calibration, LabelCalibration};
+pub use card::{
+    DataCard, ModelCard, Origin, RESEARCH_USE, ThresholdOrigin, ThresholdRule, ValidationAucs,
+};
+pub use classifier::{Classifier, check_finite};
+pub use components::{
+    backbone, check_backbone_is_frozen, check_network, complete_network, head, warn_of_old_names,
+};
+pub use error::ModelError;
+pub use model_file::{
+    BACKBONE_PREFIX, check_model, load_model, load_model_with, load_weights, model_bytes,
+    read_description, read_weight_file, save_backbone, save_model, unusable, write_weight_file,
+};
+pub use own_network::OwnNetwork;
+pub use predictor::{Predictor, PreparedImage, image_buffer, mean_over_views};

@@ -1,0 +1,85 @@
+//! A model file alone predicts what the run that trained it predicted.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
+mod phantoms;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::Device;
+use cxr_augment::ViewSet;
+use cxr_dataset::{Part, decode_radiograph};
+use cxr_model::{Predictor, PreparedImage, RESEARCH_USE};
+use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use cxr_train::{Experiment, RunFolder, TrainOutcome, Trainer, predict};
+
+const EXPERIMENT: &str = include_str!("earlier/experiment.toml");
+
+/// Phantoms that are larger than the network's images.
+fn write_larger(folder: &Path) {
+    let size = |images| ListSize {
+        images,
+        least_positives: 1,
+    };
+    let config = PhantomConfig::new(5, size(24), size(12)).unwrap();
+    let config = config.with_side(150).unwrap();
+    write_dataset(&config, folder, &|_| (), &AtomicBool::new(false)).unwrap();
+}
+
+#[test]
+fn a_model_file_predicts_what_its_run_predicted_to_the_last_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    write_larger(folder.path());
+    let data = phantoms::read(folder.path());
+    let experiment = Experiment::parse(EXPERIMENT).unwrap();
+    let variant = experiment.variant("fzlpr-0.2").unwrap();
+    let run = RunFolder::open(folder.path().join("run")).unwrap();
+    let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
+    let stop = AtomicBool::new(false);
+    let outcome = trainer.run(&mut (), &stop).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Finished { .. }));
+    let views = ViewSet::HorizontalFlipZoom;
+    let of_run = predict(
+        trainer.classifier(),
+        trainer.card(),
+        &data,
+        Part::Test,
+        views,
+        32,
+        &mut (),
+        &stop,
+    );
+    let of_run = of_run.unwrap().unwrap();
+
+    // From the files, not from the prepared store.
+    let predictor = Predictor::open(&run.model_file(), &Device::Cpu).unwrap();
+    let prepared: Vec<PreparedImage> = of_run
+        .names()
+        .iter()
+        .map(|name| {
+            let path = folder.path().join("images").join(name.as_str());
+            let image = decode_radiograph(&path).unwrap();
+            predictor.prepare(&image).unwrap()
+        })
+        .collect();
+    for set in ViewSet::ALL {
+        let expected = of_run.logits(set).unwrap();
+        let batches = prepared.chunks(5);
+        let found = batches.flat_map(|batch| predictor.logits(batch, set).unwrap());
+        assert_eq!(found.flatten().collect::<Vec<f32>>(), expected, "{set}");
+    }
+
+    let card = predictor.card();
+    let of_data = card.data.as_ref().unwrap();
+    assert_eq!(of_data.fingerprint, data.fingerprint());
+    assert_eq!(
+        [of_data.train, of_data.validation, of_data.test],
+        Part::ALL.map(|part| data.split().part(part).len())
+    );
+    assert_eq!(card.intended_use.as_deref(), Some(RESEARCH_USE));
+    assert!(!card.stretched);
+}
