@@ -611,3 +611,176 @@ fn predictions_are_scored() {
         }
     }
 }
+
+/// What `calibrate` fits stands in the model's file, and `predict` goes by it.
+#[test]
+fn a_calibrated_model_says_other_probabilities_of_the_same_logits() {
+    let folder = trained();
+    let folder = folder.path();
+    test_images(folder);
+    let plain = String::from_utf8(predict(folder, &["test"]).stdout).unwrap();
+    let (predictions, labels) = (
+        format!("{RUN}/predictions-test.csv"),
+        format!("{RUN}/labels-test.csv"),
+    );
+    let calibrate = |more: &[&str]| {
+        let fit = [
+            "calibrate",
+            RUN,
+            "--predictions",
+            &predictions,
+            "--labels",
+            &labels,
+        ];
+        cxr(
+            folder,
+            &[
+                &fit[..],
+                &["--json", "fit.json", "--out", "new.safetensors"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let sigma = |x: f64| 1. / (1. + (-x).exp());
+    for (method, rule) in [
+        ("platt", "sensitivity:1"),
+        ("temperature", "youden"),
+        ("isotonic", "specificity:0.8"),
+        ("none", "f1"),
+    ] {
+        let output = calibrate(&["--method", method, "--threshold", rule]);
+        ends(&output, 0);
+        let fit: serde_json::Value = serde_json::from_str(&text(&folder.join("fit.json"))).unwrap();
+        let output = cxr(
+            folder,
+            &["predict", "new.safetensors", "test", "--out", "out.csv"],
+        );
+        ends(&output, 0);
+        let table = text(&folder.join("out.csv"));
+        assert_eq!(logits(&table), logits(&plain), "{method}");
+        let (header, rows) = rows(&table);
+        for (at, of_label) in fit["labels"].as_array().unwrap().iter().enumerate() {
+            assert_eq!(
+                format!("logit_{}", of_label["label"].as_str().unwrap()),
+                header[3 + at]
+            );
+            let calibration = &of_label["calibration"];
+            let value = |key: &str| calibration[key].as_f64().unwrap();
+            let threshold = of_label["threshold_logit"].as_f64().unwrap();
+            let mut last: Option<(f64, f64)> = None;
+            let mut by_logit: Vec<_> = rows.values().collect();
+            by_logit.sort_by(|a, b| {
+                let logit = |cells: &[String]| cells[3 + at].parse::<f64>().unwrap();
+                logit(a).total_cmp(&logit(b))
+            });
+            for cells in by_logit {
+                let logit = f64::from(cells[3 + at].parse::<f32>().unwrap());
+                let probability: f64 = cells[17 + at].parse().unwrap();
+                match calibration["method"].as_str().unwrap() {
+                    "platt" => {
+                        let expected = sigma(value("slope") * logit + value("intercept"));
+                        assert!((probability - expected).abs() < 1e-12);
+                    }
+                    "temperature" => {
+                        assert!((probability - sigma(logit / value("temperature"))).abs() < 1e-12);
+                    }
+                    "isotonic" => {
+                        assert!((0. ..=1.).contains(&probability));
+                        assert!(last.is_none_or(|(_, before)| before <= probability));
+                    }
+                    _ => assert!((probability - sigma(logit)).abs() < 1e-12),
+                }
+                last = Some((logit, probability));
+                assert_eq!(
+                    cells[31 + at] == "1",
+                    logit > threshold,
+                    "{method}, {}",
+                    header[3 + at]
+                );
+            }
+            // What the rule asked for holds where it was chosen.
+            let is_fitted = of_label["not_fitted"].is_null();
+            if rule == "sensitivity:1" && is_fitted {
+                assert_eq!(of_label["sensitivity"], 1.);
+            }
+            if rule == "specificity:0.8" && is_fitted {
+                assert!(of_label["specificity"].as_f64().unwrap() >= 0.8);
+            }
+        }
+    }
+    // Calibrated models are averaged by probabilities; a table of one cannot be fitted again.
+    ends(&calibrate(&[]), 0);
+    let both = [
+        "predict",
+        "new.safetensors",
+        "test",
+        "--with",
+        "new.safetensors",
+    ];
+    ends(
+        &cxr(folder, &[&both[..], &["--average", "logits"]].concat()),
+        1,
+    );
+    let output = cxr(folder, &both);
+    ends(&output, 0);
+    let again = [
+        "calibrate",
+        "new.safetensors",
+        "--predictions",
+        "out.csv",
+        "--labels",
+        &labels,
+        "--out",
+        "more.safetensors",
+    ];
+    ends(
+        &cxr(
+            folder,
+            &["predict", "new.safetensors", "test", "--out", "out.csv"],
+        ),
+        0,
+    );
+    let output = cxr(folder, &again);
+    ends(&output, 1);
+    assert!(
+        stderr(&output).contains("calibrated already"),
+        "{}",
+        stderr(&output)
+    );
+    // Another prevalence; wrong rules and labels.
+    ends(&calibrate(&["--prevalence", "Mass=0.01"]), 0);
+    ends(
+        &calibrate(&["--prevalence", "Mass=0.01", "--method", "isotonic"]),
+        1,
+    );
+    ends(&calibrate(&["--prevalence", "Nothing=0.01"]), 1);
+    ends(&calibrate(&["--threshold", "sensitivity:2"]), 2);
+    // The model itself is not replaced, and the run stays what it was.
+    let same = [
+        "calibrate",
+        RUN,
+        "--predictions",
+        &predictions,
+        "--labels",
+        &labels,
+        "--out",
+        &format!("{RUN}/model.safetensors"),
+    ];
+    ends(&cxr(folder, &same), 1);
+    assert_eq!(
+        String::from_utf8(predict(folder, &["test"]).stdout).unwrap(),
+        plain
+    );
+    // By default it goes beside the model, from the run's validation images.
+    let output = cxr(folder, &["calibrate", RUN]);
+    ends(&output, 0);
+    assert!(
+        folder
+            .join(RUN)
+            .join("model-calibrated.safetensors")
+            .is_file()
+    );
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("intervals are by patient"), "{shown}");
+}

@@ -5,6 +5,7 @@ mod card;
 mod classifier;
 mod components;
 mod error;
+mod fit;
 mod model_file;
 mod own_network;
 mod predictor;
@@ -25,6 +26,7 @@ pub use components::{
     backbone, check_backbone_is_frozen, check_network, complete_network, head, warn_of_old_names,
 };
 pub use error::ModelError;
+pub use fit::CalibrationMethod;
 pub use model_file::{
     BACKBONE_PREFIX, check_model, load_model, load_model_with, load_weights, model_bytes,
     read_description, read_weight_file, save_backbone, save_model, unusable, write_weight_file,

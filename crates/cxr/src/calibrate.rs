@@ -56,7 +56,12 @@ pub(crate) struct Args {
     test_labels: Option<PathBuf>,
 
     /// The test-time views of the predictions, as `cxr predict --tta` is to be called later
-    #[arg(long, value_name = "VIEWS", default_value = "single", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "VIEWS",
+        default_value = "single",
+        hide_default_value = true
+    )]
     tta: ViewSet,
 
     /// How logits become probabilities: `platt`, a line and a sigmoid; `temperature`, one factor; `isotonic`, any rising
@@ -218,10 +223,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let default = || model.with_file_name("model-calibrated.safetensors");
     let out = args.out.clone().unwrap_or_else(default);
     let inputs = [&model, &predictions, &labels];
-    args.force.output(&out).inputs(inputs).ours(is_model).check()?;
+    args.force
+        .output(&out)
+        .inputs(inputs)
+        .ours(is_model)
+        .check()?;
     if let Some(json) = &args.json {
         let output = args.force.output(json).inputs(inputs);
-        output.ours(|start| start.starts_with(b"{\n  \"labels\": [")).check()?;
+        output
+            .ours(|start| start.starts_with(b"{\n  \"labels\": ["))
+            .check()?;
     }
 
     let (description, tensors) = read_weight_file(&model, "model")?;
@@ -236,11 +247,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut fitted = Vec::with_capacity(card.labels.len());
     for (at, of_label) in observed.iter().enumerate() {
         let test = tested.as_ref().and_then(|tested| tested.get(at));
-        fitted.push(fit(args, &card, at, of_label, prevalences.get(&at).copied(), test)?);
+        fitted.push(fit(
+            args,
+            &card,
+            at,
+            of_label,
+            prevalences.get(&at).copied(),
+            test,
+        )?);
     }
     let origin = Origin {
         part,
-        images: observed.iter().map(|of_label| of_label.logits.len()).max().unwrap_or(0),
+        images: observed
+            .iter()
+            .map(|of_label| of_label.logits.len())
+            .max()
+            .unwrap_or(0),
         views: args.tta,
         fingerprint: Some(cxr_fs::sha256(&predictions)?),
     };
@@ -251,10 +273,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             fitted_on: Some(origin.clone()),
         };
     }
-    card.calibration = (args.method != Method::None || !prevalences.is_empty()).then(|| Calibration {
-        labels: fitted.iter().map(|label| label.calibration.clone()).collect(),
-        origin,
-    });
+    card.calibration =
+        (args.method != Method::None || !prevalences.is_empty()).then(|| Calibration {
+            labels: fitted
+                .iter()
+                .map(|label| label.calibration.clone())
+                .collect(),
+            origin,
+        });
     card.check()?;
     print(&table(&fitted))?;
     for label in &fitted {
@@ -309,8 +335,8 @@ fn observe(card: &ModelCard, predictions: &Path, labels: &Path) -> anyhow::Resul
         let column = column
             .with_context(|| format!("`{}` has no column for `{label}`", predictions.display()))?;
         let position = names.iter().position(|name| name == label);
-        let position = position
-            .with_context(|| format!("`{}` has no label `{label}`", labels.display()))?;
+        let position =
+            position.with_context(|| format!("`{}` has no label `{label}`", labels.display()))?;
         if column.kind != ScoreKind::Logit && card.calibration.is_some() {
             bail!(
                 "`{}` has probabilities of a model that is calibrated already\nhint: predict with the model that it was made from",
@@ -356,8 +382,9 @@ fn prevalences(texts: &[String], card: &ModelCard) -> anyhow::Result<HashMap<usi
             let share: f64 = share.trim().parse().ok()?;
             (share > 0. && share < 1.).then(|| (label.trim(), share))
         });
-        let (label, share) =
-            parts.with_context(|| format!("`--prevalence {text}`: expected LABEL=SHARE, a share between 0 and 1"))?;
+        let (label, share) = parts.with_context(|| {
+            format!("`--prevalence {text}`: expected LABEL=SHARE, a share between 0 and 1")
+        })?;
         let at = card.labels.iter().position(|known| known == label);
         let at = at.with_context(|| {
             format!(
@@ -394,7 +421,8 @@ fn fit(
                 match rule.choose(scored)? {
                     Some(chosen) => threshold = chosen,
                     None => {
-                        not_fitted = Some("no threshold reaches what was asked for; it is as before");
+                        not_fitted =
+                            Some("no threshold reaches what was asked for; it is as before");
                     }
                 }
             }
@@ -411,7 +439,9 @@ fn fit(
     }
     let counted = rates(observed, threshold)?;
     let value = |rate: Option<ClusteredProportion>| rate.map(|rate| rate.proportion.value());
-    let test = test.map(|test| tested(&calibration, threshold, test)).transpose()?;
+    let test = test
+        .map(|test| tested(&calibration, threshold, test))
+        .transpose()?;
     Ok(Fitted {
         images,
         positives,
@@ -431,7 +461,11 @@ fn rates(observed: &Observed, threshold: f32) -> anyhow::Result<Option<Clustered
     if observed.logits.is_empty() {
         return Ok(None);
     }
-    let called: Vec<bool> = observed.logits.iter().map(|&logit| logit > threshold).collect();
+    let called: Vec<bool> = observed
+        .logits
+        .iter()
+        .map(|&logit| logit > threshold)
+        .collect();
     let images: Vec<u64>;
     let clusters = match &observed.patients {
         Some(patients) => patients,
@@ -440,7 +474,11 @@ fn rates(observed: &Observed, threshold: f32) -> anyhow::Result<Option<Clustered
             &images
         }
     };
-    Ok(Some(ClusteredRates::of_calls(&called, &observed.labels, clusters)?))
+    Ok(Some(ClusteredRates::of_calls(
+        &called,
+        &observed.labels,
+        clusters,
+    )?))
 }
 
 fn tested(
@@ -490,9 +528,24 @@ fn tested(
 
 fn table(fitted: &[Fitted]) -> String {
     let has_test = fitted.iter().any(|label| label.test.is_some());
-    let mut header = vec!["label", "positives", "called above", "sensitivity", "specificity"];
+    let mut header = vec![
+        "label",
+        "positives",
+        "called above",
+        "sensitivity",
+        "specificity",
+    ];
     if has_test {
-        header.extend(["sens. (test)", "95 %", "spec. (test)", "95 %", "PPV", "95 %", "Brier before", "after"]);
+        header.extend([
+            "sens. (test)",
+            "95 %",
+            "spec. (test)",
+            "95 %",
+            "PPV",
+            "95 %",
+            "Brier before",
+            "after",
+        ]);
     }
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for label in fitted {
@@ -507,7 +560,10 @@ fn table(fitted: &[Fitted]) -> String {
             for rate in [test.sensitivity, test.specificity, test.ppv] {
                 let ends = rate.and_then(|rate| rate.interval);
                 row.push(number(rate.map(|rate| rate.value), 3));
-                row.push(approximate(rate.is_some_and(|rate| rate.approximate), interval(ends, 3)));
+                row.push(approximate(
+                    rate.is_some_and(|rate| rate.approximate),
+                    interval(ends, 3),
+                ));
             }
             row.push(number(Some(test.brier_before), 4));
             row.push(number(Some(test.brier), 4));
@@ -519,7 +575,9 @@ fn table(fitted: &[Fitted]) -> String {
     let note = match (has_test, rates.all(|rate| rate.by_patient)) {
         (true, true) => "intervals are by patient\n",
         (true, false) => "intervals are by image, as patients are not known: they are too narrow\n",
-        (false, _) => "rates are on the images that the thresholds were chosen on, where they are too good\n",
+        (false, _) => {
+            "rates are on the images that the thresholds were chosen on, where they are too good\n"
+        }
     };
     format!("{}{note}", align(&rows))
 }

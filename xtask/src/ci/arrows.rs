@@ -32,6 +32,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "cxr-model",
         &[
+            "cxr-metrics",
             "cxr-fs",
             "cxr-run",
             "cxr-ops",

@@ -253,11 +253,7 @@ fn check_stores(inputs: &Inputs, network: &Network, tone: Tone) -> anyhow::Resul
 }
 
 /// The labels to write with their thresholds.
-fn columns(
-    args: &Args,
-    labels: &[String],
-    thresholds: &[Threshold],
-) -> anyhow::Result<Columns> {
+fn columns(args: &Args, labels: &[String], thresholds: &[Threshold]) -> anyhow::Result<Columns> {
     let positions = match args.labels.as_slice() {
         [] => (0..labels.len()).collect(),
         wanted => wanted_labels(wanted, labels)?,
@@ -298,9 +294,7 @@ fn columns(
             }
         }
     }
-    let column = |at: usize| {
-        Some((at, labels.get(at)?.clone(), *thresholds.get(at)?))
-    };
+    let column = |at: usize| Some((at, labels.get(at)?.clone(), *thresholds.get(at)?));
     Ok(Columns {
         labels: positions.into_iter().filter_map(column).collect(),
     })

@@ -105,7 +105,9 @@ impl Network {
 
     /// The labels, in the order of the values.
     pub(super) fn labels(&self) -> &[String] {
-        self.members.first().map_or(&[], |member| &member.card().labels)
+        self.members
+            .first()
+            .map_or(&[], |member| &member.card().labels)
     }
 
     /// What is averaged.
