@@ -89,7 +89,6 @@ impl ThresholdRule {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
