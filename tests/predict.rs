@@ -784,3 +784,77 @@ fn a_calibrated_model_says_other_probabilities_of_the_same_logits() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("intervals are by patient"), "{shown}");
 }
+
+/// The page of a model has the results of its run, in words and as YAML.
+#[test]
+fn a_model_has_a_page_with_its_results() {
+    let folder = trained();
+    let folder = folder.path();
+    let output = cxr(folder, &["card", RUN, "--licence", "mit"]);
+    ends(&output, 0);
+    let page = String::from_utf8(output.stdout).unwrap();
+    let (front, body) = page
+        .strip_prefix("---\n")
+        .unwrap()
+        .split_once("\n---\n")
+        .unwrap();
+    let entry = |key: &str| -> serde_json::Value {
+        let line = front
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{key}: ")));
+        serde_json::from_str(line.unwrap()).unwrap()
+    };
+    assert_eq!(entry("license"), "mit");
+    let metrics: serde_json::Value =
+        serde_json::from_str(&text(&folder.join(RUN).join("metrics.json"))).unwrap();
+    let summary = &metrics["test"]["single"];
+    let index = entry("model-index");
+    let results = index[0]["results"][0]["metrics"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert_eq!(results[0]["value"], summary["macro"]["auc"]);
+    let labels = summary["labels"].as_array().unwrap();
+    assert_eq!(
+        results.len(),
+        1 + labels
+            .iter()
+            .filter(|label| !label["auc"].is_null())
+            .count()
+    );
+    for label in labels {
+        let name = format!("AUC of {}", label["label"].as_str().unwrap());
+        if let Some(result) = results
+            .iter()
+            .find(|result| result["name"] == name.as_str())
+        {
+            assert_eq!(result["value"], label["auc"]);
+        }
+        assert!(
+            body.contains(&format!(
+                "| {} | {} |",
+                label["label"].as_str().unwrap(),
+                label["positives"]
+            )),
+            "{body}"
+        );
+    }
+    assert!(
+        body.contains("Not a medical device") && body.contains("drawn, not taken"),
+        "{body}"
+    );
+    // A model away from its run has a page without results, and says so.
+    std::fs::copy(
+        folder.join(RUN).join("model.safetensors"),
+        folder.join("alone.safetensors"),
+    )
+    .unwrap();
+    let output = cxr(folder, &["card", "alone.safetensors", "--out", "README.md"]);
+    ends(&output, 0);
+    assert!(
+        stderr(&output).contains("no results"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!text(&folder.join("README.md")).contains("model-index"));
+}

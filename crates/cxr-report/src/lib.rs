@@ -5,6 +5,7 @@
 //! - [`published`]: the figures of the paper; [`ranks`]: which cell of a row is best;
 //! - [`tables`]: the paper's tables from runs, beside the published ones;
 //! - [`figures`]: the paper's figures as SVG and PNG;
+//! - [`card`]: a model's page for a hub;
 //! - [`report`]: an experiment's folder read and its report written, as Markdown and as a page.
 //!
 //! What a run's folder says is read by [`cxr_run`]. A report needs no network, no image and no data set: labels stand in
@@ -23,6 +24,7 @@
 //! # Ok::<(), cxr_report::ReportError>(())
 //! ```
 
+pub mod card;
 mod document;
 mod error;
 pub mod evidence;

@@ -11,6 +11,7 @@
 
 mod backbone;
 mod calibrate;
+mod card;
 mod compare;
 mod data_folder;
 mod device;
@@ -65,6 +66,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Calibrate(calibrate::Args),
+    Card(card::Args),
     Explain(explain::Args),
     Score(score::Args),
     Compare(compare::Args),
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Card(args) => card::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
