@@ -158,6 +158,17 @@ fn a_run_ends_with_everything_a_report_needs_and_a_second_call_returns_at_once()
     assert_eq!(metrics["data"]["images"]["test"], 14);
     assert_eq!(metrics["test"]["hflip-zoom"]["n_images"], 14);
     assert_eq!(metrics["history"].as_array().unwrap().len(), 3);
+    // The model file says the same of the validation images.
+    let card = cxr_model::ModelCard::read(&run.join("model.safetensors")).unwrap();
+    let (of_card, of_metrics) = (card.validation.unwrap(), &metrics["validation"]["single"]);
+    let labels = of_metrics["labels"].as_array().unwrap();
+    let aucs: Vec<Option<f64>> = labels.iter().map(|label| label["auc"].as_f64()).collect();
+    assert_eq!(of_card.labels, aucs);
+    assert_eq!(of_card.mean, of_metrics["means"]["auc"].as_f64());
+    assert_eq!(
+        of_card.images as u64,
+        of_metrics["n_images"].as_u64().unwrap()
+    );
     let events = std::fs::read_to_string(run.join("events.jsonl")).unwrap();
     let steps = events
         .lines()

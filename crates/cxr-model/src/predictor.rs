@@ -1,5 +1,6 @@
 //! Images to logits with a model file alone.
 
+use std::borrow::Borrow;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -117,7 +118,11 @@ impl Predictor {
     ///
     /// # Errors
     /// An image that was prepared for a model of another size, or too many for the memory.
-    pub fn batch(&self, images: &[PreparedImage], view: View) -> Result<Tensor, ModelError> {
+    pub fn batch(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+        view: View,
+    ) -> Result<Tensor, ModelError> {
         let size = self.card.crop_size;
         let shape = (images.len(), 3, size, size);
         let mut values = image_buffer(images.len(), size)?;
@@ -125,6 +130,7 @@ impl Predictor {
             .par_chunks_mut(3 * size * size)
             .zip(images)
             .try_for_each(|(output, image)| {
+                let image: &PreparedImage = image.borrow();
                 if image.side != self.card.image_size {
                     return Err(ModelError::PreparedSize {
                         expected: self.card.image_size,
@@ -138,13 +144,13 @@ impl Predictor {
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
-    /// The logits of each image, one for each label, averaged over the views of a set.
+    /// The logits of each image, one for each label, averaged over the views of a set. Without images there are none.
     ///
     /// # Errors
     /// As [`Self::batch`], an image that the network does not take, or [`ModelError::LogitNotFinite`].
     pub fn logits(
         &self,
-        images: &[PreparedImage],
+        images: &[impl Borrow<PreparedImage> + Sync],
         views: ViewSet,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
         if images.is_empty() {
@@ -180,7 +186,10 @@ impl Predictor {
     ///
     /// # Errors
     /// As [`Self::batch`], or [`ModelError::FeatureNotFinite`].
-    pub fn features(&self, images: &[PreparedImage]) -> Result<Vec<Vec<f32>>, ModelError> {
+    pub fn features(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         if images.is_empty() {
             return Ok(Vec::new());
         }

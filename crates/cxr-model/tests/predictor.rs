@@ -130,7 +130,9 @@ fn images_of_another_size_and_numbers_that_are_none_are_refused() {
         .to_string();
     assert!(error.contains("96×96"), "{error}");
     assert_eq!(
-        predictor.logits(&[], ViewSet::Single).unwrap(),
+        predictor
+            .logits(&[] as &[PreparedImage], ViewSet::Single)
+            .unwrap(),
         Vec::<Vec<f32>>::new()
     );
 

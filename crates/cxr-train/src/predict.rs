@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use cxr_augment::{Normalization, View, ViewSet};
 use cxr_dataset::{ImageName, Part};
 use cxr_metrics::{LabelMean, MultiLabel};
-use cxr_model::{check_finite, mean_over_views};
+use cxr_model::{ValidationAucs, check_finite, mean_over_views};
 use cxr_ops::Phase;
 use cxr_run::{Event, Predictions};
 
@@ -124,11 +124,39 @@ impl Prediction {
         set: ViewSet,
         data: &TrainingData,
     ) -> Result<Option<LabelMean>, TrainError> {
+        Ok(self.scores(set, data)?.macro_auc())
+    }
+
+    /// What a model file says of predictions of its validation images: the AUC of each label, of the mean logits of
+    /// `set`.
+    ///
+    /// # Errors
+    /// As [`Self::macro_auc`].
+    pub fn validation_aucs(
+        &self,
+        set: ViewSet,
+        data: &TrainingData,
+    ) -> Result<ValidationAucs, TrainError> {
+        let scores = self.scores(set, data)?;
+        Ok(ValidationAucs {
+            views: set,
+            images: self.names.len(),
+            labels: scores.per_label_auc(),
+            mean: scores.macro_auc().map(|mean| mean.value),
+        })
+    }
+
+    fn scores(&self, set: ViewSet, data: &TrainingData) -> Result<MultiLabel, TrainError> {
         let states = || self.names.iter().flat_map(|name| data.label_states(name));
         let positive: Vec<bool> = states().map(|state| state.target() > 0.).collect();
         let known: Vec<bool> = states().map(|state| state.is_known()).collect();
-        let scores = MultiLabel::new(&self.labels, &self.logits(set)?, &positive, Some(&known))?;
-        Ok(scores.macro_auc())
+        let logits = self.logits(set)?;
+        Ok(MultiLabel::new(
+            &self.labels,
+            &logits,
+            &positive,
+            Some(&known),
+        )?)
     }
 
     /// As [`Self::write`], beside the file's place: it is put there with the others of `staged`.

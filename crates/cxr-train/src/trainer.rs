@@ -17,8 +17,8 @@ use cxr_dataset::{Part, Tone};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
 use cxr_model::{
-    BACKBONE_PREFIX, DataCard, ModelError, check_backbone_is_frozen, check_model, check_network,
-    model_bytes,
+    BACKBONE_PREFIX, DataCard, ModelError, ValidationAucs, check_backbone_is_frozen, check_model,
+    check_network, model_bytes,
 };
 use cxr_run::{
     BestEpoch, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
@@ -260,7 +260,7 @@ impl<'a> Trainer<'a> {
         let outcome = self.train(observer, stop)?;
         if matches!(outcome, TrainOutcome::Finished { .. }) {
             let mut staged = Staged::new();
-            self.stage_model(&mut staged)?;
+            self.stage_model(&mut staged, None)?;
             staged.commit()?;
         }
         Ok(outcome)
@@ -536,14 +536,22 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Writes the model beside its place, where it can be read back, to be put there with the others of `staged`.
+    /// Writes the model beside its place, where it can be read back, to be put there with the others of `staged`; it
+    /// says how well it ranks the validation images, where that is known.
     ///
     /// # Errors
     /// A file that cannot be written, or weights that no network can compute with.
-    pub fn stage_model(&self, staged: &mut Staged) -> Result<(), TrainError> {
+    pub fn stage_model(
+        &self,
+        staged: &mut Staged,
+        validation: Option<ValidationAucs>,
+    ) -> Result<(), TrainError> {
         self.folder.check()?;
         let place = self.folder.model_file();
-        let card = self.card_with_thresholds()?;
+        let card = ModelCard {
+            validation,
+            ..self.card_with_thresholds()?
+        };
         let save = |trainer: &Self| Ok(model_bytes(&place, &card, &trainer.classifier)?);
         let bytes = self.with_average(save)?;
         staged.write(&place, |file| file.write_all(&bytes))?;

@@ -73,6 +73,44 @@ fn a_model_file_predicts_what_its_run_predicted_to_the_last_bit() {
         assert_eq!(found.flatten().collect::<Vec<f32>>(), expected, "{set}");
     }
 
+    // AUCs by counting pairs.
+    let set = ViewSet::HorizontalFlip;
+    let (found, logits) = (
+        of_run.validation_aucs(set, &data).unwrap(),
+        of_run.logits(set).unwrap(),
+    );
+    let n_labels = data.labels().len();
+    let expected: Vec<Option<f64>> = (0..n_labels)
+        .map(|label| {
+            let of_image = |(row, name)| {
+                let record = data.index().get(name).unwrap();
+                (
+                    record.labels[label].target() > 0.,
+                    logits[row * n_labels + label],
+                )
+            };
+            let images: Vec<(bool, f32)> =
+                of_run.names().iter().enumerate().map(of_image).collect();
+            let with = |has: bool| images.iter().filter(move |(found, _)| *found == has);
+            let pairs = with(true).flat_map(|(_, positive)| {
+                with(false).map(move |(_, negative)| match positive.total_cmp(negative) {
+                    std::cmp::Ordering::Greater => 1.,
+                    std::cmp::Ordering::Equal => 0.5,
+                    std::cmp::Ordering::Less => 0.,
+                })
+            });
+            let pairs: Vec<f64> = pairs.collect();
+            (!pairs.is_empty()).then(|| pairs.iter().sum::<f64>() / pairs.len() as f64)
+        })
+        .collect();
+    assert!(expected.iter().any(Option::is_some));
+    for (found, expected) in found.labels.iter().zip(&expected) {
+        assert_eq!(found.is_some(), expected.is_some());
+        let difference = found.unwrap_or(0.) - expected.unwrap_or(0.);
+        assert!(difference.abs() < 1e-12, "{found:?} {expected:?}");
+    }
+    assert_eq!((found.images, found.views), (of_run.names().len(), set));
+
     let card = predictor.card();
     let of_data = card.data.as_ref().unwrap();
     assert_eq!(of_data.fingerprint, data.fingerprint());

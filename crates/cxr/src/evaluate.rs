@@ -143,10 +143,11 @@ fn make_metrics(
     let experiment = variant.experiment();
     let data = &prepared.data;
     let mut staged = Staged::new();
-    trainer.stage_model(&mut staged)?;
+    trainer.stage_model(&mut staged, None)?;
     // The network that is predicted with is the one in the file.
     let (card, classifier) = load_model(beside(&staged, &folder.model_file())?, device)?;
     let start = Instant::now();
+    let mut validation = None;
     for part in [Part::Validation, Part::Test] {
         let batch_size = experiment.training.evaluation_batch_size;
         let views = ViewSet::HorizontalFlipZoom;
@@ -163,10 +164,15 @@ fn make_metrics(
         let Some(prediction) = prediction else {
             return Ok(None);
         };
+        if part == Part::Validation {
+            validation = Some(prediction.validation_aucs(ViewSet::Single, data)?);
+        }
         for views in ViewSet::ALL {
             prediction.stage(views, &folder.predictions_file(part, views), &mut staged)?;
         }
     }
+    // Now the file can say how good the network is.
+    trainer.stage_model(&mut staged, validation)?;
     let Some(stages) = stages(experiment, data, folder, device, watcher, stop)? else {
         return Ok(None);
     };

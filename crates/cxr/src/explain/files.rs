@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{ImageFile, ImageFiles, decode_radiograph_in, read_image_file, resize_bicubic};
+use cxr_dataset::{ImageFile, ImageFiles, decode_radiograph_in, read_image_file};
 use cxr_explain::grad_cam;
 use cxr_fs::Output;
+use cxr_model::Predictor;
 use cxr_table::csv_line;
-use cxr_train::{Classifier, ModelCard, load_model};
 
 use super::picture::Picture;
 use super::targets::{TABLE, Target, targets};
@@ -27,7 +27,8 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     let path = args.output.join(TABLE);
     let output = args.force.output(&path).inputs([&model]).inputs(files());
     output.ours(is_explanation_table).check()?;
-    let (card, classifier) = load_model(&model, &args.device.open()?)?;
+    let predictor = Predictor::open(&model, &args.device.open()?)?;
+    let card = predictor.card();
     let wanted = wanted_labels(&args.label, &card.labels)?;
     let labels: Vec<&str> = match wanted.as_slice() {
         [] => card.labels.iter().map(String::as_str).collect(),
@@ -49,7 +50,7 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     let mut failures = Vec::new();
     let bar = Bar::new("explaining", "images", targets.len());
     for (done, target) in targets.iter().enumerate() {
-        match explain_file(args, &card, &classifier, &wanted, target) {
+        match explain_file(args, &predictor, &wanted, target) {
             Ok(rows) => table.extend(rows),
             Err(error) => failures.push(format!("{}: {error:#}", target.image.display())),
         }
@@ -104,8 +105,7 @@ fn check_maps(args: &Args, targets: &[Target], labels: &[&str]) -> anyhow::Resul
 /// One row per heat map.
 fn explain_file(
     args: &Args,
-    card: &ModelCard,
-    classifier: &Classifier,
+    predictor: &Predictor,
     wanted: &[usize],
     target: &Target,
 ) -> anyhow::Result<Vec<String>> {
@@ -114,8 +114,9 @@ fn explain_file(
     for warning in &radiograph.warnings {
         say(&format!("warning: `{}`: {warning}", file.display()));
     }
-    let prepared = resize_bicubic(&radiograph.image, card.image_size, card.image_size)?;
-    let picture = Picture::new(prepared.pixels(), card, classifier.parameters().device())?;
+    let (card, classifier) = (predictor.card(), predictor.classifier());
+    let prepared = predictor.prepare(&radiograph.image)?;
+    let picture = Picture::new(predictor, &prepared)?;
     let logits = classifier.logits_of_image(&picture.tensor, &card.labels, "this image")?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];
     let mut labels: Vec<usize> = wanted.to_vec();

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use cxr_augment::{GrayImageRef, Normalization, View};
+use candle_core::Tensor;
 use cxr_explain::{HeatMap, OverlayStyle, overlay};
-use cxr_train::ModelCard;
+use cxr_model::{Predictor, PreparedImage, View};
 
 use crate::output::SIGNATURE;
 
@@ -18,17 +17,14 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Of the grey values of a square image of the model's size.
-    pub(super) fn new(prepared: &[u8], card: &ModelCard, device: &Device) -> anyhow::Result<Self> {
-        let side = card.crop_size;
-        let image = GrayImageRef::square(prepared, card.image_size)?;
-        let normalization = Normalization::new(card.normalization_mean, card.normalization_std)?;
-        let mut values = vec![0f32; 3 * side * side];
-        View::Center.apply(image, side, &normalization, &mut values)?;
-        let tensor = Tensor::from_vec(values, (1, 3, side, side), device)?;
-        let margin = (card.image_size - side) / 2;
+    /// Of an image of the model's size.
+    pub(super) fn new(predictor: &Predictor, prepared: &PreparedImage) -> anyhow::Result<Self> {
+        let tensor = predictor.batch(&[prepared], View::Center)?;
+        let side = predictor.card().crop_size;
+        let margin = (prepared.side() - side) / 2;
         let rows = prepared
-            .chunks_exact(card.image_size)
+            .pixels()
+            .chunks_exact(prepared.side())
             .skip(margin)
             .take(side);
         let pixels = rows

@@ -10,11 +10,12 @@ use cxr_dataset::{FindingBox, ImageName, LabelState, Part, read_boxes};
 use cxr_explain::{
     Agreement, BoxTally, Candidate, HeatMap, OverlayStyle, Region, choose_panel, grad_cam,
 };
+use cxr_model::{ModelCard, Predictor};
 use cxr_report::explanations::{
     BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
 };
 use cxr_run::{Predictions, RunFolder, Unscorable};
-use cxr_train::{Classifier, Experiment, ModelCard, TrainingData, load_model};
+use cxr_train::{Experiment, TrainingData};
 use sha2::{Digest as _, Sha256};
 
 use super::picture::Picture;
@@ -55,11 +56,9 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         say(&format!("`{}` is up to date", folder.display()));
         return Ok(ExitCode::SUCCESS);
     }
-    let (card, classifier) = load_model(&model_file(run), &args.device.open()?)?;
     let explainer = Explainer {
         data: &prepared.data,
-        card,
-        classifier,
+        predictor: Predictor::open(&model_file(run), &args.device.open()?)?,
         folder: run.join(EXPLANATIONS_FOLDER),
         style: args.style.into(),
     };
@@ -115,19 +114,22 @@ struct Image {
 
 struct Explainer<'a> {
     data: &'a TrainingData,
-    card: ModelCard,
-    classifier: Classifier,
+    predictor: Predictor,
     folder: PathBuf,
     style: OverlayStyle,
 }
 
 impl Explainer<'_> {
+    fn card(&self) -> &ModelCard {
+        self.predictor.card()
+    }
+
     /// The test images of which all labels are known, with the run's logits, in an order that depends
     /// on their names alone.
     fn images(&self, run: &Path) -> anyhow::Result<Vec<Image>> {
         let path = run.join(PREDICTIONS);
         let predictions = Predictions::read(&path, Unscorable::Refuse)?;
-        let columns: Vec<&[f64]> = (self.card.labels.iter())
+        let columns: Vec<&[f64]> = (self.card().labels.iter())
             .map(|label| {
                 let column = predictions.columns().iter().find(|c| c.label == *label);
                 column.map(|column| column.scores.as_slice())
@@ -161,7 +163,7 @@ impl Explainer<'_> {
     }
 
     fn samples(&self, images: &[Image]) -> anyhow::Result<Vec<Sample>> {
-        let mut is_shown = vec![false; self.card.labels.len()];
+        let mut is_shown = vec![false; self.card().labels.len()];
         let mut has_clear = false;
         let mut samples = Vec::new();
         for image in images {
@@ -191,13 +193,13 @@ impl Explainer<'_> {
     }
 
     fn panel(&self, images: &[Image]) -> anyhow::Result<Vec<Example>> {
-        let thresholds = &self.card.logit_thresholds;
+        let thresholds = &self.card().logit_thresholds;
         let candidates: Vec<Candidate> = images.iter().map(|i| i.candidate.clone()).collect();
         let mut panel = Vec::new();
         for choice in choose_panel(&candidates, thresholds, PER_KIND) {
             let Image { name, candidate } = &images[choice.candidate];
             let shown = self.picture(name)?;
-            let map = grad_cam(&self.classifier, &shown.tensor, choice.label)?;
+            let map = grad_cam(self.predictor.classifier(), &shown.tensor, choice.label)?;
             let number = panel.len() + 1;
             let picture = format!("panel{number}.png");
             let overlay = format!("panel{number}-map.png");
@@ -212,7 +214,7 @@ impl Explainer<'_> {
                 image: name.to_string(),
                 labels: self.names(&candidate.labels),
                 predicted: self.names(&candidate.predicted(thresholds)),
-                explained: self.card.labels[choice.label].clone(),
+                explained: self.card().labels[choice.label].clone(),
                 logit: candidate.logits[choice.label].into(),
                 is_empty: map.peak() <= 0.,
                 picture,
@@ -226,14 +228,18 @@ impl Explainer<'_> {
     /// chose the model.
     fn score(&self, boxes: &[FindingBox], hot_share: f32) -> anyhow::Result<BoxScores> {
         let test: HashSet<&ImageName> = self.data.split().part(Part::Test).iter().collect();
-        let mut tallies = vec![BoxTally::default(); self.card.labels.len()];
+        let mut tallies = vec![BoxTally::default(); self.card().labels.len()];
         let mut maps: BTreeMap<(ImageName, usize), HeatMap> = BTreeMap::new();
         let (mut of_others, mut outside) = (0, 0);
-        let (resized, crop) = (self.card.image_size as f64, self.card.crop_size as f64);
+        let (resized, crop) = (self.card().image_size as f64, self.card().crop_size as f64);
         let bar = Bar::new("scoring", "boxes", boxes.len());
         for (done, finding) in boxes.iter().enumerate() {
             bar.set(done);
-            let label = self.card.labels.iter().position(|l| *l == finding.finding);
+            let label = self
+                .card()
+                .labels
+                .iter()
+                .position(|l| *l == finding.finding);
             let (Some(label), true) = (label, test.contains(&finding.name)) else {
                 of_others += 1;
                 continue;
@@ -245,7 +251,7 @@ impl Explainer<'_> {
             let key = (finding.name.clone(), label);
             if !maps.contains_key(&key) {
                 let picture = self.picture(&finding.name)?;
-                let map = grad_cam(&self.classifier, &picture.tensor, label)?;
+                let map = grad_cam(self.predictor.classifier(), &picture.tensor, label)?;
                 maps.insert(key.clone(), map);
             }
             if let Some(map) = maps.get(&key) {
@@ -253,7 +259,7 @@ impl Explainer<'_> {
             }
         }
         bar.finish();
-        let scored = self.card.labels.iter().zip(&tallies);
+        let scored = self.card().labels.iter().zip(&tallies);
         let findings = scored.filter_map(|(label, tally)| {
             Some(FindingScores {
                 finding: label.clone(),
@@ -273,12 +279,17 @@ impl Explainer<'_> {
     }
 
     fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
-        let device = self.classifier.parameters().device();
-        Picture::new(&self.data.store().image(name)?, &self.card, device)
+        let pixels = self.data.store().image(name)?;
+        Picture::new(&self.predictor, &self.predictor.prepared(pixels)?)
     }
 
     fn names(&self, states: &[bool]) -> Vec<String> {
-        let present = self.card.labels.iter().zip(states).filter(|(_, has)| **has);
+        let present = self
+            .card()
+            .labels
+            .iter()
+            .zip(states)
+            .filter(|(_, has)| **has);
         present.map(|(label, _)| label.clone()).collect()
     }
 }
