@@ -858,3 +858,137 @@ fn a_model_has_a_page_with_its_results() {
     );
     assert!(!text(&folder.join("README.md")).contains("model-index"));
 }
+
+/// A model that has seen usual radiographs says of others how unlike they are.
+#[test]
+fn images_that_are_unlike_those_of_the_training_are_marked() {
+    let folder = trained();
+    let folder = folder.path();
+    test_images(folder);
+    let plain = String::from_utf8(predict(folder, &["test"]).stdout).unwrap();
+    let (predictions, labels) = (
+        format!("{RUN}/predictions-test.csv"),
+        format!("{RUN}/labels-test.csv"),
+    );
+    let calibrate = |more: &[&str]| {
+        let fit = [
+            "calibrate",
+            RUN,
+            "--predictions",
+            &predictions,
+            "--labels",
+            &labels,
+        ];
+        let keep = [
+            "--method",
+            "none",
+            "--threshold",
+            "keep",
+            "--out",
+            "new.safetensors",
+        ];
+        cxr(folder, &[&fit[..], &keep, more].concat())
+    };
+    let output = calibrate(&["--reference", "data/images"]);
+    ends(&output, 0);
+    // What no radiograph is: one grey, and noise.
+    for (name, value) in [("flat", None), ("noise", Some(7919))] {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 96, 96);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().unwrap();
+        let pixels: Vec<u8> = (0..96 * 96u32)
+            .map(|at| value.map_or(128, |factor: u32| (at.wrapping_mul(at ^ factor) >> 3) as u8))
+            .collect();
+        writer.write_image_data(&pixels).unwrap();
+        drop(writer);
+        std::fs::write(folder.join("test").join(format!("{name}.png")), bytes).unwrap();
+    }
+    for out in ["out.csv", "out.jsonl", "out.parquet"] {
+        let arguments = [
+            "predict",
+            "new.safetensors",
+            "test",
+            "--tta",
+            "hflip",
+            "--out",
+            out,
+        ];
+        ends(&cxr(folder, &arguments), 0);
+    }
+    let (header, rows) = rows(&text(&folder.join("out.csv")));
+    assert_eq!(
+        header[..6].join(","),
+        "image,patient,study,distance,unusual,logit_Atelectasis"
+    );
+    for (name, cells) in &rows {
+        let distance: f64 = cells[3].parse().unwrap();
+        match name.as_str() {
+            "flat.png" | "noise.png" => {
+                assert!(distance > 1. && cells[4] == "1", "{name}: {distance}")
+            }
+            // They are among the reference images.
+            _ => assert!(distance < 1e-3 && cells[4] == "0", "{name}: {distance}"),
+        }
+    }
+    for line in text(&folder.join("out.jsonl")).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let row = &rows[line["image"].as_str().unwrap()];
+        assert_eq!(line["distance"].as_f64().unwrap().to_string(), row[3]);
+        assert_eq!(line["unusual"], row[4] == "1");
+    }
+    let file = File::open(folder.join("out.parquet")).unwrap();
+    for row in parquet::file::serialized_reader::SerializedFileReader::new(file).unwrap() {
+        let row = row.unwrap().to_json_value();
+        let cells = &rows[row["image"].as_str().unwrap()];
+        assert_eq!(row["distance"].as_f64().unwrap().to_string(), cells[3]);
+    }
+    // Nothing else has changed, and the model goes on being one for every command.
+    let output = cxr(folder, &["predict", "new.safetensors", "test"]);
+    let after = logits(&String::from_utf8(output.stdout).unwrap());
+    assert!(
+        logits(&plain)
+            .iter()
+            .all(|(name, logits)| after[name] == *logits)
+    );
+    ends(
+        &cxr(
+            folder,
+            &["explain", "new.safetensors", "test", "--output", "maps"],
+        ),
+        0,
+    );
+    ends(
+        &cxr(
+            folder,
+            &[
+                "predict",
+                "new.safetensors",
+                "test",
+                "--out",
+                "p.csv",
+                "--shard",
+                "1/2",
+            ],
+        ),
+        0,
+    );
+    ends(
+        &cxr(
+            folder,
+            &[
+                "predict",
+                "new.safetensors",
+                "test",
+                "--out",
+                "p.csv",
+                "--shard",
+                "2/2",
+            ],
+        ),
+        0,
+    );
+    ends(&cxr(folder, &["predict", "--merge", "--out", "p.csv"]), 0);
+    assert!(text(&folder.join("p.csv")).starts_with("image,patient,study,distance,unusual,"));
+    ends(&calibrate(&["--reference", "test/flat.png"]), 1);
+}

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::components::{backbone, complete_network, head};
-use crate::{Calibration, ModelError};
+use crate::{Calibration, ModelError, ReferenceCard};
 
 /// All that is needed to build a classifier and to use it rightly; stands in every model file.
 ///
@@ -50,6 +50,9 @@ pub struct ModelCard {
     /// How logits become probabilities; without it they are `σ(logit)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// What is said of the images that the file has features of, to find those that are unlike them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceCard>,
     /// What it was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataCard>,
@@ -208,6 +211,7 @@ impl ModelCard {
             logit_thresholds: vec![0.; labels.len()],
             threshold_origin: ThresholdOrigin::default(),
             calibration: None,
+            reference: None,
             data: None,
             validation: None,
             licence: None,

@@ -9,6 +9,7 @@ mod fit;
 mod model_file;
 mod own_network;
 mod predictor;
+mod reference;
 
 pub use cxr_augment::{View, ViewSet};
 pub use cxr_backbone::Backbone;
@@ -33,3 +34,4 @@ pub use model_file::{
 };
 pub use own_network::OwnNetwork;
 pub use predictor::{Predictor, PreparedImage, image_buffer, mean_over_views};
+pub use reference::{FEWEST_REFERENCE_IMAGES, REFERENCE_PREFIX, Reference, ReferenceCard};

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use cxr_ops::{OpsError, WeightFile, check_weights};
 use serde::{Deserialize, Serialize};
 
-use crate::{Classifier, ModelCard, ModelError, OwnNetwork};
+use crate::{Classifier, ModelCard, ModelError, OwnNetwork, Reference};
 
 /// The metadata key under which the description stands, as JSON.
 const KEY: &str = "cxr";
@@ -130,7 +130,19 @@ pub fn load_model_with(
     own: &OwnNetwork<'_>,
     device: &Device,
 ) -> Result<(ModelCard, Classifier), ModelError> {
-    let (card, tensors) = read_model(path)?;
+    let (card, classifier, _) = load_model_and_reference(path, own, device)?;
+    Ok((card, classifier))
+}
+
+/// As [`load_model_with`], with the images that the model knows, where the file has them.
+pub(crate) fn load_model_and_reference(
+    path: &Path,
+    own: &OwnNetwork<'_>,
+    device: &Device,
+) -> Result<(ModelCard, Classifier, Option<Reference>), ModelError> {
+    let (card, mut tensors) = read_model(path)?;
+    let reference = Reference::take(card.reference.as_ref(), &mut tensors);
+    let reference = reference.map_err(|problem| bad(path, MODEL, problem))?;
     check_weights(&tensors).map_err(unusable(path, MODEL))?;
     let given = own.names();
     let is_of_network = |name: &&String| name.starts_with("backbone ") || name.starts_with("head ");
@@ -151,7 +163,7 @@ pub fn load_model_with(
     }
     let classifier = own.classifier(&card, 0, device)?;
     classifier.parameters().load("", &tensors)?;
-    Ok((card, classifier))
+    Ok((card, classifier, reference))
 }
 
 /// Puts the weights of a model file into a network that was built before, and returns what the file says of itself.
@@ -159,7 +171,9 @@ pub fn load_model_with(
 /// # Errors
 /// As [`load_model`]; the network then is as it was.
 pub fn load_weights(path: &Path, classifier: &Classifier) -> Result<ModelCard, ModelError> {
-    let (card, tensors) = read_model(path)?;
+    let (card, mut tensors) = read_model(path)?;
+    Reference::take(card.reference.as_ref(), &mut tensors)
+        .map_err(|problem| bad(path, MODEL, problem))?;
     check_weights(&tensors).map_err(unusable(path, MODEL))?;
     classifier.parameters().load("", &tensors)?;
     Ok(card)

@@ -9,7 +9,8 @@ use cxr_dataset::{GrayImage, resize_bicubic};
 use cxr_ops::Phase;
 use rayon::prelude::*;
 
-use crate::{Classifier, ModelCard, ModelError, check_finite, load_model};
+use crate::model_file::load_model_and_reference;
+use crate::{Classifier, ModelCard, ModelError, OwnNetwork, Reference, check_finite};
 
 /// A trained model, for images of any size.
 ///
@@ -24,6 +25,7 @@ pub struct Predictor {
     card: ModelCard,
     classifier: Classifier,
     normalization: Normalization,
+    reference: Option<Reference>,
 }
 
 /// An image at the size that a model takes.
@@ -55,10 +57,14 @@ impl Predictor {
     /// Reads a model file.
     ///
     /// # Errors
-    /// As [`load_model`].
+    /// As [`load_model`](crate::load_model).
     pub fn open(path: &Path, device: &Device) -> Result<Self, ModelError> {
-        let (card, classifier) = load_model(path, device)?;
-        Self::new(card, classifier)
+        let own = OwnNetwork::new();
+        let (card, classifier, reference) = load_model_and_reference(path, &own, device)?;
+        Ok(Self {
+            reference,
+            ..Self::new(card, classifier)?
+        })
     }
 
     /// A network that is already there, such as one with parts of one's own.
@@ -72,12 +78,18 @@ impl Predictor {
             card,
             classifier,
             normalization,
+            reference: None,
         })
     }
 
     /// What the model says of itself.
     pub fn card(&self) -> &ModelCard {
         &self.card
+    }
+
+    /// The images that the model knows, to find others that are unlike them; `None` where its file has none.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.reference.as_ref()
     }
 
     /// The network.
@@ -153,14 +165,63 @@ impl Predictor {
         images: &[impl Borrow<PreparedImage> + Sync],
         views: ViewSet,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.answer(images, views, false)?.0)
+    }
+
+    /// As [`Self::logits`], and how unlike each image is to those that the model knows: [`Reference::distance`] of its
+    /// features, from the same pass. `None` where the model has no reference.
+    ///
+    /// # Errors
+    /// As [`Self::logits`], or [`ModelError::FeatureNotFinite`].
+    pub fn logits_and_distances(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+        views: ViewSet,
+    ) -> Result<(Vec<Vec<f32>>, Option<Vec<f64>>), ModelError> {
+        let Some(reference) = &self.reference else {
+            return Ok((self.logits(images, views)?, None));
+        };
+        let (logits, features) = self.answer(images, views, true)?;
+        let distances = features
+            .par_iter()
+            .map(|features| reference.distance(features));
+        Ok((logits, Some(distances.collect())))
+    }
+
+    /// The means over height and width of each image's feature maps in the central view: what the network knows of an
+    /// image, for distances between images.
+    ///
+    /// # Errors
+    /// As [`Self::batch`], or [`ModelError::FeatureNotFinite`].
+    pub fn features(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         if images.is_empty() {
             return Ok(Vec::new());
         }
+        let batch = self.batch(images, View::Center)?;
+        means_of_maps(&self.classifier.features(&batch, Phase::Evaluate)?)
+    }
+
+    /// Logits, and features of the central view where they are wanted.
+    fn answer(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+        views: ViewSet,
+        wants_features: bool,
+    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), ModelError> {
+        if images.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let mut of_views = Vec::with_capacity(views.views().len());
+        let mut features = Vec::new();
         for &view in views.views() {
-            let logits = self
-                .classifier
-                .forward_t(&self.batch(images, view)?, Phase::Evaluate)?;
+            let maps = (self.classifier).features(&self.batch(images, view)?, Phase::Evaluate)?;
+            if wants_features && view == View::Center {
+                features = means_of_maps(&maps)?;
+            }
+            let logits = self.classifier.logits(&maps, Phase::Evaluate)?;
             let (_, n_labels) = logits.dims2()?;
             if n_labels != self.card.labels.len() {
                 return Err(ModelError::Card {
@@ -178,32 +239,20 @@ impl Predictor {
         let of_views: Vec<&[f32]> = of_views.iter().map(Vec::as_slice).collect();
         let means = mean_over_views(&of_views);
         let rows = means.chunks(self.card.labels.len());
-        Ok(rows.map(<[f32]>::to_vec).collect())
+        Ok((rows.map(<[f32]>::to_vec).collect(), features))
     }
+}
 
-    /// The means over height and width of each image's feature maps in the central view: what the network knows of an
-    /// image, for distances between images.
-    ///
-    /// # Errors
-    /// As [`Self::batch`], or [`ModelError::FeatureNotFinite`].
-    pub fn features(
-        &self,
-        images: &[impl Borrow<PreparedImage> + Sync],
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
-        if images.is_empty() {
-            return Ok(Vec::new());
+/// The mean of each map of each image.
+fn means_of_maps(maps: &Tensor) -> Result<Vec<Vec<f32>>, ModelError> {
+    let means: Vec<Vec<f32>> = maps.mean((2, 3))?.to_vec2()?;
+    for (row, means) in means.iter().enumerate() {
+        if let Some(&value) = means.iter().find(|value| !value.is_finite()) {
+            let image = format!("image {row} of the call");
+            return Err(ModelError::FeatureNotFinite { image, value });
         }
-        let batch = self.batch(images, View::Center)?;
-        let maps = self.classifier.features(&batch, Phase::Evaluate)?;
-        let means: Vec<Vec<f32>> = maps.mean((2, 3))?.to_vec2()?;
-        for (row, means) in means.iter().enumerate() {
-            if let Some(&value) = means.iter().find(|value| !value.is_finite()) {
-                let image = format!("image {row} of the call");
-                return Err(ModelError::FeatureNotFinite { image, value });
-            }
-        }
-        Ok(means)
     }
+    Ok(means)
 }
 
 /// Room for `n_images` images of three channels and `size × size` pixels, all 0.

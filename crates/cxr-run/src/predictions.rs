@@ -251,12 +251,17 @@ fn columns_of(headers: &[String], path: &Path) -> Result<Vec<ScoreColumn>, RunEr
 /// Whether it is the header of a table that `cxr predict` wrote, which has each label three times: its logit, its
 /// probability, by which it is scored, and whether it is positive.
 fn is_of_predict(headers: &[String]) -> bool {
-    let Some((["image", "patient", "study"], labels)) = headers
+    let Some((["image", "patient", "study"], mut labels)) = headers
         .split_first_chunk::<3>()
         .map(|(first, rest)| (first.each_ref().map(String::as_str), rest))
     else {
         return false;
     };
+    if let [distance, unusual, rest @ ..] = labels
+        && (distance.as_str(), unusual.as_str()) == ("distance", "unusual")
+    {
+        labels = rest;
+    }
     let n_labels = labels.len() / 3;
     let of = |kind: &str, first: usize| -> Option<Vec<&str>> {
         let headers = labels.get(first..first + n_labels)?;

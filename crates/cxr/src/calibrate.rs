@@ -13,16 +13,20 @@ use cxr_metrics::{
     expected_calibration_error, sigmoid,
 };
 use cxr_model::{
-    Calibration, CalibrationMethod, LabelCalibration, ModelCard, Origin, ThresholdOrigin,
-    ThresholdRule, read_weight_file, write_weight_file,
+    Calibration, CalibrationMethod, FEWEST_REFERENCE_IMAGES, LabelCalibration, ModelCard, Origin,
+    REFERENCE_PREFIX, Reference, ThresholdOrigin, ThresholdRule, read_weight_file,
+    write_weight_file,
 };
 use cxr_run::{LabelRow, Predictions, RunFolder, ScoreKind, Unscorable};
 use serde::Serialize;
 
+use crate::device::DeviceArgs;
 use crate::explain::model_file;
 use crate::output::{ForceArg, is_model};
+use crate::predict;
 use crate::progress::say;
 use crate::scoring::{align, approximate, interval, number, print};
+use crate::train::{interrupted, stop_flag};
 
 /// Fit a model's probabilities and thresholds on validation images, and write them into its file
 ///
@@ -78,6 +82,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL=SHARE", value_delimiter = ',')]
     prevalence: Vec<String>,
 
+    /// Radiographs such as the model was trained on, files, folders, archives or stores: `cxr predict` will mark images that are
+    /// unlike all of them. At most 1,024 are taken, evenly
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    reference: Vec<PathBuf>,
+
+    /// The share of the reference images that are no further from their nearest neighbour than an image may be
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.95,
+        requires = "reference"
+    )]
+    reference_share: f64,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
     /// The new model file [default: model-calibrated.safetensors beside the model]
     #[arg(long, value_name = "FILE.safetensors")]
     out: Option<PathBuf>,
@@ -93,6 +114,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "Examples:
   cxr calibrate models/runs/paper/fzlpr-0.2
   cxr calibrate models/runs/paper/fzlpr-0.2 --threshold sensitivity:0.95 --out screening.safetensors
+  cxr calibrate models/runs/paper/fzlpr-0.2 --reference models/runs/paper/images-256.store
   cxr calibrate model.safetensors --predictions ours.csv --labels truth.csv --method temperature";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -143,6 +165,9 @@ impl FromStr for Rule {
         Ok(Self(Some(rule)))
     }
 }
+
+/// Features of these take 4 MiB for DenseNet121, and their distances no time beside the network.
+const MOST_REFERENCE_IMAGES: usize = 1024;
 
 /// The logits of one label where the truth is known.
 struct Observed {
@@ -235,7 +260,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .check()?;
     }
 
-    let (description, tensors) = read_weight_file(&model, "model")?;
+    let (description, mut tensors) = read_weight_file(&model, "model")?;
     let mut card = ModelCard::parse(&description)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("`{}`", model.display()))?;
@@ -281,6 +306,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 .collect(),
             origin,
         });
+    if !args.reference.is_empty() {
+        let Some(reference) = reference(args, &model)? else {
+            return Ok(interrupted());
+        };
+        tensors.retain(|name, _| !name.starts_with(REFERENCE_PREFIX));
+        tensors.extend(reference.tensors()?);
+        card.reference = Some(reference.card().clone());
+    }
     card.check()?;
     print(&table(&fitted))?;
     for label in &fitted {
@@ -299,6 +332,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     say(&format!("written to `{}`", out.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reference images as the model sees them; `None` where it was stopped.
+fn reference(args: &Args, model: &Path) -> anyhow::Result<Option<Reference>> {
+    let share = args.reference_share;
+    ensure!(
+        share > 0. && share <= 1.,
+        "`--reference-share`: expected a share above 0 and at most 1, got {share}"
+    );
+    let stop = stop_flag()?;
+    let (paths, device) = (&args.reference, args.device.open()?);
+    let features = predict::features(model, paths, MOST_REFERENCE_IMAGES, &device, &stop)?;
+    let Some(features) = features else {
+        return Ok(None);
+    };
+    let named: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let origin = format!("{} images of {}", features.len(), named.join(", "));
+    let reference = Reference::fit(&features, share, origin);
+    let reference = reference.with_context(|| {
+        format!(
+            "expected at least {FEWEST_REFERENCE_IMAGES} reference images that are not all alike, got {}",
+            features.len()
+        )
+    })?;
+    Ok(Some(reference))
 }
 
 /// The logits of each label of the model, where the truth is known.

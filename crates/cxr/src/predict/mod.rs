@@ -38,6 +38,9 @@ use table::{Columns, Form, is_failed_table};
 /// where a DICOM file gives them, then `logit_`, `prob_` and `positive_` of each label. A label is positive where its
 /// probability is above its threshold, which the model knows and `--threshold` replaces.
 ///
+/// Of a model that `cxr calibrate --reference` has shown usual radiographs, `distance` says how unlike an image is to those,
+/// and `unusual` is 1 above a distance of 1: what the model says of it means little.
+///
 /// What cannot be read or is no frontal chest radiograph is named on standard error and in FILE's neighbour
 /// `….failed.csv`; the rest go on, and the exit code is 3. Images are called by their paths below the folder or archive
 /// that was named, or, where two would have one name, by their whole paths.
@@ -161,7 +164,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ),
     };
     check_stores(&inputs, &network, tone)?;
-    let columns = columns(args, network.labels(), &network.thresholds())?;
+    let columns = columns(
+        args,
+        network.labels(),
+        &network.thresholds(),
+        network.has_reference(),
+    )?;
     let shard = match args.shard {
         Some(shard) => shard,
         None if args.out.is_some() => shard_of_slurm()?.unwrap_or(Shard::WHOLE),
@@ -174,6 +182,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.tta.name().clone_into(&mut settings.views);
     network.average().name().clone_into(&mut settings.average);
     settings.thresholds = network.thresholds();
+    settings.has_reference = network.has_reference();
     settings.stretch = tone == Tone::Stretched;
     settings.n_images = inputs.len();
     settings.images = inputs.digest();
@@ -253,7 +262,12 @@ fn check_stores(inputs: &Inputs, network: &Network, tone: Tone) -> anyhow::Resul
 }
 
 /// The labels to write with their thresholds.
-fn columns(args: &Args, labels: &[String], thresholds: &[Threshold]) -> anyhow::Result<Columns> {
+fn columns(
+    args: &Args,
+    labels: &[String],
+    thresholds: &[Threshold],
+    has_distance: bool,
+) -> anyhow::Result<Columns> {
     let positions = match args.labels.as_slice() {
         [] => (0..labels.len()).collect(),
         wanted => wanted_labels(wanted, labels)?,
@@ -297,6 +311,7 @@ fn columns(args: &Args, labels: &[String], thresholds: &[Threshold]) -> anyhow::
     let column = |at: usize| Some((at, labels.get(at)?.clone(), *thresholds.get(at)?));
     Ok(Columns {
         labels: positions.into_iter().filter_map(column).collect(),
+        has_distance,
     })
 }
 
@@ -460,6 +475,7 @@ impl Work<'_> {
                 study: None,
                 logits: Vec::new(),
                 probabilities: Vec::new(),
+                distance: None,
                 failed: None,
             };
             match outcome {
@@ -480,12 +496,69 @@ impl Work<'_> {
                     (row.patient, row.study) = (patient, study);
                     row.logits = answer.logits;
                     row.probabilities = answer.probabilities;
+                    row.distance = answer.distance;
                 }
             }
             rows.push(row);
         }
         Ok(rows)
     }
+}
+
+/// The features of the images of `paths`, at most so many, evenly chosen, and the reasons for those that have none;
+/// `None` where it was stopped.
+pub(crate) fn features(
+    model: &Path,
+    paths: &[PathBuf],
+    most: usize,
+    device: &candle_core::Device,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<Vec<f32>>>> {
+    const BATCH: usize = 8;
+    let inputs = Inputs::find(paths)?;
+    say_passed_over(inputs.passed_over().0, inputs.passed_over().1);
+    say_refused(inputs.refused());
+    let network = Network::open([model], ViewSet::Single, None, device)?;
+    let tone = network.tone().unwrap_or_default();
+    check_stores(&inputs, &network, tone)?;
+    let n_images = inputs.len().min(most);
+    let chosen: std::collections::HashSet<usize> = (0..n_images)
+        .map(|at| at * inputs.len() / n_images)
+        .collect();
+    let settings = pipeline::Settings {
+        network: &network,
+        tone,
+        n_threads: rayon::current_num_threads(),
+        depth: 2 * BATCH,
+    };
+    let bar = Bar::new("looking at", "images", n_images);
+    let features = std::thread::scope(|scope| -> anyhow::Result<Option<Vec<Vec<f32>>>> {
+        let is_wanted = |at: usize| chosen.contains(&at);
+        let mut images = pipeline::start(scope, &inputs, is_wanted, settings)
+            .context("cannot start a thread")?
+            .peekable();
+        let (mut features, mut batch) = (Vec::with_capacity(n_images), Vec::new());
+        let mut n_done = 0;
+        while let Some(Ready { at, outcome }) = images.next() {
+            n_done += 1;
+            match outcome {
+                Ok(decoded) => batch.push(decoded.sized),
+                Err(reason) => say(&format!("`{}`: {reason}", inputs.name(at))),
+            }
+            if batch.len() == BATCH || images.peek().is_none() {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                features.extend(network.features(&batch.iter().collect::<Vec<_>>())?);
+                batch.clear();
+                bar.set(n_done);
+            }
+        }
+        ensure!(n_done == n_images, "a thread has died");
+        Ok(Some(features))
+    });
+    bar.finish();
+    features
 }
 
 /// Joins the parts of a file.
@@ -512,7 +585,12 @@ fn merge(args: &Args) -> anyhow::Result<ExitCode> {
             .check()?;
     }
     let (mut joined, settings) = Joined::open(&paths)?;
-    let columns = columns(args, &settings.labels, &settings.thresholds)?;
+    let columns = columns(
+        args,
+        &settings.labels,
+        &settings.thresholds,
+        settings.has_reference,
+    )?;
     let (n_rows, n_failed) = table::write(form, out, &failed_path, &columns, || joined.next())?;
     say_written(out, &failed_path, n_rows, n_failed);
     say(&format!("its {} parts are no longer needed", paths.len()));

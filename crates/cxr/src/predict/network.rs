@@ -50,6 +50,9 @@ pub(super) struct Network {
 pub(super) struct Answer {
     pub(super) logits: Vec<f64>,
     pub(super) probabilities: Vec<f64>,
+    /// How unlike the image is to those that a model knows: above 1, unlike. Of several models the largest; `None` where none
+    /// knows any.
+    pub(super) distance: Option<f64>,
 }
 
 /// An image in each size that the models want.
@@ -108,6 +111,24 @@ impl Network {
         self.members
             .first()
             .map_or(&[], |member| &member.card().labels)
+    }
+
+    /// Whether a model knows images that others can be unlike to.
+    pub(super) fn has_reference(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.reference().is_some())
+    }
+
+    /// The features of each of some images, by the first model.
+    ///
+    /// # Errors
+    /// An image that the network cannot take.
+    pub(super) fn features(&self, images: &[&Sized]) -> anyhow::Result<Vec<Vec<f32>>> {
+        let first = self.members.first().context("there is no model")?;
+        let of_size: Option<Vec<&PreparedImage>> = (images.iter())
+            .map(|image| image.of(first.card().image_size))
+            .collect();
+        Ok(first.features(&of_size.context("an image is missing")?)?)
     }
 
     /// What is averaged.
@@ -194,15 +215,20 @@ impl Network {
             Answer {
                 logits: vec![0.; n_labels],
                 probabilities: vec![0.; n_labels],
+                distance: None,
             };
             images.len()
         ];
         for member in &self.members {
             let card = member.card();
-            let of_size: Option<Vec<PreparedImage>> = (images.iter())
-                .map(|image| image.of(card.image_size).cloned())
+            let of_size: Option<Vec<&PreparedImage>> = (images.iter())
+                .map(|image| image.of(card.image_size))
                 .collect();
-            let logits = member.logits(&of_size.context("an image is missing")?, self.views)?;
+            let of_size = of_size.context("an image is missing")?;
+            let (logits, distances) = member.logits_and_distances(&of_size, self.views)?;
+            for (answer, distance) in answers.iter_mut().zip(distances.into_iter().flatten()) {
+                answer.distance = Some(answer.distance.map_or(distance, |d| d.max(distance)));
+            }
             for (answer, logits) in answers.iter_mut().zip(logits) {
                 for (label, logit) in logits.into_iter().enumerate() {
                     answer.logits[label] += f64::from(logit);

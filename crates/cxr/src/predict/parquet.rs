@@ -55,6 +55,15 @@ pub(super) fn write(
             // The name is required and has no levels.
             push::<ByteArrayType>(&mut group, &bytes, (at > 0).then_some(&is_there))?;
         }
+        if columns.has_distance {
+            let distances: Vec<f64> = rows.iter().filter_map(|(row, _)| row.distance).collect();
+            let is_there: Vec<i16> = (rows.iter())
+                .map(|(row, _)| i16::from(row.distance.is_some()))
+                .collect();
+            push::<DoubleType>(&mut group, &distances, Some(&is_there))?;
+            let unusual: Vec<bool> = distances.iter().map(|&distance| distance > 1.).collect();
+            push::<BoolType>(&mut group, &unusual, Some(&is_there))?;
+        }
         for label in 0..columns.labels.len() {
             let logits: Vec<f64> = of(&rows, label, |value| value.logit);
             push::<DoubleType>(&mut group, &logits, None)?;
@@ -103,6 +112,17 @@ fn schema(columns: &Columns) -> anyhow::Result<TypePtr> {
         text("patient", Repetition::OPTIONAL)?,
         text("study", Repetition::OPTIONAL)?,
     ];
+    if columns.has_distance {
+        for (name, physical) in [
+            ("distance", Physical::DOUBLE),
+            ("unusual", Physical::BOOLEAN),
+        ] {
+            let field = Type::primitive_type_builder(name, physical)
+                .with_repetition(Repetition::OPTIONAL)
+                .build()?;
+            fields.push(field);
+        }
+    }
     for (kind, physical) in [
         ("logit", Physical::DOUBLE),
         ("prob", Physical::DOUBLE),

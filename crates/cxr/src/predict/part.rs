@@ -30,6 +30,9 @@ pub(super) struct Settings {
     /// How several models become one answer.
     pub(super) average: String,
     pub(super) stretch: bool,
+    /// Whether answers say how unlike an image is to those that a model knows.
+    #[serde(default)]
+    pub(super) has_reference: bool,
     /// How many images there are, over all parts.
     pub(super) n_images: usize,
     /// A digest of their names.
@@ -62,6 +65,9 @@ pub(super) struct Row {
     pub(super) logits: Vec<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) probabilities: Vec<f64>,
+    /// How unlike the image is to those that a model knows: above 1, unlike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) distance: Option<f64>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<String>,
@@ -111,6 +117,7 @@ impl Settings {
             views: String::new(),
             average: String::new(),
             stretch: false,
+            has_reference: false,
             n_images: 0,
             images: String::new(),
             shard,
@@ -532,6 +539,7 @@ mod tests {
             study: None,
             logits: values.clone(),
             probabilities: values,
+            distance: (at == 2).then_some(0.1),
             failed,
         }
     }

@@ -70,6 +70,8 @@ pub(super) fn is_failed_table(start: &[u8]) -> bool {
 pub(super) struct Columns {
     /// The labels' positions among the model's, their names, and their thresholds.
     pub(super) labels: Vec<(usize, String, Threshold)>,
+    /// Whether it is written how unlike an image is to those that a model knows.
+    pub(super) has_distance: bool,
 }
 
 impl Columns {
@@ -80,7 +82,10 @@ impl Columns {
                 .iter()
                 .map(move |(_, label, _)| format!("{kind}_{label}"))
         };
-        let names = ["image", "patient", "study"].map(str::to_owned);
+        let mut names = ["image", "patient", "study"].map(str::to_owned).to_vec();
+        if self.has_distance {
+            names.extend(["distance", "unusual"].map(str::to_owned));
+        }
         csv_line(
             names
                 .into_iter()
@@ -98,6 +103,11 @@ impl Columns {
             row.patient.clone().unwrap_or_default(),
             row.study.clone().unwrap_or_default(),
         ];
+        if self.has_distance {
+            let distance = row.distance;
+            cells.push(distance.map_or_else(String::new, |distance| distance.to_string()));
+            cells.push(distance.map_or_else(String::new, |d| u8::from(d > 1.).to_string()));
+        }
         cells.extend(values.iter().map(|value| shortest(value.logit)));
         cells.extend(values.iter().map(|value| value.probability.to_string()));
         cells.extend(
@@ -124,8 +134,18 @@ impl Columns {
         let patient = serde_json::to_string(&row.patient)?;
         let study = serde_json::to_string(&row.study)?;
         let labels = serde_json::to_string(&labels)?;
+        let distance = match (self.has_distance, row.distance) {
+            (true, Some(distance)) => {
+                format!(
+                    "\"distance\":{},\"unusual\":{},",
+                    json!(distance),
+                    distance > 1.
+                )
+            }
+            _ => String::new(),
+        };
         Ok(format!(
-            "{JSON_START}{image},\"patient\":{patient},\"study\":{study},\"labels\":{labels}}}\n"
+            "{JSON_START}{image},\"patient\":{patient},\"study\":{study},{distance}\"labels\":{labels}}}\n"
         ))
     }
 
