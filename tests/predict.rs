@@ -925,7 +925,7 @@ fn images_that_are_unlike_those_of_the_training_are_marked() {
         let distance: f64 = cells[3].parse().unwrap();
         match name.as_str() {
             "flat.png" | "noise.png" => {
-                assert!(distance > 1. && cells[4] == "1", "{name}: {distance}")
+                assert!(distance > 1. && cells[4] == "1", "{name}: {distance}");
             }
             // They are among the reference images.
             _ => assert!(distance < 1e-3 && cells[4] == "0", "{name}: {distance}"),

@@ -177,7 +177,7 @@ impl Predictor {
         &self,
         images: &[impl Borrow<PreparedImage> + Sync],
         views: ViewSet,
-    ) -> Result<(Vec<Vec<f32>>, Option<Vec<f64>>), ModelError> {
+    ) -> Result<(Rows, Option<Vec<f64>>), ModelError> {
         let Some(reference) = &self.reference else {
             return Ok((self.logits(images, views)?, None));
         };
@@ -210,7 +210,7 @@ impl Predictor {
         images: &[impl Borrow<PreparedImage> + Sync],
         views: ViewSet,
         wants_features: bool,
-    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), ModelError> {
+    ) -> Result<(Rows, Rows), ModelError> {
         if images.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -242,6 +242,9 @@ impl Predictor {
         Ok((rows.map(<[f32]>::to_vec).collect(), features))
     }
 }
+
+/// Values for each image.
+type Rows = Vec<Vec<f32>>;
 
 /// The mean of each map of each image.
 fn means_of_maps(maps: &Tensor) -> Result<Vec<Vec<f32>>, ModelError> {
