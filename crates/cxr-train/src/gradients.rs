@@ -58,7 +58,7 @@ impl Gradients {
     /// # Errors
     /// What a device reports of the work before.
     pub fn norm(&self) -> Result<f64, TrainError> {
-        let (norm, _) = self.size()?.read()?;
+        let (norm, _) = self.norm_on_device()?.read()?;
         Ok(self.scale * norm)
     }
 
@@ -73,21 +73,21 @@ impl Gradients {
     /// # Errors
     /// As [`Self::norm`].
     pub fn first_not_finite(&self) -> Result<Option<usize>, TrainError> {
-        let (_, first) = self.size()?.read()?;
+        let (_, first) = self.norm_on_device()?.read()?;
         Ok(first)
     }
 
-    /// How large they are before they are scaled.
-    pub(crate) fn size(&self) -> candle_core::Result<Size> {
-        Size::of(&self.tensors)
+    /// Their norm before they are scaled, without waiting for a device.
+    pub(crate) fn norm_on_device(&self) -> candle_core::Result<GradientNorm> {
+        GradientNorm::of(&self.tensors)
     }
 
-    /// As [`Self::clip`] with their [`Self::size`], without waiting for a device.
-    pub(crate) fn clip_to(&mut self, size: &Size, largest: f64) -> candle_core::Result<()> {
+    /// As [`Self::clip`] with their [`Self::norm_on_device`], without waiting for a device.
+    pub(crate) fn clip_to(&mut self, size: &GradientNorm, largest: f64) -> candle_core::Result<()> {
         match size {
-            Size::Known { norm, .. } => self.clip(self.scale * norm, largest),
+            GradientNorm::Known { norm, .. } => self.clip(self.scale * norm, largest),
             #[cfg(feature = "cuda")]
-            Size::OnDevice(size) => {
+            GradientNorm::OnDevice(size) => {
                 self.on_device = Some(size.bound(self.scale, largest)?.into());
             }
         }
@@ -165,7 +165,7 @@ impl MeanGradients {
 
 /// How large some tensors are together. Of tensors on a CUDA device the device knows it, and the host once it asks.
 #[derive(Debug, Clone)]
-pub(crate) enum Size {
+pub(crate) enum GradientNorm {
     /// The Euclidean norm over all values, and the first tensor that has a value which is not finite, or so large that
     /// its square is not.
     Known {
@@ -176,7 +176,7 @@ pub(crate) enum Size {
     OnDevice(std::sync::Arc<cxr_ops::CudaSize>),
 }
 
-impl Size {
+impl GradientNorm {
     /// Waits for no device, but where tensors are on several: a loss's own variables are on the CPU.
     pub(crate) fn of(tensors: &[Tensor]) -> candle_core::Result<Self> {
         #[cfg(feature = "cuda")]

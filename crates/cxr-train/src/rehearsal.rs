@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use cxr_model::BACKBONE_PREFIX;
-use cxr_ops::{GradientSink, Phase};
+use cxr_dataset::ImageName;
+use cxr_ops::Phase;
+use cxr_run::TrainingConfig;
 
-use crate::experiment::{loss, precision};
+use crate::experiment::loss;
 use crate::groups;
-use crate::{Classifier, Gradients, ModelCard, Optimiser, TrainError, VariantExperiment};
+use crate::trainer::step::{NotFinite, Step, StepError};
+use crate::{
+    Batch, Classifier, ModelCard, Optimiser, Profile, TrainError, VariantExperiment, WeightAverage,
+};
 
-/// What a run's parts cost, measured with its own network, loss and optimiser on images that are
+/// What a run's parts cost, measured with its own network, loss, optimiser and average on images that are
 /// nothing but a formula's values. Reading and varying images is left out: it is done beside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rehearsal {
@@ -48,8 +52,18 @@ pub fn rehearse(
     let images = images.to_device(device)?;
     let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
     let targets = targets.to_dtype(candle_core::DType::F32)?;
-    let targets = targets.reshape((batch, n_labels))?;
-    let keys: Vec<u64> = (0..batch as u64).collect();
+    let names = (0..batch).map(|index| ImageName::new(&format!("{index}.png")));
+    let batch_of_images = Batch {
+        images,
+        targets: targets.reshape((batch, n_labels))?,
+        mask: None,
+        names: names.collect::<Result<_, _>>()?,
+    };
+    // Every step is on one batch, whatever the experiment accumulates.
+    let training = TrainingConfig {
+        gradient_accumulation_steps: 1,
+        ..experiment.training.clone()
+    };
 
     let mut rehearsal = Rehearsal {
         training: Vec::new(),
@@ -66,34 +80,39 @@ pub fn rehearse(
         // A loss's own variables, of which there are a handful, are left out.
         let trained = groups::trained(stage, classifier.parameters(), &[]);
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
-        let is_whole = trained
-            .iter()
-            .any(|trained| trained.name.starts_with(BACKBONE_PREFIX));
+        let mut average = training.ema_decay.map(WeightAverage::new);
         let loss = loss(variant.chosen())?;
+        let step = Step {
+            classifier: &classifier,
+            loss: &*loss,
+            loss_is_own: false,
+            loss_variables: &[],
+            training: &training,
+            seed: experiment.seed,
+            trained: &trained,
+            epoch: 0,
+            step: 0,
+            // The network stays finite, whatever its images are.
+            learning_rate: 0.,
+            profile: &Profile::OFF,
+        };
         let rate = images_a_second(batch, budget, device, &mut || {
-            let phase = Phase::Train { image_keys: &keys };
-            let precision = precision(experiment.training.precision);
-            let sink = GradientSink::new();
-            let features = if is_whole {
-                let features = || classifier.features(&images, phase);
-                sink.scope(|| precision.scope(features))?
-            } else {
-                precision
-                    .scope(|| classifier.features(&images, Phase::Evaluate))?
-                    .detach()
-            };
-            let logits = classifier.logits(&features, phase)?;
-            let loss = loss.loss(&logits, &targets, None)?;
-            let gradients = Gradients::backward(&trained, &loss, &sink)?;
-            // A rate of zero: the network stays finite, whatever its images are.
-            optimiser.step(0., &trained, &gradients)
+            let mut batches = std::iter::once(Ok(batch_of_images.clone()));
+            let made = step.make(&mut optimiser, average.as_mut(), &mut batches, false);
+            match made {
+                Ok(_) => Ok(()),
+                Err(StepError::Other(error)) => Err(*error),
+                Err(StepError::NotFinite(NotFinite { what, .. })) => {
+                    Err(TrainError::setting("network", "finite", what))
+                }
+            }
         })?;
         rehearsal.training.push(rate);
         let values = trained.iter().map(|trained| trained.var.elem_count());
         rehearsal.trained.push(values.sum());
     }
     rehearsal.predicting = images_a_second(batch, budget, device, &mut || {
-        classifier.forward_t(&images, Phase::Evaluate)?;
+        classifier.forward_t(&batch_of_images.images, Phase::Evaluate)?;
         Ok(())
     })?;
     Ok(rehearsal)

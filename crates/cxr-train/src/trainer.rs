@@ -2,7 +2,8 @@
 
 #[cfg(feature = "cuda")]
 pub(crate) mod algorithms;
-mod step;
+mod course;
+pub(crate) mod step;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -22,10 +23,11 @@ use cxr_model::{
 };
 use cxr_run::{
     BestEpoch, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
-    StageTime, VariantExperiment,
+    VariantExperiment,
 };
 
-use self::step::{Pending, Place};
+use self::course::{Course, Standing};
+use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, loss};
@@ -65,8 +67,8 @@ pub struct Trainer<'a> {
     data_fingerprints: DataFingerprints,
     state: State,
     profile: &'a Profile,
-    /// Steps that are looked at at once.
-    looking_every: usize,
+    /// So many steps are read at once.
+    sync_every: usize,
 }
 
 impl<'a> Trainer<'a> {
@@ -169,13 +171,9 @@ impl<'a> Trainer<'a> {
             state: State::new(training),
             profile: &Profile::OFF,
             // So many that a GPU, which idles while the host reads, seldom does; so few that progress shows.
-            looking_every: if device.is_cuda() { 16 } else { 1 },
+            sync_every: if device.is_cuda() { 16 } else { 1 },
         };
-        for (index, stage) in training.stages.iter().enumerate() {
-            let key = format!("training.stages[{index}].schedule.warmup");
-            let steps = trainer.steps_an_epoch();
-            stage.schedule.check_length(&key, stage.epochs, steps)?;
-        }
+        trainer.course().check()?;
         #[cfg(feature = "cuda")]
         algorithms::recall(folder)?;
         let latest = folder.latest_checkpoint();
@@ -208,16 +206,16 @@ impl<'a> Trainer<'a> {
         Self { profile, ..self }
     }
 
-    /// Looks at steps so many at a time, at least one: reads their losses and norms, tells observers of them, and
-    /// finds what is not finite. Unless told otherwise 1 on a CPU, and 16 on a GPU, which would have to be waited for.
+    /// Reads the losses and norms of so many steps at once, at least one: reports them to observers, and finds what is
+    /// not finite. Unless set it is 1 on a CPU, and 16 on a GPU, where every read waits for the device.
     ///
-    /// Looked at one by one, a step that goes wrong changes no weights; else the weights that steps after it have are
-    /// of no use, and the error still names the step. What is trained and written is the same: at a checkpoint, the
-    /// end of an epoch and a stop all steps are looked at.
+    /// Read one by one, a step that goes wrong changes no weights; else the weights that steps after it have are of no
+    /// use, and the error still names the step. What is trained and written is the same: at a checkpoint, the end of an
+    /// epoch and a stop all steps are read.
     #[must_use]
-    pub fn looking_every(self, steps: usize) -> Self {
+    pub fn sync_every(self, steps: usize) -> Self {
         Self {
-            looking_every: steps.max(1),
+            sync_every: steps.max(1),
             ..self
         }
     }
@@ -228,8 +226,8 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// The file cannot be read or written.
     pub fn event_log(&self) -> Result<EventLog, TrainError> {
-        let Position { epoch, step, .. } = self.state.progress.position;
-        let next = (self.first_epoch() + epoch, step);
+        let position = self.state.progress.position;
+        let next = (self.course().epoch(position), position.step);
         Ok(EventLog::open(self.folder, next)?)
     }
 
@@ -283,6 +281,12 @@ impl<'a> Trainer<'a> {
         self.folder.outcome(outcome)
     }
 
+    /// The course that the experiment describes.
+    fn course(&self) -> Course<'_> {
+        let training = &self.variant.experiment().training;
+        Course::new(training, self.data.split().train().len())
+    }
+
     fn stages(
         &mut self,
         observer: &mut dyn Observer,
@@ -290,9 +294,10 @@ impl<'a> Trainer<'a> {
     ) -> Result<TrainOutcome, TrainError> {
         let variant = Arc::clone(&self.variant);
         let training = &variant.experiment().training;
-        while let Some(stage) = training.stages.get(self.state.progress.position.stage) {
+        let course = Course::new(training, self.data.split().train().len());
+        while let Some(stage) = course.stage(self.state.progress.position) {
             let position = self.state.progress.position;
-            let first_epoch = self.first_epoch();
+            let first_epoch = course.first_epoch(position);
             let trained = self.trained(stage);
             if (position.epoch, position.step) == (0, 0) {
                 let path = self.folder.before_stage(position.stage);
@@ -302,29 +307,38 @@ impl<'a> Trainer<'a> {
                 stage: &stage.name,
                 first_epoch,
                 epochs: stage.epochs,
-                steps: self.steps_an_epoch(),
+                steps: course.steps_per_epoch(),
                 from: (first_epoch + position.epoch, position.step),
                 trained_values: (trained.iter())
                     .map(|parameter| parameter.var.elem_count())
                     .sum(),
             });
             while self.state.progress.position.epoch < stage.epochs {
-                let finished = self.epoch(stage, &trained, observer, stop)?;
-                if !finished || !self.end_epoch(stage, observer, stop)? {
+                let finished = self.epoch(course, stage, &trained, observer, stop)?;
+                if !finished || !self.end_epoch(course, stage, observer, stop)? {
                     self.checkpoint(observer)?;
                     return Ok(TrainOutcome::Stopped(self.state.progress.position));
                 }
-                if self.stage_is_over(stage, observer) {
-                    self.state.progress.position = Position {
-                        stage: position.stage + 1,
-                        epoch: 0,
-                        step: 0,
-                    };
-                    self.state.optimiser = Optimiser::new(training.optimiser);
-                    self.checkpoint(observer)?;
-                    break;
+                let standing = course.standing(stage, &self.state.progress);
+                if let Standing::StoppedEarly { patience } = standing {
+                    observer.on(&Event::EarlyStop {
+                        stage: &stage.name,
+                        epoch: course.epoch(self.state.progress.position) - 1,
+                        patience,
+                    });
                 }
+                if standing == Standing::GoesOn {
+                    self.checkpoint(observer)?;
+                    continue;
+                }
+                self.state.progress.position = Position {
+                    stage: position.stage + 1,
+                    epoch: 0,
+                    step: 0,
+                };
+                self.state.optimiser = Optimiser::new(training.optimiser);
                 self.checkpoint(observer)?;
+                break;
             }
         }
         Ok(TrainOutcome::Finished {
@@ -336,6 +350,7 @@ impl<'a> Trainer<'a> {
     /// The steps of the current epoch from where it stands; false when stopped.
     fn epoch(
         &mut self,
+        course: Course<'_>,
         stage: &Stage,
         trained: &[Trained],
         observer: &mut dyn Observer,
@@ -345,51 +360,55 @@ impl<'a> Trainer<'a> {
         let experiment = variant.experiment();
         let training = &experiment.training;
         let (data, seed) = (self.data, experiment.seed);
-        let steps = self.steps_an_epoch();
-        let epoch = self.first_epoch() + self.state.progress.position.epoch;
+        let steps = course.steps_per_epoch();
         let device = self.classifier.parameters().device().clone();
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         // The loader outlives the borrow of `self` that a step needs.
         let pipeline = Arc::clone(&self.pipeline);
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
+        let position = self.state.progress.position;
+        let epoch = course.epoch(position);
         std::thread::scope(|scope| {
-            let position = self.state.progress.position;
-            let mut batches = loader.epoch(
-                scope,
-                epoch,
-                position.step * training.gradient_accumulation_steps,
-            );
-            let mut pending = Pending::new();
-            let place = Place {
-                stage,
-                trained,
-                epoch,
-                steps,
-            };
+            let first = position.step * training.gradient_accumulation_steps;
+            let mut batches = loader.epoch(scope, epoch, first);
+            let mut pending = PendingSteps::new();
             for step in position.step..steps {
-                let rate = stage.schedule.learning_rate(StageTime {
-                    epoch: position.epoch,
-                    epochs: stage.epochs,
+                let made = Step {
+                    classifier: &self.classifier,
+                    loss: &*self.loss,
+                    loss_is_own: self.loss_is_own,
+                    loss_variables: &self.loss_variables,
+                    training,
+                    seed,
+                    trained,
+                    epoch,
                     step,
-                    steps_per_epoch: steps,
-                });
-                match self.step(place, &mut batches, rate) {
+                    learning_rate: course.learning_rate(stage, position, step),
+                    profile: self.profile,
+                }
+                .make(
+                    &mut self.state.optimiser,
+                    self.state.average.as_mut(),
+                    &mut batches,
+                    self.sync_every == 1,
+                );
+                match made {
                     Ok(made) => pending.push(made),
                     Err(error) => {
                         // What went wrong in a step before may be why.
-                        self.settle(place, &mut pending, observer)?;
-                        return Err(error);
+                        self.flush(course, stage, &mut pending, observer)?;
+                        return Err(self.step_error(error, stage, epoch, step));
                     }
                 }
                 self.state.progress.position.step += 1;
                 let is_last = step + 1 == steps;
-                let is_due = (step + 1).is_multiple_of(training.checkpoint_steps) && !is_last;
-                if pending.len() >= self.looking_every || is_last || is_due {
-                    self.settle(place, &mut pending, observer)?;
+                let is_due = course.has_checkpoint_after(step + 1);
+                if pending.len() >= self.sync_every || is_last || is_due {
+                    self.flush(course, stage, &mut pending, observer)?;
                     self.folder.check()?;
                 }
                 if stop.load(Ordering::Relaxed) {
-                    self.settle(place, &mut pending, observer)?;
+                    self.flush(course, stage, &mut pending, observer)?;
                     return Ok(false);
                 }
                 if is_due {
@@ -400,9 +419,73 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    /// Reads the steps that are pending, checks them, and counts and reports each.
+    fn flush(
+        &mut self,
+        course: Course<'_>,
+        stage: &Stage,
+        pending: &mut PendingSteps,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let (steps, epoch) = (pending.take(), course.epoch(self.state.progress.position));
+        let read = |made: &MadeStep| {
+            let read = made.read();
+            read.map_err(|error| self.step_error(error, stage, epoch, made.step))
+        };
+        let losses: Vec<(f64, f64)> = steps.iter().map(read).collect::<Result<_, _>>()?;
+        let seconds = pending.seconds_a_step(steps.len());
+        for (made, (loss, gradient_norm)) in steps.iter().zip(losses) {
+            self.state.progress.loss_sum += loss;
+            self.state.progress.seconds += seconds;
+            observer.on(&Event::Step {
+                stage: &stage.name,
+                epoch,
+                step: made.step,
+                steps: course.steps_per_epoch(),
+                loss,
+                rate: made.learning_rate,
+                gradient_norm,
+                images: made.n_images(),
+                seconds,
+            });
+        }
+        Ok(())
+    }
+
+    fn step_error(&self, error: StepError, stage: &Stage, epoch: usize, step: usize) -> TrainError {
+        match error {
+            StepError::Other(error) => *error,
+            StepError::NotFinite(NotFinite { what, images }) => {
+                let names = images.iter().map(|name| format!("`{name}`"));
+                let names: Vec<String> = names.collect();
+                self.not_finite(what, stage, epoch, step, names.join(", "))
+            }
+        }
+    }
+
+    fn not_finite(
+        &self,
+        what: String,
+        stage: &Stage,
+        epoch: usize,
+        step: usize,
+        images: String,
+    ) -> TrainError {
+        let latest = self.folder.latest_checkpoint();
+        TrainError::NotFinite {
+            what,
+            stage: stage.name.clone(),
+            epoch,
+            step,
+            images,
+            checkpoint: latest.exists().then_some(latest),
+        }
+    }
+
     /// Scores the validation images and closes the epoch; false when stopped before that.
     fn end_epoch(
         &mut self,
+        course: Course<'_>,
         stage: &Stage,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
@@ -426,9 +509,9 @@ impl<'a> Trainer<'a> {
         let prediction = match prediction {
             Err(TrainError::Model(ModelError::LogitNotFinite { label, image, .. })) => {
                 let what = format!("the logit of `{label}`, in validation,");
-                let epoch = self.first_epoch() + self.state.progress.position.epoch;
-                let step = self.state.progress.position.step;
-                return Err(self.not_finite(what, stage, epoch, step, image));
+                let position = self.state.progress.position;
+                let epoch = course.epoch(position);
+                return Err(self.not_finite(what, stage, epoch, position.step, image));
             }
             prediction => prediction?,
         };
@@ -436,8 +519,8 @@ impl<'a> Trainer<'a> {
             return Ok(false);
         };
         let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
-        let epoch = self.first_epoch() + self.state.progress.position.epoch;
-        let steps = self.steps_an_epoch();
+        let epoch = course.epoch(self.state.progress.position);
+        let steps = course.steps_per_epoch();
         let record = EpochRecord {
             stage: stage.name.clone(),
             epoch,
@@ -484,11 +567,11 @@ impl<'a> Trainer<'a> {
         let _span = self.profile.span("checkpoint");
         self.folder.check()?;
         let Position { epoch, step, .. } = self.state.progress.position;
-        let every = self.variant.experiment().training.checkpoint_steps;
+        let course = self.course();
         observer.on(&Event::Checkpoint {
-            epoch: self.first_epoch() + epoch,
+            epoch: course.epoch(self.state.progress.position),
             step,
-            scheduled: step < self.steps_an_epoch() && step.is_multiple_of(every),
+            scheduled: course.has_checkpoint_after(step),
         });
         observer.before_checkpoint()?;
         #[cfg(feature = "cuda")]
@@ -512,28 +595,6 @@ impl<'a> Trainer<'a> {
 
     fn trained(&self, stage: &Stage) -> Vec<Trained> {
         groups::trained(stage, self.classifier.parameters(), &self.loss_variables)
-    }
-
-    /// Whether all epochs of the stage are made, or its patience is spent.
-    fn stage_is_over(&self, stage: &Stage, observer: &mut dyn Observer) -> bool {
-        if self.state.progress.position.epoch == stage.epochs {
-            return true;
-        }
-        let first_epoch = self.first_epoch();
-        let of_stage = self.state.progress.history.iter();
-        let of_stage = of_stage.filter(|record| record.epoch >= first_epoch);
-        let means: Vec<Option<f64>> = of_stage.map(|record| record.validation_auc).collect();
-        match stage.patience {
-            Some(patience) if epochs_without_rise(&means) >= patience => {
-                observer.on(&Event::EarlyStop {
-                    stage: &stage.name,
-                    epoch: first_epoch + self.state.progress.position.epoch - 1,
-                    patience,
-                });
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Writes the model beside its place, where it can be read back, to be put there with the others of `staged`; it
@@ -593,23 +654,6 @@ impl<'a> Trainer<'a> {
         parameters.load("", &weights)?;
         done
     }
-
-    /// Epochs of the stages before the current one.
-    fn first_epoch(&self) -> usize {
-        let stages = &self.variant.experiment().training.stages;
-        stages
-            .iter()
-            .take(self.state.progress.position.stage)
-            .map(|stage| stage.epochs)
-            .sum()
-    }
-
-    fn steps_an_epoch(&self) -> usize {
-        let training = &self.variant.experiment().training;
-        let images = self.data.split().train().len();
-        let batches = training.last_batch.batches(images, training.batch_size);
-        batches.div_ceil(training.gradient_accumulation_steps)
-    }
 }
 
 /// What the model file says of the data.
@@ -624,34 +668,4 @@ fn data_card(data: &TrainingData, experiment: &Experiment) -> Result<DataCard, T
         validation: images(Part::Validation),
         test: images(Part::Test),
     })
-}
-
-/// Epochs since the best mean so far; an undefined mean does not rise.
-fn epochs_without_rise(means: &[Option<f64>]) -> usize {
-    let mut best: Option<f64> = None;
-    let mut since = 0;
-    for mean in means {
-        since += 1;
-        if let Some(mean) = *mean
-            && best.is_none_or(|best| mean > best)
-        {
-            (best, since) = (Some(mean), 0);
-        }
-    }
-    since
-}
-
-#[cfg(test)]
-mod tests {
-    use super::epochs_without_rise;
-
-    #[test]
-    fn patience_counts_from_the_best_epoch() {
-        assert_eq!(epochs_without_rise(&[]), 0);
-        assert_eq!(epochs_without_rise(&[Some(0.5)]), 0);
-        assert_eq!(epochs_without_rise(&[Some(0.5), Some(0.4), Some(0.5)]), 2);
-        assert_eq!(epochs_without_rise(&[Some(0.5), Some(0.4), Some(0.6)]), 0);
-        assert_eq!(epochs_without_rise(&[None, None]), 2);
-        assert_eq!(epochs_without_rise(&[Some(0.5), None]), 1);
-    }
 }

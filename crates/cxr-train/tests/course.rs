@@ -116,7 +116,7 @@ fn train(
     for _ in 0..50 {
         let folder = RunFolder::open(folder).unwrap();
         let trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
-        let mut trainer = trainer.looking_every(looking);
+        let mut trainer = trainer.sync_every(looking);
         let stop = AtomicBool::new(false);
         let mut observer = StopAfter {
             left: AtomicUsize::new(steps),
@@ -453,7 +453,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
         let variant = experiment.variant("hbm").unwrap();
         let run = RunFolder::open(folder.path().join(name)).unwrap();
         let trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
-        let mut trainer = trainer.looking_every(looking);
+        let mut trainer = trainer.sync_every(looking);
         let error = trainer.run(&mut (), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
         assert!(!run.model_file().exists());

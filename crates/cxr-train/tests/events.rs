@@ -82,7 +82,7 @@ fn run(
         assert!(process < 200, "the run does not get on");
         let folder = RunFolder::open(path).unwrap();
         let trainer = Trainer::new(&variant, data, &folder, &Device::Cpu).unwrap();
-        let mut trainer = trainer.looking_every(looking);
+        let mut trainer = trainer.sync_every(looking);
         let mut log = trainer.event_log().unwrap();
         let stop = AtomicBool::new(false);
         let (left, kill) = events.unwrap_or((usize::MAX, false));
