@@ -162,6 +162,50 @@ pub enum DatasetError {
         /// The image.
         name: String,
     },
+    /// A folder that is no data set: it has no label table, or lacks the official lists.
+    #[error("`{}` does not hold Data_Entry_2017_v2020.csv, `train_val_list.txt` and `test_list.txt`", path.display())]
+    NoMetadata {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A data set's folder without images.
+    #[error("`{}` holds no images", path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Listed images that are missing, and may not be, or all of them.
+    #[error("{missing} of {listed} listed images are missing from `{}`, the first is `{first}`", path.display())]
+    Missing {
+        /// The folder, or the store.
+        path: PathBuf,
+        /// How many images are missing.
+        missing: usize,
+        /// Of how many.
+        listed: usize,
+        /// The first of them.
+        first: String,
+        /// An image that may be meant by that name.
+        similar: Option<String>,
+    },
+    /// A prepared store with images of another size than wanted.
+    #[error("`{}` holds images of {found}×{found} pixels, and the experiment wants {wanted}×{wanted}", path.display())]
+    StoreSide {
+        /// The store.
+        path: PathBuf,
+        /// Side of its images in pixels.
+        found: usize,
+        /// Side that is wanted.
+        wanted: usize,
+    },
+    /// Images of a data set that cannot be read, decoded or resized.
+    #[error("{} of {of} images cannot be used{}", images.len(), first_problem(images))]
+    Unusable {
+        /// They, sorted by name, each with what is wrong with it.
+        images: Vec<(crate::ImageName, DatasetError)>,
+        /// Of how many.
+        of: usize,
+    },
     /// Preparing was stopped by its stop flag; what was done is kept and the next call resumes.
     #[error("stopped after {done} of {total} images; run again to resume `{}`", path.display())]
     Interrupted {
@@ -172,6 +216,11 @@ pub enum DatasetError {
         /// Images asked for.
         total: usize,
     },
+}
+
+fn first_problem(images: &[(crate::ImageName, DatasetError)]) -> String {
+    let first = images.first();
+    first.map_or_else(String::new, |(_, error)| format!(", the first: {error}"))
 }
 
 impl From<cxr_fs::FsError> for DatasetError {

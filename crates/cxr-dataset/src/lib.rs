@@ -13,6 +13,8 @@
 //! This crate never makes tensors, never touches the network, and draws nothing at random: a
 //! split follows from the names and a seed.
 //!
+//! A [`DataFolder`] does all of it for a folder with table, lists and images.
+//!
 //! ```
 //! use cxr_dataset::{Index, OfficialLists, Split, ValidationSplit};
 //!
@@ -38,6 +40,7 @@ mod dicom;
 mod error;
 mod files;
 mod fingerprint;
+mod folder;
 mod format;
 mod gray;
 mod index;
@@ -65,6 +68,10 @@ pub use decode::{
 pub use error::DatasetError;
 pub use files::{ImageFile, ImageFiles, Naming, PassedOver, Refusal, is_image_file};
 pub use fingerprint::Fingerprint;
+pub use folder::{
+    BOX_LIST, DataFolder, Found, PreparedSet, Survey, SurveyOptions, TEST_LIST, TRAIN_LIST,
+    has_lists, label_table, only_folder_beside, store_file,
+};
 pub use format::ImageFormat;
 pub use gray::GrayImage;
 pub use index::{Index, LabelCount, Release};

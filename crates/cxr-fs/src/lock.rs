@@ -70,6 +70,26 @@ impl Lock {
         }
     }
 
+    /// Waits until no other process makes what several would make at `target`, and keeps others from it: what the first
+    /// one has made, the next ones find. The lock is a file beside the target, which stays; its folder is made where it
+    /// is missing. `None` when `stop` was set first; `on_wait` is called once before the wait begins.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be made, or the file cannot be locked.
+    pub fn acquire_beside(
+        target: &Path,
+        stop: &AtomicBool,
+        on_wait: impl FnOnce(),
+    ) -> Result<Option<Self>, FsError> {
+        let mut path = target.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(FsError::at("make the folder", folder))?;
+        }
+        Self::acquire(&path, stop, on_wait)
+    }
+
     /// Waits for the lock. `None` when `stop` was set first; `on_wait` is called once before the wait begins.
     ///
     /// # Errors

@@ -28,6 +28,13 @@ pub struct RunMetrics {
     pub loss: String,
     /// The loss's parameters, such as `tau`.
     pub loss_parameters: BTreeMap<String, f64>,
+    /// Parts of the run that no experiment file can name, as they are not of this workspace, such as ``head `max` ``.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_components: Vec<String>,
+    /// The loss of an image with one positive label, and that label's logit before it, where a report cannot draw it
+    /// from a formula; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loss_curve: Vec<[f64; 2]>,
     /// The seed of everything that is drawn.
     pub seed: u64,
     /// What was trained and tested on.

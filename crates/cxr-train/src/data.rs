@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use cxr_dataset::{
-    ImageFiles, ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions, Split, Store,
-    StoreSettings, prepare,
+    DataFolder, ImageFiles, ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions,
+    PreparedSet, Split, Store, StoreSettings, prepare, store_file,
 };
 
 use crate::{Experiment, TrainError};
@@ -20,6 +20,8 @@ pub struct TrainingData {
     index: Index,
     split: Split,
     store: Store,
+    is_phantom: bool,
+    seconds_to_prepare: f64,
     /// The pixels again, where a CUDA device has come to have them.
     #[cfg(feature = "cuda")]
     on_device: std::sync::Mutex<Option<(candle_core::Device, Arc<cxr_ops::CudaImages>)>>,
@@ -63,9 +65,49 @@ impl TrainingData {
             index,
             split,
             store,
+            is_phantom: false,
+            seconds_to_prepare: 0.,
             #[cfg(feature = "cuda")]
             on_device: std::sync::Mutex::default(),
         })
+    }
+
+    /// A data set whose images are prepared.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(set: PreparedSet) -> Result<Self, TrainError> {
+        Ok(Self {
+            is_phantom: set.is_phantom,
+            seconds_to_prepare: set.seconds,
+            ..Self::new(set.index, set.split, set.store)?
+        })
+    }
+
+    /// What an experiment wants of a folder with label table, official lists and images. Images that are not prepared
+    /// yet are kept in the store `target`, such as `images-256.store` in the folder of the experiment's runs.
+    ///
+    /// ```no_run
+    /// use std::path::Path;
+    ///
+    /// use cxr_dataset::DataFolder;
+    /// use cxr_train::{Experiment, TrainingData};
+    ///
+    /// let experiment = Experiment::read(Path::new("mine.toml"))?;
+    /// let folder = DataFolder::new("data/nih").allow_missing(true);
+    /// let data = TrainingData::from_folder(&folder, &experiment, "runs/mine/images-256.store")?;
+    /// # Ok::<(), cxr_train::TrainError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`DataFolder::survey`] and [`Survey::prepare`](cxr_dataset::Survey::prepare), and as [`Self::new`].
+    pub fn from_folder(
+        folder: &DataFolder,
+        experiment: &Experiment,
+        target: impl AsRef<Path>,
+    ) -> Result<Self, TrainError> {
+        let survey = folder.survey(&experiment.survey_options()?, &mut |_| ())?;
+        Self::of(survey.prepare(target, PrepareOptions::default(), || ())?)
     }
 
     /// A data set of your own: a label table with 0/1 columns (see [`Index::read`]) and a folder with
@@ -97,13 +139,9 @@ impl TrainingData {
             })?;
             sources.push((name.clone(), file.path().to_owned()));
         }
-        let side = experiment.augmentation.image_size();
-        let pixels = u32::try_from(side).map_err(|_| {
-            let key = "augmentation.image_size";
-            TrainError::setting(key, "a side of a stored image", side)
-        })?;
-        let store = table.with_file_name(format!("images-{side}.store"));
-        let settings = StoreSettings::new(pixels)?;
+        let side = experiment.survey_options()?.side;
+        let store = table.with_file_name(store_file(side));
+        let settings = StoreSettings::new(side)?;
         let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;
         if let Some((name, error)) = prepared.failures().first() {
             let source = sources.iter().find(|(source, _)| source == name);
@@ -114,6 +152,16 @@ impl TrainingData {
             });
         }
         Self::new(index, split, prepared.commit()?)
+    }
+
+    /// Whether the images are drawn, not taken.
+    pub fn is_phantom(&self) -> bool {
+        self.is_phantom
+    }
+
+    /// Seconds that preparing the images took; 0 where they had been prepared before.
+    pub fn seconds_to_prepare(&self) -> f64 {
+        self.seconds_to_prepare
     }
 
     /// Labels and patients.

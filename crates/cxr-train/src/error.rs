@@ -68,6 +68,12 @@ pub enum TrainError {
         /// What differs.
         what: String,
     },
+    /// A run that is to be evaluated before it is trained to its end.
+    #[error("run `{}` is not trained to its end", path.display())]
+    NotTrained {
+        /// Its folder.
+        path: PathBuf,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {

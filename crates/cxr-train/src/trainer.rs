@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod algorithms;
 mod course;
+mod evaluation;
 pub(crate) mod step;
 
 use std::collections::BTreeMap;
@@ -644,14 +645,23 @@ impl<'a> Trainer<'a> {
         let Some(average) = average.filter(|average| average.updates() > 0) else {
             return act(self);
         };
+        self.with_weights(average.tensors(), act)
+    }
+
+    /// Lets `act` see other weights in the place of the network's.
+    fn with_weights<T>(
+        &self,
+        weights: &BTreeMap<String, Tensor>,
+        act: impl FnOnce(&Self) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
         let parameters = self.classifier.parameters();
-        let weights = parameters.tensors("").into_iter();
-        let weights: BTreeMap<String, Tensor> = weights
+        let own = parameters.tensors("").into_iter();
+        let own: BTreeMap<String, Tensor> = own
             .map(|(name, tensor)| Ok((name, tensor.copy()?)))
             .collect::<candle_core::Result<_>>()?;
-        parameters.load("", average.tensors())?;
+        parameters.load("", weights)?;
         let done = act(self);
-        parameters.load("", &weights)?;
+        parameters.load("", &own)?;
         done
     }
 }

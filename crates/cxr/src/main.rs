@@ -21,7 +21,6 @@ mod experiments;
 mod explain;
 mod fetch;
 mod inspect;
-mod lock;
 mod output;
 mod phantoms;
 mod plan;

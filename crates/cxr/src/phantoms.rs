@@ -9,7 +9,6 @@ use cxr_phantom::{Finding, Labels, ListSize, PhantomConfig, PhantomError, Summar
 use cxr_train::{PhantomLabels, PhantomSettings};
 
 use crate::experiments::ExperimentSource;
-use crate::lock;
 use crate::progress::{self, say};
 use crate::train::{interrupted, set_threads, stop_flag};
 
@@ -64,7 +63,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => PhantomConfig::of_images(args.seed, args.images)?.with_side(args.side)?,
     };
     let stop = stop_flag()?;
-    let Some(_lock) = lock::hold(&args.data, "these phantoms", &stop)? else {
+    let on_wait = || say("waiting for another process that makes these phantoms");
+    let Some(_lock) = cxr_fs::Lock::acquire_beside(&args.data, &stop, on_wait)? else {
         return Ok(interrupted());
     };
     let begin = Instant::now();

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use candle_core::Device;
-use cxr_dataset::{ImageName, Part, PrepareOptions, StoreSettings, prepare, read_boxes};
+use cxr_dataset::{
+    ImageName, Part, PrepareOptions, StoreSettings, Survey, TEST_LIST, prepare, read_boxes,
+};
 use cxr_phantom::{Cohort, Finding, Labels, List, ListSize, PhantomConfig, write_dataset};
 use cxr_train::{Experiment, Rehearsal, VariantExperiment, rehearse};
 use serde::Serialize;
 
-use crate::data_folder::{DataArgs, Survey, TEST_LIST, image_files, sources};
+use crate::data_folder::{DataArgs, image_files};
 use crate::device::DeviceArgs;
 use crate::experiments::ExperimentSource;
 use crate::progress::say;
@@ -199,7 +201,7 @@ fn images(
 ) -> anyhow::Result<Images> {
     if let (Some(survey), Some(data)) = (survey, data) {
         let of = |part| survey.split.part(part).len();
-        let boxes = match data.box_list()? {
+        let boxes = match data.folder().box_list()? {
             Some(path) => {
                 let test = survey.split.part(Part::Test);
                 let test: std::collections::HashSet<&ImageName> = test.iter().collect();
@@ -266,7 +268,7 @@ fn try_images(
     let mut drawing = None;
     let files: Vec<(ImageName, PathBuf)> = match (survey, phantoms) {
         (Some(survey), _) => {
-            let all = sources(&survey.split, &survey.files);
+            let all = survey.sources();
             let step = (all.len() / TRIED).max(1);
             all.into_iter().step_by(step).take(TRIED).collect()
         }

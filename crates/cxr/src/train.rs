@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use cxr_run::RunFolder;
 use cxr_train::{Profile, TrainOutcome, Trainer, VariantExperiment};
 
-use crate::data_folder::DataArgs;
+use crate::data_folder::{DataArgs, prepare};
 use crate::device::DeviceArgs;
 use crate::experiments::{ExperimentSource, provide_weights};
 use crate::output::{ForceArg, is_trace};
@@ -86,32 +86,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, &experiment);
-    let Some(prepared) = args.data.prepare(survey, &store, &stop)? else {
+    let Some(data) = prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
     let folder = RunFolder::open(&path)?;
     let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
-    let trainer = Trainer::new(&variant, &prepared.data, &folder, &device)?;
+    let trainer = Trainer::new(&variant, &data, &folder, &device)?;
     let mut trainer = trainer.profiled(&profile);
-    environment::write(&folder, prepared.data.fingerprint(), &device)?;
+    environment::write(&folder, data.fingerprint(), &device)?;
     let mut watcher = Watcher::new(trainer.event_log()?);
-    let outcome = trainer.train(&mut watcher, &stop)?;
-    let TrainOutcome::Finished { history, best } = outcome else {
-        drop(trainer);
-        profile.finish()?;
-        watcher.finish()?;
-        return Ok(interrupted());
+    let metrics = match trainer.train(&mut watcher, &stop)? {
+        TrainOutcome::Finished { .. } => trainer.evaluate(&mut watcher, &stop)?,
+        TrainOutcome::Stopped(_) => None,
     };
-    let metrics = evaluate::metrics(
-        &trainer,
-        &variant,
-        &prepared,
-        &folder,
-        (history, best),
-        &device,
-        &mut watcher,
-        &stop,
-    )?;
     drop(trainer);
     profile.finish()?;
     let Some(metrics) = metrics else {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub use naming::Naming;
 
 use crate::archive::{has_image_extension, is_archive};
-use crate::{DatasetError, ImageFormat, ImageName};
+use crate::{DatasetError, ImageFormat, ImageName, Index};
 
 /// Files that were passed over are named up to this number, and counted beyond it.
 const NAMED: usize = 100;
@@ -102,6 +102,19 @@ impl PassedOver {
     }
 }
 
+/// Whether a file of the name `found` may be meant by `name`: with an extension where the name has none, with another
+/// extension, with other cases.
+pub(crate) fn is_similar(name: &ImageName, found: &ImageName) -> bool {
+    let stem = |text: &str| {
+        let stem = text.rsplit_once('.').map_or(text, |(stem, _)| stem);
+        stem.to_lowercase()
+    };
+    let (name, found) = (name.file_name(), found.file_name());
+    stem(found) == name.to_lowercase()
+        || found.to_lowercase() == name.to_lowercase()
+        || stem(found) == stem(name)
+}
+
 impl ImageFiles {
     /// Finds the images of `sources`: those below each folder, and each file, whatever its name.
     ///
@@ -182,18 +195,24 @@ impl ImageFiles {
         Ok(Some(first))
     }
 
-    /// A file that may be meant by a name of which there is none: with an extension where the name has none, with
-    /// another extension, with other cases.
+    /// A file that may be meant by a name of which there is none.
     pub fn similar(&self, name: &ImageName) -> Option<&ImageFile> {
-        let stem = |text: &str| {
-            let stem = text.rsplit_once('.').map_or(text, |(stem, _)| stem);
-            stem.to_lowercase()
-        };
-        let wanted = (name.file_name().to_lowercase(), stem(name.file_name()));
-        self.files.iter().find(|file| {
-            let found = file.file_name.as_str();
-            stem(found) == wanted.0 || found.to_lowercase() == wanted.0 || stem(found) == wanted.1
-        })
+        let mut files = self.files.iter();
+        files.find(|file| is_similar(name, &file.file_name))
+    }
+
+    /// The file of each image of an index that has one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn of_index(&self, index: &Index) -> Result<HashMap<ImageName, PathBuf>, DatasetError> {
+        let mut files = HashMap::with_capacity(index.records().len());
+        for record in index.records() {
+            if let Some(file) = self.get(&record.name)? {
+                files.insert(record.name.clone(), file.path().to_owned());
+            }
+        }
+        Ok(files)
     }
 
     /// `relative` is the folder below the one that was named, `None` if that has no valid name.

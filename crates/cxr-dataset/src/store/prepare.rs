@@ -62,6 +62,11 @@ impl Prepared {
         &self.failures
     }
 
+    /// The same, where nothing else of the preparation is wanted.
+    pub(crate) fn into_failures(self) -> Vec<(ImageName, DatasetError)> {
+        self.failures
+    }
+
     /// What the owner of the images that this call prepared should know of them, sorted by name.
     pub fn warnings(&self) -> &[(ImageName, ImageWarning)] {
         &self.warnings

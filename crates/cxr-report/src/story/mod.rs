@@ -260,6 +260,7 @@ fn add_summary(page: &mut Document, report: &Report, figures: &[Figure], tables:
     page.heading("Summary");
     let mut items = vec![what_was_run(report)];
     items.extend((report.runs.first()).map(|run| format!("**Data.** {}", on_what(&run.data))));
+    items.extend(custom_components(report));
     page.list(items);
     headline::add(page, report, tables);
     let mut items = Vec::new();
@@ -268,6 +269,24 @@ fn add_summary(page: &mut Document, report: &Report, figures: &[Figure], tables:
     }
     items.extend(not_there(report, figures, tables));
     page.list(items);
+}
+
+/// Which runs have parts that no experiment file can name.
+fn custom_components(report: &Report) -> Option<String> {
+    let runs = report.runs.iter();
+    let with_own = runs.filter(|run| !run.custom_components.is_empty());
+    let named: Vec<String> = with_own
+        .map(|run| {
+            let names: Vec<String> = run.custom_components.iter().map(|c| escape(c)).collect();
+            format!("`{}` has {}", escape(&run.variant), names.join(", "))
+        })
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "**Custom components**, which are not of this program and take the place of the experiment's: {}.",
+            named.join("; ")
+        )
+    })
 }
 
 fn what_was_run(report: &Report) -> String {
@@ -468,6 +487,16 @@ fn add_time(page: &mut Document, report: &Report) {
 
 fn add_commands(page: &mut Document, report: &Report) {
     let experiment = &report.experiment;
+    let is_own = |run: &RunMetrics| !run.custom_components.is_empty();
+    if report.runs.iter().any(is_own) {
+        page.text(
+            "Runs with custom components are repeated by the program that trained them, which has the \
+             components; no command of this program can.",
+        );
+    }
+    if !report.runs.is_empty() && report.runs.iter().all(is_own) {
+        return;
+    }
     let mut commands: Vec<String> = match &report.reproduction {
         Some(reproduction) => vec![shell_line(&reproduction.command)],
         None => vec![format!(

@@ -157,6 +157,8 @@ fn write_run(
         variant: variant.to_owned(),
         loss: loss.to_owned(),
         loss_parameters,
+        custom_components: Vec::new(),
+        loss_curve: Vec::new(),
         seed,
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),

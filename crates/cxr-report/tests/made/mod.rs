@@ -24,6 +24,8 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         variant: variant.to_owned(),
         loss: loss.to_owned(),
         loss_parameters,
+        custom_components: Vec::new(),
+        loss_curve: Vec::new(),
         seed: 0,
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_dataset::{Subset, ValidationSplit};
+use cxr_dataset::{Subset, SurveyOptions, ValidationSplit};
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelConfig, OptimiserConfig, ParameterGroup, RunError, Schedule};
@@ -350,6 +350,24 @@ impl Experiment {
     /// The seed of the split.
     pub fn split_seed(&self) -> u64 {
         self.data.split_seed.unwrap_or(self.seed)
+    }
+
+    /// What the experiment wants of a data set's folder.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`] for images larger than any store has.
+    pub fn survey_options(&self) -> Result<SurveyOptions, RunError> {
+        let side = self.augmentation.image_size();
+        let too_large = |_| {
+            let key = "augmentation.image_size";
+            RunError::setting(key, "a side of a stored image", side)
+        };
+        Ok(SurveyOptions {
+            validation: self.data.validation,
+            seed: self.split_seed(),
+            subset: self.data.subset.clone(),
+            side: u32::try_from(side).map_err(too_large)?,
+        })
     }
 
     /// How training images are varied: the augmentation and the further transforms.

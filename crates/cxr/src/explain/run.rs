@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_augment::KeyedRng;
-use cxr_dataset::{FindingBox, ImageName, LabelState, Part, read_boxes};
+use cxr_dataset::{BOX_LIST, FindingBox, ImageName, LabelState, Part, read_boxes};
 use cxr_explain::{
     Agreement, BoxTally, Candidate, HeatMap, OverlayStyle, Region, choose_panel, grad_cam,
 };
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::picture::Picture;
 use super::{Args, model_file};
-use crate::data_folder::{BOX_LIST, DataArgs};
+use crate::data_folder::{DataArgs, prepare};
 use crate::evaluate::store_path;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, stop_flag};
@@ -44,20 +44,20 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
     let survey = data_args.survey(&experiment)?;
     let stop = stop_flag()?;
     let store = store_path(run.parent().unwrap_or(Path::new(".")), &experiment);
-    let Some(prepared) = data_args.prepare(survey, &store, &stop)? else {
+    let Some(data) = prepare(survey, &store, &stop)? else {
         return Ok(interrupted());
     };
     // What a call has left that was killed while it wrote.
     cxr_fs::remove_unfinished(&run.join(EXPLANATIONS_FOLDER))?;
     let boxes = box_list(args, data_args)?;
-    let made_from = fingerprint(args, &prepared.data, boxes.as_deref())?;
+    let made_from = fingerprint(args, &data, boxes.as_deref())?;
     if is_there(run, &made_from) {
         let folder = run.join(EXPLANATIONS_FOLDER);
         say(&format!("`{}` is up to date", folder.display()));
         return Ok(ExitCode::SUCCESS);
     }
     let explainer = Explainer {
-        data: &prepared.data,
+        data: &data,
         predictor: Predictor::open(&model_file(run), &args.device.open()?)?,
         folder: run.join(EXPLANATIONS_FOLDER),
         style: args.style.into(),
@@ -338,7 +338,7 @@ fn is_there(run: &Path, made_from: &str) -> bool {
 fn box_list(args: &Args, data: &DataArgs) -> anyhow::Result<Option<PathBuf>> {
     match &args.boxes {
         Some(path) => Ok(Some(path.clone())),
-        None => data.box_list(),
+        None => Ok(data.folder().box_list()?),
     }
 }
 

@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cxr_dataset::{
     DatasetError, ImageFacts, ImageFiles, ImageName, ImageWarning, Index, Part, Split, Store,
-    WarningKind, inspect_image, inspect_image_bytes, is_archive, visit_archive,
+    WarningKind, inspect_image, inspect_image_bytes, is_archive, store_file, visit_archive,
 };
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::counts;
-use crate::data_folder::{
-    chain, files_of, first_lines, image_files, passed_over, say_passed_over, store_file,
-};
+use crate::data_folder::{chain, first_lines, image_files, passed_over, say_passed_over};
 use crate::prepare::{warning_lines, warnings_json};
 use crate::progress::Bar;
 
@@ -121,7 +119,8 @@ impl Found {
         let Some(index) = index else {
             return Ok(files.name_all(&[])?.files);
         };
-        let listed: HashMap<PathBuf, ImageName> = files_of(index, files)?
+        let listed: HashMap<PathBuf, ImageName> = files
+            .of_index(index)?
             .into_iter()
             .map(|(name, path)| (path, name))
             .collect();

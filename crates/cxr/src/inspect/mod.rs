@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{Index, OfficialLists, Part, Sex, Split, Subset, ValidationSplit, ViewPosition};
+use cxr_dataset::{
+    Index, OfficialLists, Part, Sex, Split, Subset, TEST_LIST, TRAIN_LIST, ValidationSplit,
+    ViewPosition, has_lists, label_table, only_folder_beside,
+};
 use serde_json::{Value, json};
 
-use crate::data_folder::{TEST_LIST, TRAIN_LIST, beside, has_lists, label_table};
 use crate::output::{ForceArg, is_split};
 use crate::progress::say;
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -231,7 +233,7 @@ impl Place {
             None if has_table(&own_folder) || is_table || args.labels.is_some() => {
                 Some(own_folder.clone())
             }
-            None if kind.is_dir() => beside(&own_folder, &|folder| {
+            None if kind.is_dir() => only_folder_beside(&own_folder, &|folder| {
                 has_table(folder) && has_lists(folder)
             }),
             None => None,

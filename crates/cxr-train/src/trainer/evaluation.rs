@@ -1,0 +1,246 @@
+//! What a trained run ends with: its model, predictions, labels and `metrics.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use cxr_augment::ViewSet;
+use cxr_dataset::Part;
+use cxr_fs::Staged;
+use cxr_ops::check_weights;
+use cxr_run::{
+    DataFacts, Evaluation, LabelTable, MeanAuc, Predictions, RunMetrics, Seconds, StageFacts,
+    Summary, SummaryOptions, Truth, Unscorable,
+};
+
+use super::Trainer;
+use crate::model_file::{read, unusable};
+use crate::{ModelCard, Observer, Prediction, TrainError, predict};
+
+impl Trainer<'_> {
+    /// Makes all that a finished run has: `model.safetensors`, the predictions of the validation and test images under
+    /// each set of views, the labels of all images, and `metrics.json`. They are made and checked beside their places,
+    /// and moved there together once all are good. A report of the run's folder needs nothing else.
+    ///
+    /// `None` when `stop` was set; nothing is changed then.
+    ///
+    /// # Errors
+    /// [`TrainError::NotTrained`] before the end of the last stage; a file that cannot be read or written; logits that are
+    /// not finite. The run's folder is as it was.
+    pub fn evaluate(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<RunMetrics>, TrainError> {
+        self.folder.outcome(self.make_metrics(observer, stop))
+    }
+
+    fn make_metrics(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<RunMetrics>, TrainError> {
+        let (experiment, data, folder) = (self.variant.experiment(), self.data, self.folder);
+        if self.position().stage < experiment.training.stages.len() {
+            return Err(TrainError::NotTrained {
+                path: folder.path().to_owned(),
+            });
+        }
+        let mut staged = Staged::new();
+        self.stage_model(&mut staged)?;
+        let start = Instant::now();
+        // The network that is predicted with is the one in the file.
+        let model = staged_file(&staged, &folder.model_file())?.to_owned();
+        for part in [Part::Validation, Part::Test] {
+            let views = ViewSet::HorizontalFlipZoom;
+            let prediction = self.predict_with(&model, part, views, observer, stop)?;
+            let Some(prediction) = prediction else {
+                return Ok(None);
+            };
+            for views in ViewSet::ALL {
+                let path = folder.predictions_file(part, views);
+                prediction.stage(views, &path, &mut staged)?;
+            }
+        }
+        let Some(stages) = self.before_stages(observer, stop)? else {
+            return Ok(None);
+        };
+        let predict_seconds = start.elapsed().as_secs_f64();
+        for part in Part::ALL {
+            let table = LabelTable::of(data.index(), data.split().part(part));
+            table.stage(&folder.labels_file(part), &mut staged)?;
+        }
+        let progress = &self.state.progress;
+        let mut train_seconds = BTreeMap::new();
+        for epoch in &progress.history {
+            *train_seconds.entry(epoch.stage.clone()).or_default() += epoch.seconds;
+        }
+        let mut metrics = RunMetrics {
+            experiment: self.card.experiment.clone(),
+            variant: self.card.variant.clone(),
+            loss: self.card.loss.clone(),
+            loss_parameters: self.card.loss_parameters.clone(),
+            custom_components: self.card.own_parts.clone(),
+            loss_curve: self.loss_curve(),
+            seed: experiment.seed,
+            data: DataFacts::of(data.index(), data.split(), data.is_phantom())?,
+            validation: self.summaries(&staged, Part::Validation)?,
+            test: self.summaries(&staged, Part::Test)?,
+            stages,
+            best_epoch: progress.best.clone(),
+            history: progress.history.clone(),
+            seconds: Seconds {
+                prepare: data.seconds_to_prepare(),
+                train: train_seconds,
+                predict: predict_seconds,
+            },
+            files: BTreeMap::new(),
+        };
+        metrics.stage(folder.path(), &mut staged)?;
+        folder.check()?;
+        staged.commit()?;
+        Ok(Some(metrics))
+    }
+
+    /// What the loss says of an image with one positive label; empty for those of the paper, whose formulas a report has,
+    /// and for one that does not take a single label.
+    fn loss_curve(&self) -> Vec<[f64; 2]> {
+        let parameters = &self.card.loss_parameters;
+        let is_known = match self.card.loss.as_str() {
+            "bce" | "zlpr" | "fzlpr" => true,
+            "focal" => parameters.get("gamma") == Some(&2.) && parameters.len() == 1,
+            _ => false,
+        };
+        if is_known && !self.loss_is_own {
+            return Vec::new();
+        }
+        let logits: Vec<f32> = (-120..=120).map(|at| at as f32 / 40.).collect();
+        let values = || -> candle_core::Result<Vec<f32>> {
+            let device = self.classifier.parameters().device();
+            let targets = Tensor::ones((logits.len(), 1), DType::F32, &Device::Cpu)?;
+            let logits = Tensor::from_slice(&logits, (logits.len(), 1), device)?;
+            let values = self.loss.forward(&logits, &targets, None)?;
+            values.flatten_all()?.to_dtype(DType::F32)?.to_vec1()
+        };
+        match values() {
+            Ok(values) if values.len() == logits.len() => (logits.iter().zip(values))
+                .map(|(&logit, loss)| [f64::from(logit), f64::from(loss)])
+                .filter(|[_, loss]| loss.is_finite())
+                .collect(),
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::debug!(%error, "the loss takes no single label; no curve is drawn of it");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Predictions of a part by the network with the weights of a model file.
+    fn predict_with(
+        &self,
+        model: &Path,
+        part: Part,
+        views: ViewSet,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Prediction>, TrainError> {
+        let (card, weights): (ModelCard, _) = read(model, "model")?;
+        check_weights(&weights).map_err(unusable(model, "model"))?;
+        let batch_size = self.variant.experiment().training.evaluation_batch_size;
+        self.with_weights(&weights, |trainer| {
+            predict(
+                &trainer.classifier,
+                &card,
+                trainer.data,
+                part,
+                views,
+                batch_size,
+                observer,
+                stop,
+            )
+        })
+    }
+
+    /// Mean AUCs of the network as it was before each stage: what pretraining alone is worth, and the head alone. `None`
+    /// when `stop` was set.
+    fn before_stages(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Vec<StageFacts>>, TrainError> {
+        let stages = &self.variant.experiment().training.stages;
+        let mut facts = Vec::with_capacity(stages.len());
+        for (index, stage) in stages.iter().enumerate() {
+            let path = self.folder.before_stage(index);
+            if !path.is_file() {
+                // A run of an earlier version; what it did not keep is not guessed.
+                return Ok(Some(Vec::new()));
+            }
+            let views = ViewSet::Single;
+            let mut mean_of = |part| {
+                let prediction = self.predict_with(&path, part, views, observer, stop)?;
+                let Some(prediction) = prediction else {
+                    return Ok(None);
+                };
+                let mean = prediction.macro_auc(views, self.data)?;
+                Ok::<_, TrainError>(Some(MeanAuc {
+                    auc: mean.map(|mean| mean.value),
+                    n_labels: mean.map_or(0, |mean| mean.n_labels),
+                }))
+            };
+            let (Some(validation), Some(test)) = (mean_of(Part::Validation)?, mean_of(Part::Test)?)
+            else {
+                return Ok(None);
+            };
+            facts.push(StageFacts {
+                before: stage.name.clone(),
+                validation,
+                test,
+            });
+        }
+        Ok(Some(facts))
+    }
+
+    /// Scores the predictions as they will be in the run folder, so that anybody can do it again.
+    fn summaries(
+        &self,
+        staged: &Staged,
+        part: Part,
+    ) -> Result<BTreeMap<ViewSet, Summary>, TrainError> {
+        let truth = Truth::of(self.data.index())?;
+        let mut summaries = BTreeMap::new();
+        for views in ViewSet::ALL {
+            let path = self.folder.predictions_file(part, views);
+            let predictions = Predictions::read(staged_file(staged, &path)?, Unscorable::Refuse)?;
+            let (rows, images) = (
+                predictions.images().len(),
+                self.data.split().part(part).len(),
+            );
+            if rows != images {
+                return Err(TrainError::BadFile {
+                    path,
+                    kind: "table of predictions",
+                    problem: format!("it would have {rows} rows for {images} images"),
+                });
+            }
+            let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Refuse)?;
+            let options = SummaryOptions {
+                by_patient: evaluation.patients().is_ok(),
+                ..SummaryOptions::default()
+            };
+            summaries.insert(views, Summary::new(&evaluation, &options)?);
+        }
+        Ok(summaries)
+    }
+}
+
+/// Where a staged file is now.
+fn staged_file<'a>(staged: &'a Staged, path: &Path) -> Result<&'a Path, TrainError> {
+    staged.path_of(path).ok_or_else(|| TrainError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source: std::io::Error::other("it was not made"),
+    })
+}
