@@ -209,5 +209,9 @@ fn a_run_with_parts_of_ones_own_is_evaluated_after_a_resume_and_reported_with_it
     let figure = figure.unwrap();
     assert!(!figure.to_svg().contains("FZLPR"));
     assert!(figure.to_svg().contains("aria-label=\"resumed\""));
-    assert!(figure.caption.contains("as the runs that trained with it computed it"));
+    assert!(
+        figure
+            .caption
+            .contains("as the runs that trained with it computed it")
+    );
 }

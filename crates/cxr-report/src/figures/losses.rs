@@ -44,9 +44,8 @@ const OF_THE_PAPER: [&str; 4] = ["bce", "focal", "zlpr", "fzlpr"];
 
 /// The paper's curves, unless all runs have other losses, and the curve that each other loss has left in its run.
 pub(super) fn draw(report: &Report) -> Figure {
-    let is_papers = |run: &RunMetrics| {
-        run.loss_curve.is_empty() && OF_THE_PAPER.contains(&run.loss.as_str())
-    };
+    let is_papers =
+        |run: &RunMetrics| run.loss_curve.is_empty() && OF_THE_PAPER.contains(&run.loss.as_str());
     let with_paper = report.runs.is_empty() || report.runs.iter().any(is_papers);
     let own = own_curves(report, with_paper);
     let with_paper = with_paper || own.is_empty();

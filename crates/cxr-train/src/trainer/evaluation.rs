@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_fs::Staged;
+use cxr_model::{read_weight_file, unusable};
 use cxr_ops::check_weights;
 use cxr_run::{
     DataFacts, Evaluation, LabelTable, MeanAuc, Predictions, RunMetrics, Seconds, StageFacts,
@@ -16,7 +17,6 @@ use cxr_run::{
 };
 
 use super::Trainer;
-use crate::model_file::{read, unusable};
 use crate::{ModelCard, Observer, Prediction, TrainError, predict};
 
 impl Trainer<'_> {
@@ -146,7 +146,8 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Prediction>, TrainError> {
-        let (card, weights): (ModelCard, _) = read(model, "model")?;
+        let card = ModelCard::read(model)?;
+        let (_, weights) = read_weight_file(model, "model")?;
         check_weights(&weights).map_err(unusable(model, "model"))?;
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
         self.with_weights(&weights, |trainer| {
