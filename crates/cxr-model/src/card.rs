@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use cxr_augment::{Normalization, ViewSet};
 use cxr_dataset::Tone;
-use cxr_run::{Component, VariantExperiment, head_of_keys};
+use cxr_run::{Component, ModelConfig, VariantExperiment, head_of_keys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::components::{backbone, complete_network, head};
+use crate::components::complete_network;
 use crate::{Calibration, ModelError, ReferenceCard};
 
 /// All that is needed to build a classifier and to use it rightly; stands in every model file.
@@ -254,11 +254,15 @@ impl ModelCard {
 
     /// The same with all options of backbone and head.
     fn completed(self) -> Result<Self, ModelError> {
-        let options = backbone(&self.backbone)?.options();
-        let head_options = head(&self.head)?.options();
+        let model = ModelConfig {
+            backbone: self.backbone.clone(),
+            weights: None,
+            head: self.head.clone(),
+        };
+        let ModelConfig { backbone, head, .. } = complete_network(&model)?;
         Ok(Self {
-            backbone: self.backbone.completed(options),
-            head: self.head.completed(head_options),
+            backbone,
+            head,
             ..self
         })
     }

@@ -27,8 +27,8 @@ fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> Mode
     RunError::setting(key, expected, found).into()
 }
 
-/// A backbone and a head.
-type Parts = (Box<dyn BackboneConfig>, Box<dyn HeadConfig>);
+/// A backbone and a head; `None` for what is the author's own.
+type Parts = (Option<Box<dyn BackboneConfig>>, Option<Box<dyn HeadConfig>>);
 
 /// The backbone and the head of an experiment; errors name its keys.
 fn parts(model: &ModelConfig) -> Result<Parts, ModelError> {
@@ -42,12 +42,15 @@ fn parts(model: &ModelConfig) -> Result<Parts, ModelError> {
         };
         setting(&key, error.expected, error.found)
     };
-    let backbone = backbone(&model.backbone).map_err(|error| match error {
+    let known = |component: &&Component| component.custom_name().is_none();
+    let backbone = Some(&model.backbone).filter(known).map(backbone);
+    let backbone = backbone.transpose().map_err(|error| match error {
         BackboneError::Unknown { name, available } => unknown("model.backbone", name, available),
         BackboneError::Option { name, source } => of_option("model.backbone", &name, source),
         other => other.into(),
     })?;
-    let head = head(&model.head).map_err(|error| match error {
+    let head = Some(&model.head).filter(known).map(head);
+    let head = head.transpose().map_err(|error| match error {
         HeadError::Unknown { name, available } => unknown("model.head", name, available),
         HeadError::Option { name, source } => of_option("model.head", &name, source),
         other => other.into(),
@@ -62,20 +65,28 @@ fn parts(model: &ModelConfig) -> Result<Parts, ModelError> {
 pub fn complete_network(model: &ModelConfig) -> Result<ModelConfig, ModelError> {
     let (backbone, head) = parts(model)?;
     Ok(ModelConfig {
-        backbone: model.backbone.completed(backbone.options()),
+        backbone: backbone.map_or(model.backbone.clone(), |config| {
+            model.backbone.completed(config.options())
+        }),
         weights: model.weights.clone(),
-        head: model.head.completed(head.options()),
+        head: head.map_or(model.head.clone(), |config| {
+            model.head.completed(config.options())
+        }),
     })
 }
 
 /// Whether backbone and head can be made, go together, and have what they need from the rest of the experiment: a
-/// backbone that cannot be trained has weights, and no stage that would train it.
+/// backbone that cannot be trained has weights, and no stage that would train it. Of what is the author's own nothing is
+/// known here.
 ///
 /// # Errors
 /// The first key of the experiment that is wrong.
 pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
     let model = &experiment.model;
     let (backbone, head) = parts(model)?;
+    let Some(backbone) = backbone else {
+        return Ok(());
+    };
     if !backbone.is_trainable() && model.weights.is_none() {
         let expected =
             format!("a file of weights: {backbone} is frozen, and nothing would train it");
@@ -91,7 +102,7 @@ pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
     }
     // Features without a place in the image, whatever its size.
     let is_pooled = matches!(backbone.feature_shape(1 << 24, 1 << 24), (_, 1, 1));
-    if is_pooled && head.least_side() > 1 {
+    if is_pooled && head.is_some_and(|head| head.least_side() > 1) {
         let expected =
             format!("`{{ linear = {{}} }}`: the features of {backbone} are means of maps");
         let found = format!("`{}`", model.head.name());
@@ -101,6 +112,24 @@ pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
         let why =
             format!("{backbone} is a frozen feature extractor, whose layers give no gradients");
         check_backbone_is_frozen(&experiment.training.stages, &why)?;
+    }
+    Ok(())
+}
+
+/// Whether the network is one that this program can build: none of its parts is the author's own.
+///
+/// # Errors
+/// The key of the experiment whose component is.
+pub fn check_is_known(model: &ModelConfig) -> Result<(), ModelError> {
+    for (key, component) in [
+        ("model.backbone", &model.backbone),
+        ("model.head", &model.head),
+    ] {
+        if let Some(name) = component.custom_name() {
+            let expected = "a component of this program";
+            let found = format!("`{name}`, which is its author's own");
+            return Err(setting(key, expected, found));
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use candle_core::Device;
 use cxr_backbone::Backbone;
 use cxr_ops::{ParameterPath, Parameters};
+use cxr_run::Component;
 use cxr_top::Head;
 
 use crate::{Classifier, ModelCard, ModelError, components};
@@ -104,15 +105,33 @@ impl<'a> OwnNetwork<'a> {
         );
         let backbone = match &self.backbone {
             Some((_, make)) => make(&features)?,
-            None => components::backbone(&card.backbone)?.build(&features)?,
+            None => {
+                check_is_given("backbone", &card.backbone)?;
+                components::backbone(&card.backbone)?.build(&features)?
+            }
         };
         let maps = backbone.feature_shape(card.crop_size, card.crop_size);
         let n_labels = card.labels.len();
         let head = match &self.head {
             Some((_, make)) => make(maps, n_labels, &top)?,
-            None => components::head(&card.head)?.build(maps, n_labels, &top)?,
+            None => {
+                check_is_given("head", &card.head)?;
+                components::head(&card.head)?.build(maps, n_labels, &top)?
+            }
         };
         Ok(Classifier::from_parts(parameters, backbone, head))
+    }
+}
+
+/// A part of the author's own has to be given.
+fn check_is_given(what: &'static str, component: &Component) -> Result<(), ModelError> {
+    match component.custom_name() {
+        None => Ok(()),
+        Some(name) => Err(ModelError::Card {
+            what,
+            expected: "a part of this program, or one's own that is given".to_owned(),
+            found: format!("{what} `{name}`, which is its author's own"),
+        }),
     }
 }
 

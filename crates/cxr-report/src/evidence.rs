@@ -11,7 +11,7 @@ use cxr_run::{
 
 use crate::ReportError;
 use crate::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER, Explanations};
-use crate::tables::{LEFT_OUT_OF_SECOND_MEAN, is_of_tau_only, paper_variant, tau};
+use crate::paper::{LEFT_OUT_OF_SECOND_MEAN, PROPOSAL, is_of_tau_only, is_proposal, tau};
 
 /// What predictions and labels show beyond a run's own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,7 +100,7 @@ impl Evidence {
             && known
                 .iter()
                 .all(|(_, test)| test.evaluation.patients().is_ok());
-        let proposal = |run: &&(&RunMetrics, &TestPart)| paper_variant(run.0) == Some("fzlpr-0.2");
+        let proposal = |run: &&(&RunMetrics, &TestPart)| is_proposal(run.0);
         if let Some((run, test)) = known.iter().find(proposal).or(known.first()) {
             evidence.curves = Some(curves(&run.variant, &test.evaluation)?);
         }
@@ -108,7 +108,7 @@ impl Evidence {
         if let Some(folder) = folders.first() {
             evidence.frequencies = frequencies(folder)?;
         }
-        let order = |variant: &str| usize::from(variant != "fzlpr-0.2");
+        let order = |variant: &str| usize::from(variant != PROPOSAL);
         let mut by_preference: Vec<&RunFolder> = folders.iter().collect();
         by_preference.sort_by_key(|folder| order(folder.variant()));
         for folder in by_preference {

@@ -2,7 +2,7 @@
 //!
 //! - [`explanations`]: a run's heat maps;
 //! - [`evidence`]: what a report computes of predictions: curves, paired tests, intervals;
-//! - [`published`]: the figures of the paper; [`ranks`]: which cell of a row is best;
+//! - [`paper`]: what is the paper's alone, its figures in print; [`ranks`]: which cell of a row is best;
 //! - [`tables`]: the paper's tables from runs, beside the published ones;
 //! - [`figures`]: the paper's figures as SVG and PNG;
 //! - [`card`]: a model's page for a hub;
@@ -32,10 +32,10 @@ pub mod explanations;
 pub mod figures;
 mod html;
 mod markdown;
-pub mod published;
+pub mod paper;
 pub mod ranks;
 pub mod report;
-mod story;
+mod sections;
 pub mod tables;
 
 pub use error::ReportError;

@@ -1,7 +1,6 @@
 //! The report of an experiment, made from its runs' folders alone: `report.html` and `report.md`, with
 //! `tables/*.csv` and `figures/*.{svg,png}` beside them.
 
-use cxr_table::csv_line as line;
 use std::path::{Path, PathBuf};
 
 use cxr_fs::FsError;
@@ -10,20 +9,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ReportError;
-use crate::evidence::{Evidence, LossTest};
-use crate::explanations::BoxScores;
-use crate::figures::figures;
+use crate::evidence::Evidence;
+use crate::figures;
+use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
+use crate::sections::{Material, SECTIONS};
 use crate::tables::{
-    AucTable, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, MethodsTable, StageTable,
-    Subject, methods_table, or_empty, stage_table, tables,
+    AucTable, Column, Interval, IntervalMethod, MethodsTable, StageTable, Subject, methods_table,
+    stage_table, tables,
 };
-use crate::{html, markdown, story};
-use cxr_run::{RunError, RunFolder, RunMetrics, ends, read_run_file, write_json};
+use crate::{html, markdown};
+use cxr_run::{RunError, RunFolder, RunMetrics, read_run_file, write_json};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
-
-const STAGES_FILE: &str = "stages.csv";
 
 /// What a call of `cxr reproduce` was to do, kept so that a report can say what was not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +163,7 @@ impl Report {
 
     /// The report as Markdown.
     pub fn markdown(&self) -> String {
-        markdown::render(&story::document(self))
+        markdown::render(&Material::of(self).document())
     }
 
     /// Mean AUC untrained and after each stage, of the runs that kept it.
@@ -175,7 +173,8 @@ impl Report {
 
     /// The report as one page, which needs no other file and no network.
     pub fn html(&self) -> String {
-        html::render(self, &story::document(self))
+        let from = Material::of(self);
+        html::render(self, &from.document(), from.files())
     }
 
     /// Writes `report.html`, `report.md`, `tables/*.csv` and `figures/*` into `folder`, each whole or
@@ -185,11 +184,14 @@ impl Report {
     /// # Errors
     /// A file that cannot be written, and [`ReportError::Draw`] for a figure.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+        let from = Material::of(self);
+        let document = from.document();
+        let tables = from.files();
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-        for (name, text) in self.csv_files() {
-            files.push((format!("tables/{name}"), text.into_bytes()));
+        for (name, text) in &tables {
+            files.push((format!("tables/{name}"), text.clone().into_bytes()));
         }
-        for figure in figures(self) {
+        for figure in &from.figures {
             let name = format!("figures/{}", figure.name);
             files.push((format!("{name}.svg"), figure.to_svg().into_bytes()));
             files.push((format!("{name}.png"), figure.to_png()?));
@@ -201,14 +203,18 @@ impl Report {
             cxr_fs::remove_unfinished(&path)?;
         }
         cxr_fs::remove_unfinished(folder)?;
-        for known in KNOWN_FILES {
-            if !files.iter().any(|(name, _)| name == known) {
+        for known in known_files() {
+            if !files.iter().any(|(name, _)| *name == known) {
                 remove(&folder.join(known))?;
             }
         }
         // Last, so that a report never speaks of tables that are not there.
-        files.push(("report.md".to_owned(), self.markdown().into_bytes()));
-        files.push(("report.html".to_owned(), self.html().into_bytes()));
+        files.push((
+            "report.md".to_owned(),
+            markdown::render(&document).into_bytes(),
+        ));
+        let page = html::render(self, &document, tables);
+        files.push(("report.html".to_owned(), page.into_bytes()));
         let mut written = Vec::with_capacity(files.len());
         for (name, bytes) in &files {
             let path = folder.join(name);
@@ -218,234 +224,16 @@ impl Report {
         written.reverse();
         Ok(written)
     }
-
-    /// Every table as a file's name and its text.
-    pub(crate) fn csv_files(&self) -> Vec<(String, String)> {
-        let mut files = vec![
-            ("history.csv".to_owned(), self.history_csv()),
-            ("time.csv".to_owned(), self.time_csv()),
-        ];
-        for table in self.tables() {
-            files.push((format!("table{}.csv", table.number), table.to_csv()));
-        }
-        if let Some(table) = self.stage_table() {
-            files.push((STAGES_FILE.to_owned(), table.to_csv()));
-        }
-        if let Some(table) = self.methods_table() {
-            files.push(("table5.csv".to_owned(), table.to_csv()));
-        }
-        let evidence = &self.evidence;
-        for (name, tests) in [
-            ("tests.csv", &evidence.tests),
-            ("tests-tau.csv", &evidence.tau_tests),
-        ] {
-            if !tests.is_empty() {
-                files.push((name.to_owned(), tests_csv(tests)));
-            }
-        }
-        if !self.seeds_csv().is_empty() {
-            files.push(("seeds.csv".to_owned(), self.seeds_csv()));
-        }
-        let pictures = evidence.pictures.as_ref();
-        if let Some(boxes) = pictures.and_then(|pictures| pictures.explanations.boxes.as_ref()) {
-            files.push(("boxes.csv".to_owned(), boxes_csv(boxes)));
-        }
-        files
-    }
-
-    /// Every test AUC of every run, where several differ in the seed alone; else empty.
-    fn seeds_csv(&self) -> String {
-        let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.seed).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        if seeds.len() < 2 {
-            return String::new();
-        }
-        let mut text = line(["variant", "seed", "views", "row", "auc"]);
-        for run in &self.runs {
-            for (views, summary) in &run.test {
-                let mut add = |row: &str, auc: Option<f64>| {
-                    let (seed, auc) = (run.seed.to_string(), or_empty(auc));
-                    text.push_str(&line([&run.variant, &seed, views.name(), row, &auc]));
-                };
-                for label in &summary.labels {
-                    add(&label.label, label.auc);
-                }
-                add("mean", summary.means.auc);
-            }
-        }
-        text
-    }
-
-    fn history_csv(&self) -> String {
-        let mut text = line([
-            "variant",
-            "stage",
-            "epoch",
-            "steps",
-            "mean_loss",
-            "validation_auc",
-            "validation_labels",
-        ]);
-        for run in &self.runs {
-            for epoch in &run.history {
-                text.push_str(&line([
-                    run.variant.clone(),
-                    epoch.stage.clone(),
-                    epoch.epoch.to_string(),
-                    epoch.steps.to_string(),
-                    epoch.mean_loss.to_string(),
-                    or_empty(epoch.validation_auc),
-                    epoch.validation_labels.to_string(),
-                ]));
-            }
-        }
-        text
-    }
-
-    fn time_csv(&self) -> String {
-        let mut text = line(["variant", "part", "seconds"]);
-        for run in &self.runs {
-            let mut add = |part: &str, seconds: f64| {
-                text.push_str(&line([
-                    run.variant.clone(),
-                    part.to_owned(),
-                    seconds.to_string(),
-                ]));
-            };
-            add("prepare", run.seconds.prepare);
-            for (stage, &seconds) in &run.seconds.train {
-                add(&format!("train {stage}"), seconds);
-            }
-            add("predict", run.seconds.predict);
-        }
-        text
-    }
 }
 
 /// All that this or an earlier version may have written.
-const KNOWN_FILES: [&str; 25] = [
-    "tables/table1.csv",
-    "tables/table2.csv",
-    "tables/table3.csv",
-    "tables/table4.csv",
-    "tables/table5.csv",
-    "tables/stages.csv",
-    "tables/tests.csv",
-    "tables/tests-tau.csv",
-    "tables/seeds.csv",
-    "tables/boxes.csv",
-    "tables/history.csv",
-    "figures/figure1.svg",
-    "figures/figure1.png",
-    "figures/figure3.svg",
-    "figures/figure3.png",
-    "figures/figure4.svg",
-    "figures/figure4.png",
-    "figures/figure5.svg",
-    "figures/figure5.png",
-    "figures/figure6.svg",
-    "figures/figure6.png",
-    "figures/figure7.svg",
-    "figures/figure7.png",
-    "figures/figure-tau.svg",
-    "figures/figure-tau.png",
-];
-
-fn tests_csv(tests: &[LossTest]) -> String {
-    let mut text = line([
-        "a",
-        "b",
-        "row",
-        "auc_a",
-        "auc_b",
-        "difference",
-        "lower",
-        "upper",
-        "p_value",
-        "p_value_holm",
-        "se",
-        "df",
-        "approximate",
-    ]);
-    for test in tests {
-        let mut add =
-            |row: &str, aucs: [Option<f64>; 3], certainty: Certainty, holm: Option<f64>| {
-                let mut cells = vec![test.a.clone(), test.b.clone(), row.to_owned()];
-                cells.extend(aucs.map(or_empty));
-                cells.extend([0, 1].map(|end| or_empty(certainty.interval.map(|ends| ends[end]))));
-                cells.extend([certainty.p_value, holm].map(or_empty));
-                cells.extend([certainty.se, certainty.df].map(or_empty));
-                cells.push(certainty.approximate.to_string());
-                text.push_str(&line(cells));
-            };
-        for label in &test.comparison.labels {
-            let certainty = Certainty {
-                se: label.se,
-                df: label.df,
-                interval: label.interval,
-                p_value: label.p_value,
-                approximate: label.approximate,
-            };
-            let aucs = [label.auc_a, label.auc_b, label.difference];
-            add(&label.label, aucs, certainty, label.p_value_holm);
-        }
-        let means = &test.comparison.means;
-        let certainty = Certainty {
-            se: means.se,
-            df: means.df,
-            interval: means.interval,
-            p_value: means.p_value,
-            approximate: means.approximate,
-        };
-        let aucs = [means.auc_a, means.auc_b, means.difference];
-        add("mean", aucs, certainty, None);
-        if let Some(without) = test.without {
-            let certainty = Certainty {
-                se: without.standard_error,
-                df: without.degrees_of_freedom,
-                interval: without.interval(Level::P95).map(ends),
-                p_value: without.p_value,
-                approximate: without.is_approximate(),
-            };
-            let aucs = [without.auc_a, without.auc_b, without.difference].map(Some);
-            add("mean without Hernia", aucs, certainty, None);
-        }
-    }
-    text
-}
-
-/// What a test says beside the difference.
-struct Certainty {
-    se: Option<f64>,
-    df: Option<f64>,
-    interval: Option<[f64; 2]>,
-    p_value: Option<f64>,
-    approximate: bool,
-}
-
-fn boxes_csv(boxes: &BoxScores) -> String {
-    let mut text = line([
-        "finding",
-        "boxes",
-        "hits",
-        "accuracy",
-        "mean_box_area",
-        "mean_overlap",
-        "empty_maps",
-    ]);
-    for finding in &boxes.findings {
-        text.push_str(&line([
-            finding.finding.clone(),
-            finding.boxes.to_string(),
-            finding.hits.to_string(),
-            or_empty(finding.accuracy()),
-            finding.mean_box_area.to_string(),
-            finding.mean_overlap.to_string(),
-            finding.empty_maps.to_string(),
-        ]));
-    }
-    text
+fn known_files() -> impl Iterator<Item = String> {
+    let tables = SECTIONS.iter().flat_map(|section| section.file_names());
+    let tables = tables.map(|name| format!("tables/{name}"));
+    let figures = figures::NAMES.into_iter();
+    let figures =
+        figures.flat_map(|name| ["svg", "png"].map(|end| format!("figures/{name}.{end}")));
+    tables.chain(figures)
 }
 
 fn remove(path: &Path) -> Result<(), ReportError> {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use cxr_metrics::{Level, Scored, holm, paired_delong, roc_auc};
 use cxr_report::figures::{Figure, figures, focal_loss, fzlpr_loss};
-use cxr_report::published::LABELS;
+use cxr_report::paper::LABELS;
 use cxr_report::report::Report;
 use cxr_run::{LabelRow, LabelTable, Predictions, RunError, RunMetrics, Unscorable};
 

@@ -1,7 +1,7 @@
 //! The published figures are copied rightly: what the paper says of its own tables follows from them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cxr_report::published::{
+use cxr_report::paper::{
     LABELS, PublishedTable, TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_5_DELTAS,
 };
 use cxr_report::ranks::{Rank, ranks};

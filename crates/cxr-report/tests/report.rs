@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cxr_report::published::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4, TABLE_5_DELTAS};
+use cxr_report::paper::{LABELS, PublishedTable, TABLE_2, TABLE_3, TABLE_4, TABLE_5_DELTAS};
 use cxr_report::ranks::Rank;
 use cxr_report::report::{Report, Reproduction};
 use cxr_report::tables::{AucTable, IntervalMethod, Subject, methods_table, tables};

@@ -19,6 +19,9 @@ pub struct Component {
     options: Option<Value>,
 }
 
+/// What parts are called that no registry knows.
+const CUSTOM: &str = "custom";
+
 impl Component {
     /// A part without options.
     pub fn named(name: impl Into<String>) -> Self {
@@ -42,6 +45,20 @@ impl Component {
         match options {
             Value::Null => Self::named(&self.name),
             options => Self::with_options(&self.name, options),
+        }
+    }
+
+    /// A part that no registry knows, by its author's name for it: `{ custom = "max" }`. Only a program that has it can
+    /// build it.
+    pub fn custom(name: impl Into<String>) -> Self {
+        Self::with_options(CUSTOM, Value::String(name.into()))
+    }
+
+    /// The author's name for a part that no registry knows.
+    pub fn custom_name(&self) -> Option<&str> {
+        match self.name == CUSTOM {
+            true => self.options().as_str(),
+            false => None,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use cxr_losses::MultiLabelLoss;
-use cxr_model::{check_network, complete_network, warn_of_old_names};
+use cxr_model::{check_is_known, check_network, complete_network, warn_of_old_names};
 use cxr_ops::Precision;
-use cxr_run::{Experiment, RunError, Variant, VariantExperiment};
+use cxr_run::{Component, Experiment, RunError, Variant, VariantExperiment};
 
 use crate::TrainError;
 
@@ -30,6 +30,7 @@ pub fn read_experiment(path: &Path) -> Result<Experiment, TrainError> {
 /// # Errors
 /// The first key that is wrong, with what it may be.
 pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
+    check_is_known(&experiment.model)?;
     check_network(experiment)?;
     warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
@@ -69,16 +70,40 @@ pub fn is_written_as(variant: &VariantExperiment, text: &str) -> bool {
     written.is_some() && (written.as_deref() == Some(text) || written == complete_text(text))
 }
 
+/// The same with the components that take the place of the experiment's, each by its kind and its name, such as
+/// ``head `max` ``. Transforms have no such place.
+pub(crate) fn with_custom<'a>(
+    variant: &VariantExperiment,
+    names: impl IntoIterator<Item = &'a str>,
+) -> VariantExperiment {
+    let mut variant = variant.clone();
+    let mut model = variant.experiment().model.clone();
+    for name in names {
+        let parts = name
+            .strip_suffix('`')
+            .and_then(|name| name.split_once(" `"));
+        match parts {
+            Some(("backbone", name)) => model.backbone = Component::custom(name),
+            Some(("head", name)) => model.head = Component::custom(name),
+            Some(("loss", name)) => variant = variant.with_loss(name),
+            _ => {}
+        }
+    }
+    variant.with_model(model)
+}
+
 /// What begins the line behind a complete experiment file that names parts which are not the experiment's.
 pub(crate) const NOT_OF_THIS_FILE: &str = "# not of this file: ";
 
 /// A complete experiment file as this version writes it; `None` where it is not one.
 pub(crate) fn complete_text(text: &str) -> Option<String> {
     let own_parts = text.rfind(NOT_OF_THIS_FILE).map_or("", |at| &text[at..]);
+    let own_names = own_parts.trim_end().strip_prefix(NOT_OF_THIS_FILE);
+    let own_names = own_names.into_iter().flat_map(|names| names.split(", "));
     let experiment = Experiment::parse_silently(text).ok()?;
     let [variant] = experiment.variants.as_slice() else {
         return None;
     };
-    let variant = experiment.variant(&variant.name).ok()?;
+    let variant = with_custom(&experiment.variant(&variant.name).ok()?, own_names);
     Some(complete(&variant).ok()?.to_toml().ok()? + own_parts)
 }

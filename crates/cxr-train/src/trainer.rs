@@ -31,7 +31,7 @@ use self::course::{Course, Standing};
 use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, Identity, State};
 use crate::data::DataFingerprints;
-use crate::experiment::{NOT_OF_THIS_FILE, complete, loss};
+use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::{
@@ -98,8 +98,10 @@ impl<'a> Trainer<'a> {
         device: &Device,
         mut parts: OwnParts<'_>,
     ) -> Result<Self, TrainError> {
+        let (names, begins_as) = (parts.names(), &variant.experiment().model.backbone);
+        let variant = with_custom(variant, names.iter().map(String::as_str));
         check_network(variant.experiment())?;
-        let variant = Arc::new(complete(variant)?);
+        let variant = Arc::new(complete(&variant)?);
         let experiment = variant.experiment();
         let training = &experiment.training;
         let images = data.split().train().len();
@@ -119,7 +121,6 @@ impl<'a> Trainer<'a> {
                 asked,
             ));
         }
-        let names = parts.names();
         let mut transforms = std::mem::take(&mut parts.transforms).into_iter();
         let pipeline = transforms.try_fold(experiment.pipeline()?, Pipeline::with)?;
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
@@ -190,7 +191,7 @@ impl<'a> Trainer<'a> {
         } else {
             if let Some(weights) = &experiment.model.weights {
                 let parameters = trainer.classifier.parameters();
-                cxr_model::backbone(&experiment.model.backbone)
+                cxr_model::backbone(begins_as)
                     .map_err(ModelError::from)?
                     .load_weights(weights, parameters, BACKBONE_PREFIX)?;
             }

@@ -200,7 +200,7 @@ fn a_run_with_parts_of_ones_own_is_evaluated_after_a_resume_and_reported_with_it
     }
     let page = report.markdown();
     assert!(
-        page.contains("`resumed` has head `max`, loss `brier`"),
+        page.contains("`bce` has head `max`, loss `brier`"),
         "{page}"
     );
     assert!(page.contains("by the program that trained them") && !page.contains("xtask reproduce"));
@@ -208,7 +208,7 @@ fn a_run_with_parts_of_ones_own_is_evaluated_after_a_resume_and_reported_with_it
     let figure = figures.iter().find(|figure| figure.name == "figure1");
     let figure = figure.unwrap();
     assert!(!figure.to_svg().contains("FZLPR"));
-    assert!(figure.to_svg().contains("aria-label=\"resumed\""));
+    assert!(figure.to_svg().contains("aria-label=\"brier\""));
     assert!(
         figure
             .caption

@@ -4,7 +4,7 @@ use super::Figure;
 use super::plot::{Frame, ticks};
 use super::svg::{Anchor, Svg};
 use crate::report::Report;
-use crate::story::count;
+use crate::sections::count;
 
 /// Training, validation, test.
 const PARTS: [(&str, usize); 3] = [("training", 3), ("validation", 1), ("test", 2)];

@@ -5,7 +5,6 @@ use super::plot::{Frame, ticks};
 use super::svg::{Anchor, Svg};
 use super::{Figure, escape};
 use crate::report::Report;
-use crate::tables::loss_heading;
 use cxr_run::RunMetrics;
 
 /// Focal loss (Lin et al. 2017, equation 4) of one positive label at a logit, without α.
@@ -163,13 +162,22 @@ fn own_curves(report: &Report, beside_paper: bool) -> Vec<Curve> {
     let curves = firsts.iter().enumerate();
     curves
         .map(|(at, run)| Curve {
-            name: loss_heading(run),
+            name: name_of(run),
             is_own: true,
             // Beside the paper's curves one colour is free.
             series: if beside_paper { 0 } else { at % 8 },
             dashed: beside_paper && at > 0,
             points: run.loss_curve.iter().map(|&[x, y]| (x, y)).collect(),
         })
+        .collect()
+}
+
+/// A loss with its parameters.
+fn name_of(run: &RunMetrics) -> String {
+    let parameters = run.loss_parameters.iter();
+    let parameters = parameters.map(|(name, value)| format!(", {name} = {value}"));
+    std::iter::once(run.loss.clone())
+        .chain(parameters)
         .collect()
 }
 

@@ -40,6 +40,17 @@ pub struct Figure {
     body: String,
 }
 
+/// The names that figures may have.
+pub(crate) const NAMES: [&str; 7] = [
+    "figure1",
+    "figure3",
+    "figure4",
+    "figure5",
+    "figure6",
+    "figure7",
+    "figure-tau",
+];
+
 /// All figures for which the report has what they show, in the paper's order.
 pub fn figures(report: &Report) -> Vec<Figure> {
     let mut figures = vec![losses::draw(report)];

@@ -5,7 +5,7 @@ use super::svg::{Anchor, Svg};
 use crate::evidence::Pictures;
 use crate::explanations::{Example, ExampleKind};
 use crate::report::Report;
-use crate::story::labels_or_none;
+use crate::sections::labels_or_none;
 
 /// Letters of an average width that fit into so many pixels at the size of a label.
 fn fit(text: &str, width: f64) -> Vec<String> {

@@ -6,9 +6,9 @@ use super::palette::N_SERIES;
 use super::plot::{Frame, ticks};
 use super::svg::{Anchor, Svg};
 use super::{Figure, escape};
+use crate::paper::loss_heading;
 use crate::report::Report;
-use crate::story::count;
-use crate::tables::loss_heading;
+use crate::sections::count;
 use cxr_run::ViewSet;
 
 /// Seven colours, first with solid lines, then with dashed ones: fourteen findings stay apart.

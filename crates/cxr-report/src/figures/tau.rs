@@ -4,6 +4,7 @@ use super::Figure;
 use super::palette::of_tau;
 use super::plot::{Frame, shown, ticks};
 use super::svg::{Anchor, Svg};
+use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
 use crate::report::Report;
 use crate::tables::{AucTable, Subject};
 
@@ -145,7 +146,7 @@ pub(super) fn draw_means(report: &Report) -> Option<Figure> {
     for (subject, series, ours, published) in [
         (Subject::Mean, 3, "mean of all findings", "published"),
         (
-            Subject::MeanWithout("Hernia"),
+            Subject::MeanWithout(LEFT_OUT_OF_SECOND_MEAN),
             6,
             "mean without Hernia",
             "published, without Hernia",

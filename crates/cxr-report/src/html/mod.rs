@@ -10,14 +10,19 @@ use crate::document::{Block, Document, Table};
 use crate::explanations::{Example, ExampleKind, Explanations};
 use crate::figures::{Figure, Palette, STYLE, data_uri, escape};
 use crate::report::Report;
-use crate::story::labels_or_none;
+use crate::sections::labels_or_none;
 
 const PAGE_STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-pub(crate) fn render(report: &Report, document: &Document) -> String {
+/// `tables` are the files below `tables`, by name.
+pub(crate) fn render(
+    report: &Report,
+    document: &Document,
+    tables: Vec<(&'static str, String)>,
+) -> String {
     let page = Page {
-        files: report.csv_files().into_iter().collect(),
+        files: tables.into_iter().collect(),
         pictures: report.evidence.pictures.as_ref().map(|made| &made.files),
     };
     let title = document.blocks.iter().find_map(|block| match block {
@@ -45,7 +50,7 @@ pub(crate) fn render(report: &Report, document: &Document) -> String {
 
 struct Page<'a> {
     /// CSV by name.
-    files: BTreeMap<String, String>,
+    files: BTreeMap<&'static str, String>,
     /// PNG by name.
     pictures: Option<&'a BTreeMap<String, Vec<u8>>>,
 }
@@ -144,7 +149,9 @@ impl Page<'_> {
         }
         text.push_str("</table></div>\n");
         let file = table.file.as_ref();
-        if let Some((name, csv)) = file.and_then(|name| Some((name, self.files.get(name)?))) {
+        if let Some((name, csv)) =
+            file.and_then(|name| Some((name, self.files.get(name.as_str())?)))
+        {
             let _ = writeln!(
                 text,
                 "<p class=\"download\"><a download=\"{name}\" href=\"{}\">{name}</a>, all digits</p>",

@@ -1,115 +1,19 @@
 //! From runs to tables.
 
-use super::{
-    AucTable, Cell, Column, Interval, IntervalMethod, LEFT_OUT_OF_SECOND_MEAN, PHANTOM_LABEL, Row,
-    Spread, Subject,
-};
-use crate::published::{self, PublishedTable};
+use super::{AucTable, Cell, Column, Interval, IntervalMethod, Row, Spread, Subject};
+use crate::paper::{LEFT_OUT_OF_SECOND_MEAN, PublishedTable};
 use crate::ranks::ranks;
 use cxr_run::{DataFacts, LabelSummary, Part, RunMetrics, Summary, ViewSet};
 
-/// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
-/// nothing but the seed share a column. Columns stand in the order of the
-/// runs, which should be that of [`RunFolder::find`](cxr_run::RunFolder::find).
-pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
-    let all = [table_1(runs), table_2(runs), table_3(runs), table_4(runs)];
-    let mut tables: Vec<AucTable> = all.into_iter().flatten().collect();
-    for table in &mut tables {
-        let is_in_it = |run: &&RunMetrics| {
-            let mut columns = table.columns.iter();
-            columns.any(|column| column.variant == run.variant)
-        };
-        table.is_phantom = runs.iter().filter(is_in_it).any(|run| run.data.phantom);
-        if table.is_phantom {
-            table.title.push_str(PHANTOM_LABEL);
-        }
-    }
-    tables
-}
-
-/// Validation mean AUC by loss: the paper prints no more than that.
-fn table_1(runs: &[RunMetrics]) -> Option<AucTable> {
-    let runs = runs.iter().filter(|run| !is_of_tau_only(run));
-    let sources = by_seed(runs).into_iter().filter_map(|runs| {
-        let run = runs.first()?;
-        let name = paper_variant(run).unwrap_or_default();
-        Source::new(
-            &runs,
-            Part::Validation,
-            ViewSet::Single,
-            loss_heading(run),
-            name,
-        )
-    });
-    let title = "Validation mean AUC by loss, single view";
-    let mut table = assemble(1, title, &published::TABLE_1, sources.collect())?;
-    table
-        .rows
-        .retain(|row| !matches!(row.subject, Subject::Label(_)));
-    Some(table)
-}
-
-fn table_2(runs: &[RunMetrics]) -> Option<AucTable> {
-    let runs = runs.iter().filter(|run| !is_of_tau_only(run));
-    let sources = by_seed(runs).into_iter().filter_map(|runs| {
-        let run = runs.first()?;
-        let name = paper_variant(run).unwrap_or_default();
-        Source::new(&runs, Part::Test, ViewSet::Single, loss_heading(run), name)
-    });
-    let title = "Test AUC by loss, single view";
-    assemble(2, title, &published::TABLE_2, sources.collect())
-}
-
-/// Test-time augmentation of FZLPR(0.2), or of the first run that has any.
-fn table_3(runs: &[RunMetrics]) -> Option<AucTable> {
-    let mut with_views = runs.iter().filter(|run| run.test.len() > 1);
-    let is_paper = |run: &&RunMetrics| paper_variant(run) == Some("fzlpr-0.2");
-    let run = with_views.clone().find(is_paper).or(with_views.next())?;
-    let is_same = |other: &&RunMetrics| key(other) == key(run);
-    let seeds: Vec<&RunMetrics> = runs.iter().filter(is_same).collect();
-    let sources = ViewSet::ALL.into_iter().filter_map(|views| {
-        let heading = match views {
-            ViewSet::Single => "single view",
-            ViewSet::HorizontalFlip => "+ flip",
-            ViewSet::HorizontalFlipZoom => "+ flip + zoom",
-        };
-        let name = if is_paper(&run) { views.name() } else { "" };
-        Source::new(&seeds, Part::Test, views, heading.to_owned(), name)
-    });
-    let title = format!(
-        "Test AUC with test-time augmentation, {}",
-        loss_heading(run)
-    );
-    assemble(3, &title, &published::TABLE_3, sources.collect())
-}
-
-/// FZLPR by τ, ZLPR being τ = 1; only when a run is there that Table 2 does not show already.
-fn table_4(runs: &[RunMetrics]) -> Option<AucTable> {
-    if !runs.iter().any(is_of_tau_only) {
-        return None;
-    }
-    let with_tau = runs.iter().filter(|run| tau(run).is_some());
-    let mut by_tau: Vec<(f64, Vec<&RunMetrics>)> = by_seed(with_tau)
-        .into_iter()
-        .filter_map(|runs| Some((tau(runs.first()?)?, runs)))
-        .collect();
-    by_tau.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let sources = by_tau.into_iter().filter_map(|(tau, runs)| {
-        let name = format!("{tau:?}");
-        let heading = format!("τ = {name}");
-        Source::new(&runs, Part::Test, ViewSet::Single, heading, &name)
-    });
-    let title = "Test AUC of FZLPR by τ, single view";
-    assemble(4, title, &published::TABLE_4, sources.collect())
-}
-
 /// What tells runs apart that are no repetitions of each other: all but the seed.
-fn key(run: &RunMetrics) -> (&str, &std::collections::BTreeMap<String, f64>, &DataFacts) {
+pub(crate) fn key(
+    run: &RunMetrics,
+) -> (&str, &std::collections::BTreeMap<String, f64>, &DataFacts) {
     (&run.loss, &run.loss_parameters, &run.data)
 }
 
 /// Runs that differ in nothing but the seed, together, where the first of them stands.
-fn by_seed<'a>(runs: impl Iterator<Item = &'a RunMetrics>) -> Vec<Vec<&'a RunMetrics>> {
+pub(crate) fn by_seed<'a>(runs: impl Iterator<Item = &'a RunMetrics>) -> Vec<Vec<&'a RunMetrics>> {
     let mut groups: Vec<Vec<&RunMetrics>> = Vec::new();
     for run in runs {
         let is_of = |group: &&mut Vec<&RunMetrics>| {
@@ -127,51 +31,8 @@ fn by_seed<'a>(runs: impl Iterator<Item = &'a RunMetrics>) -> Vec<Vec<&'a RunMet
     groups
 }
 
-/// Whether a run is of the τ ablation and no other table: FZLPR with another τ than the paper's 0.2.
-pub(crate) fn is_of_tau_only(run: &RunMetrics) -> bool {
-    run.loss == "fzlpr" && tau(run) != Some(0.2)
-}
-
-/// FZLPR's τ, and 1 for ZLPR, which is the same loss.
-pub(crate) fn tau(run: &RunMetrics) -> Option<f64> {
-    match run.loss.as_str() {
-        "fzlpr" => run.loss_parameters.get("tau").copied(),
-        "zlpr" => Some(1.0),
-        _ => None,
-    }
-}
-
-/// Which of the paper's four variants a run is, by its loss and the loss's parameters.
-pub(crate) fn paper_variant(run: &RunMetrics) -> Option<&'static str> {
-    let parameters = &run.loss_parameters;
-    match run.loss.as_str() {
-        "bce" => Some("bce"),
-        "focal" if parameters.get("gamma") == Some(&2.0) && !parameters.contains_key("alpha") => {
-            Some("focal")
-        }
-        "zlpr" => Some("zlpr"),
-        "fzlpr" if parameters.get("tau") == Some(&0.2) => Some("fzlpr-0.2"),
-        _ => None,
-    }
-}
-
-/// A run's loss as a reader is shown it.
-pub(crate) fn loss_heading(run: &RunMetrics) -> String {
-    let parameter = |name: &str| run.loss_parameters.get(name);
-    match run.loss.as_str() {
-        "bce" => "BCE".to_owned(),
-        "focal" if paper_variant(run).is_some() => "Focal".to_owned(),
-        "zlpr" => "ZLPR".to_owned(),
-        "fzlpr" => match parameter("tau") {
-            Some(tau) => format!("FZLPR (τ = {tau:?})"),
-            None => "FZLPR".to_owned(),
-        },
-        _ => run.variant.clone(),
-    }
-}
-
 /// Where a column's figures come from: one training, or one per seed.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     column: Column,
     summaries: Vec<&'a Summary>,
     /// The name of the column in the published table.
@@ -180,7 +41,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// `None` when a run did not predict those images with those views.
-    fn new(
+    pub(crate) fn new(
         runs: &[&'a RunMetrics],
         part: Part,
         views: ViewSet,
@@ -246,7 +107,8 @@ fn over_seeds(aucs: &[Option<f64>]) -> (Option<f64>, Option<Spread>) {
     }
 }
 
-fn assemble(
+/// The table of some columns; `None` where no label is in them.
+pub(crate) fn assemble(
     number: u8,
     title: &str,
     published: &PublishedTable,

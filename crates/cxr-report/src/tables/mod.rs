@@ -7,26 +7,41 @@
 
 mod assemble;
 mod csv;
-mod methods;
-mod stages;
 
+pub(crate) use assemble::{Source, assemble, by_seed, key};
 pub(crate) use csv::or_empty;
 
-pub use assemble::tables;
-pub(crate) use assemble::{is_of_tau_only, loss_heading, paper_variant, tau};
-pub use methods::{MethodsRow, MethodsTable, methods_table};
-pub use stages::{StageTable, stage_table};
+pub use crate::sections::{
+    MethodsRow, MethodsTable, StageRow, StageTable, methods_table, stage_table,
+};
 
 use cxr_metrics::APPROXIMATE_BELOW;
 
 use crate::ranks::Rank;
-use cxr_run::{BootstrapSummary, Part, ViewSet};
-
-/// The label that the second mean leaves out.
-pub const LEFT_OUT_OF_SECOND_MEAN: &str = "Hernia";
+use crate::sections::SECTIONS;
+use cxr_run::{BootstrapSummary, Part, RunMetrics, ViewSet};
 
 /// What the title of a table of phantoms ends in.
-const PHANTOM_LABEL: &str = "; phantom data";
+pub(crate) const PHANTOM_LABEL: &str = "; phantom data";
+
+/// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
+/// nothing but the seed share a column. Columns stand in the order of the
+/// runs, which should be that of [`RunFolder::find`](cxr_run::RunFolder::find).
+pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
+    let of_sections = SECTIONS.iter().filter_map(|section| section.table(runs));
+    let mut tables: Vec<AucTable> = of_sections.collect();
+    for table in &mut tables {
+        let is_in_it = |run: &&RunMetrics| {
+            let mut columns = table.columns.iter();
+            columns.any(|column| column.variant == run.variant)
+        };
+        table.is_phantom = runs.iter().filter(is_in_it).any(|run| run.data.phantom);
+        if table.is_phantom {
+            table.title.push_str(PHANTOM_LABEL);
+        }
+    }
+    tables
+}
 
 /// One of the paper's tables, made from our runs.
 #[derive(Clone, Debug, PartialEq)]

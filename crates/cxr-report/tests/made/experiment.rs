@@ -10,7 +10,7 @@ use std::path::Path;
 use cxr_report::explanations::{
     BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
 };
-use cxr_report::published::LABELS;
+use cxr_report::paper::LABELS;
 use cxr_report::report::Reproduction;
 use cxr_run::{
     BestEpoch, DataFacts, EpochRecord, Evaluation, LabelRow, LabelTable, METRICS_FILE, MeanAuc,

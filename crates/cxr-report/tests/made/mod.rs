@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cxr_report::published::LABELS;
+use cxr_report::paper::LABELS;
 use cxr_run::{
     BestEpoch, DataFacts, EpochRecord, LabelSummary, LeftOut, METRICS_FILE, MacroSummary, MeanAuc,
     NoInterval, Parts, RunMetrics, Seconds, StageFacts, Summary, ViewSet,

@@ -399,6 +399,15 @@ impl VariantExperiment {
         Self(experiment, self.1)
     }
 
+    /// The same with another loss, which has no parameters.
+    #[must_use]
+    pub fn with_loss(mut self, loss: &str) -> Self {
+        self.1.loss = loss.to_owned();
+        self.1.parameters.clear();
+        self.0.variants = vec![self.1.clone()];
+        self
+    }
+
     /// The experiment file.
     ///
     /// # Errors

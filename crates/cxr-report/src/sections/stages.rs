@@ -1,8 +1,33 @@
 //! What each stage of training adds: the mean AUC untrained, with the top network alone, fully tuned.
 
-use super::{PHANTOM_LABEL, loss_heading, or_empty};
+use super::words::auc;
+use super::{Material, Section};
+use crate::document::{Block, Document, Table, plain as escape};
+use crate::paper::loss_heading;
+use crate::tables::{PHANTOM_LABEL, or_empty};
 use cxr_run::{MeanAuc, Part, RunMetrics, ViewSet};
 use cxr_table::csv_line as line;
+
+/// What each stage adds.
+pub(super) struct Stages;
+
+impl Section for Stages {
+    fn add(&self, page: &mut Document, from: &Material<'_>) {
+        if let Some(stages) = from.report.stage_table() {
+            add_stages(page, &stages);
+        }
+    }
+
+    fn files(&self, from: &Material<'_>) -> Vec<(&'static str, String)> {
+        let table = from.report.stage_table();
+        let file = table.map(|table| ("stages.csv", table.to_csv()));
+        file.into_iter().collect()
+    }
+
+    fn file_names(&self) -> &'static [&'static str] {
+        &["stages.csv"]
+    }
+}
 
 /// Test and validation mean AUC of each run before training and after each of its stages.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,4 +127,32 @@ impl StageTable {
         }
         text
     }
+}
+
+/// What each stage of training adds, test images.
+fn add_stages(page: &mut Document, table: &StageTable) {
+    let of_what = if table.is_phantom {
+        "; phantom data"
+    } else {
+        ""
+    };
+    page.heading(format!("What each stage adds{of_what}"));
+    page.text(format!("**{}.**", table.title));
+    let mut header = vec!["loss".to_owned()];
+    header.extend(table.headings.iter().map(|heading| escape(heading)));
+    let mut rows = vec![header];
+    for row in &table.rows {
+        let mut cells = vec![escape(&row.heading)];
+        cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
+        rows.push(cells);
+    }
+    page.add(Block::Table(Table {
+        rows,
+        feet: 0,
+        file: Some("stages.csv".to_owned()),
+    }));
+    page.text(
+        "Test images. Untrained: the backbone has the weights it began with, the top network random \
+         ones. Those of the validation images are in `tables/stages.csv`.",
+    );
 }

@@ -1,10 +1,33 @@
 //! Table 5: the methods that the paper quotes, the paper's own figures, and ours.
 
-use super::{LEFT_OUT_OF_SECOND_MEAN, Subject, or_empty, paper_variant};
-use crate::published::{LABELS, TABLE_5, TABLE_5_DELTAS};
+use super::words::{auc, dash, marked, signed};
+use super::{Material, Section};
+use crate::document::{Block, Document, Table, plain as escape};
+use crate::paper::{LABELS, LEFT_OUT_OF_SECOND_MEAN, TABLE_5, TABLE_5_DELTAS, is_proposal};
 use crate::ranks::{Rank, ranks};
+use crate::report::Report;
+use crate::tables::{Subject, or_empty};
 use cxr_run::{RunMetrics, ViewSet};
 use cxr_table::csv_line;
+
+/// Table 5.
+pub(super) struct Methods;
+
+impl Section for Methods {
+    fn add(&self, page: &mut Document, from: &Material<'_>) {
+        add(page, from.report);
+    }
+
+    fn files(&self, from: &Material<'_>) -> Vec<(&'static str, String)> {
+        let table = from.report.methods_table();
+        let file = table.map(|table| ("table5.csv", table.to_csv()));
+        file.into_iter().collect()
+    }
+
+    fn file_names(&self) -> &'static [&'static str] {
+        &["table5.csv"]
+    }
+}
 
 /// Table 5, made from the run of FZLPR(0.2) with flip and zoom.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +72,7 @@ pub fn methods_table(runs: &[RunMetrics]) -> Option<MethodsTable> {
     let ours: Vec<&RunMetrics> = runs
         .iter()
         .filter(|run| run.data.is_comparable() || run.data.phantom)
-        .filter(|run| paper_variant(run) == Some("fzlpr-0.2"))
+        .filter(|run| is_proposal(run))
         .filter(|run| run.test.contains_key(&ViewSet::HorizontalFlipZoom))
         .collect();
     let data = &ours.first()?.data;
@@ -172,4 +195,89 @@ impl MethodsTable {
         }
         text
     }
+}
+
+fn add(page: &mut Document, report: &Report) {
+    let Some(table) = report.methods_table() else {
+        return;
+    };
+    let is_alone = table.methods.is_empty();
+    page.heading(match is_alone {
+        true => "Table 5. Test AUC, flip and zoom averaged; phantom data",
+        false => "Table 5. Test AUC beside published methods, flip and zoom averaged",
+    });
+    let mut header = vec!["finding".to_owned()];
+    header.extend(table.methods.iter().map(|&method| escape(method)));
+    let ours: &[&str] = match is_alone {
+        true => &["FZLPR (τ = 0.2)"],
+        false => &[
+            "paper, FZLPR",
+            "paper's Δ to the best other",
+            "ours, FZLPR",
+            "our Δ to the best other",
+        ],
+    };
+    header.extend(ours.iter().map(|&heading| heading.to_owned()));
+    let mut rows = vec![header];
+    for row in &table.rows {
+        let mut line = vec![match &row.subject {
+            Subject::Label(label) => escape(label),
+            Subject::Mean => format!("mean of {} labels", row.n_labels),
+            Subject::MeanWithout(label) => {
+                format!("mean without {label} of {} labels", row.n_labels)
+            }
+        }];
+        let (ours, others) = match row.ranks.split_last() {
+            Some((ours, others)) => (*ours, others),
+            None => (None, &[][..]),
+        };
+        line.extend(
+            row.others
+                .iter()
+                .zip(others)
+                .map(|(&value, &rank)| marked(auc(value), rank)),
+        );
+        if is_alone {
+            line.push(auc(row.ours));
+        } else {
+            line.push(auc(row.paper));
+            line.push(row.paper_delta.map_or_else(dash, signed));
+            line.push(marked(auc(row.ours), ours));
+            line.push(row.delta().map_or_else(dash, signed));
+        }
+        rows.push(line);
+    }
+    let is_mean = |subject: &Subject| !matches!(subject, Subject::Label(_));
+    page.add(Block::Table(Table {
+        feet: table
+            .rows
+            .iter()
+            .filter(|row| is_mean(&row.subject))
+            .count(),
+        rows,
+        file: Some("table5.csv".to_owned()),
+    }));
+    if is_alone {
+        page.list(vec![
+            "The paper sets six published methods on ChestX-ray14 beside its own here. Beside phantoms \
+             their figures would mean nothing, so they are left out."
+                .to_owned(),
+        ]);
+        return;
+    }
+    let mut notes = vec![
+        "Bold: best of the six published methods and ours; underlined: runner-up. The other methods' \
+         figures are as the paper quotes them; three are not like for like, as their names say: \
+         non-image data, another split, an ensemble pretrained on other data."
+            .to_owned(),
+        "Δ of a mean is against the best mean, which need not be the method that is best per finding."
+            .to_owned(),
+    ];
+    if table.is_sample {
+        notes.push(
+            "Ours is of a sample: beside figures of the complete test images an orientation only."
+                .to_owned(),
+        );
+    }
+    page.list(notes);
 }

@@ -1,12 +1,29 @@
 //! A table of AUCs: ours, then the published one with the difference.
 
-use super::{auc, count, dash, escape};
-use crate::document::{Block, Document, Table};
-use crate::ranks::Rank;
-use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, StageTable, Subject};
+use super::Material;
+use super::words::{auc, count, dash, marked, signed};
+use crate::document::{Block, Document, Table, plain as escape};
+use crate::paper::LABELS;
+use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, Subject};
 use cxr_run::RunMetrics;
 
-pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
+/// Adds the table that a report has by this number, if it has.
+pub(super) fn add(page: &mut Document, from: &Material<'_>, number: u8) {
+    if let Some(table) = from.table(number) {
+        add_table(page, table, &from.report.runs);
+    }
+}
+
+/// The table that a report has by this number as a file, if it has.
+pub(super) fn file(
+    from: &Material<'_>,
+    number: u8,
+    name: &'static str,
+) -> Option<(&'static str, String)> {
+    Some((name, from.table(number)?.to_csv()))
+}
+
+fn add_table(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.heading(format!("Table {}. {}", table.number, table.title));
     let is_label = |row: &&Row| matches!(row.subject, Subject::Label(_));
     let n_labels = table.rows.iter().filter(is_label).count();
@@ -32,34 +49,6 @@ pub(super) fn add(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
         add(means_only(table), 0);
     }
     page.list(notes(table, runs));
-}
-
-/// What each stage of training adds, test images.
-pub(super) fn add_stages(page: &mut Document, table: &StageTable) {
-    let of_what = if table.is_phantom {
-        "; phantom data"
-    } else {
-        ""
-    };
-    page.heading(format!("What each stage adds{of_what}"));
-    page.text(format!("**{}.**", table.title));
-    let mut header = vec!["loss".to_owned()];
-    header.extend(table.headings.iter().map(|heading| escape(heading)));
-    let mut rows = vec![header];
-    for row in &table.rows {
-        let mut cells = vec![escape(&row.heading)];
-        cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
-        rows.push(cells);
-    }
-    page.add(Block::Table(Table {
-        rows,
-        feet: 0,
-        file: Some("stages.csv".to_owned()),
-    }));
-    page.text(
-        "Test images. Untrained: the backbone has the weights it began with, the top network random \
-         ones. Those of the validation images are in `tables/stages.csv`.",
-    );
 }
 
 fn ours(table: &AucTable) -> Vec<Vec<String>> {
@@ -176,29 +165,8 @@ fn subject(row: &Row, n_labels: Option<usize>) -> String {
     }
 }
 
-/// Bold for the best, underlined for the runner-up, as in the paper.
-pub(super) fn marked(text: String, rank: Option<Rank>) -> String {
-    match rank {
-        Some(Rank::Best) => format!("**{text}**"),
-        Some(Rank::RunnerUp) => format!("<u>{text}</u>"),
-        None => text,
-    }
-}
-
 fn difference(cell: &Cell) -> String {
     cell.difference().map_or_else(dash, signed)
-}
-
-/// Four decimals with a sign; what is shown as zero has none.
-pub(super) fn signed(difference: f64) -> String {
-    let difference = (difference * 1e4).round() / 1e4;
-    if difference < 0.0 {
-        format!("−{:.4}", -difference)
-    } else if difference > 0.0 {
-        format!("+{difference:.4}")
-    } else {
-        "0.0000".to_owned()
-    }
 }
 
 fn notes(table: &AucTable, runs: &[RunMetrics]) -> Vec<String> {
@@ -323,6 +291,6 @@ fn fewer_labels_than_published(table: &AucTable) -> bool {
         let cells = table.columns.iter().zip(&row.cells);
         cells
             .filter(|(column, _)| column.is_published)
-            .any(|(_, cell)| cell.n_labels < crate::published::LABELS.len())
+            .any(|(_, cell)| cell.n_labels < LABELS.len())
     })
 }

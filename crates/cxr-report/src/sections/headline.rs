@@ -3,12 +3,12 @@
 
 use cxr_metrics::Level;
 
-use super::table::{marked, signed};
-use super::tests::{SIGNIFICANT, with_interval};
-use super::{auc, dash, escape, heading_of};
-use crate::document::{Block, Document, Table};
+use super::paired_tests::{SIGNIFICANT, with_interval};
+use super::words::{auc, dash, heading_of, marked, signed};
+use crate::document::{Block, Document, Table, plain as escape};
+use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
 use crate::report::Report;
-use crate::tables::{AucTable, Cell, Column, LEFT_OUT_OF_SECOND_MEAN, Row, Subject};
+use crate::tables::{AucTable, Cell, Column, Row, Subject};
 use cxr_run::{ViewSet, ends};
 
 pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
@@ -46,7 +46,7 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
         let name = escape(&heading_of(report, proposal));
         header.push(format!("{name} − this"));
         if subjects.len() > 1 {
-            header.push("the same without Hernia".to_owned());
+            header.push(format!("the same without {LEFT_OUT_OF_SECOND_MEAN}"));
         }
         header.push("findings that differ".to_owned());
     }

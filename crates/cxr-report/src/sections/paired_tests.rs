@@ -2,13 +2,15 @@
 
 use cxr_metrics::Level;
 
-use super::table::{marked, signed};
-use super::{dash, escape, heading_of};
-use crate::document::{Block, Document, Table};
+use super::words::{dash, heading_of, marked, signed};
+use crate::document::{Block, Document, Table, plain as escape};
 use crate::evidence::LossTest;
+use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
 use crate::ranks::Rank;
 use crate::report::Report;
+use crate::tables::or_empty;
 use cxr_run::ends;
+use cxr_table::csv_line as line;
 
 /// Below this a p-value is shown bold.
 pub(super) const SIGNIFICANT: f64 = 0.05;
@@ -70,7 +72,9 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     rows.push(mean);
     let mut feet = 1;
     if tests.iter().any(|test| test.without.is_some()) {
-        let mut row = vec!["mean without Hernia, 95 % interval".to_owned()];
+        let mut row = vec![format!(
+            "mean without {LEFT_OUT_OF_SECOND_MEAN}, 95 % interval"
+        )];
         row.extend(tests.iter().map(|test| {
             test.without.map_or_else(dash, |test| {
                 with_interval(test.difference, test.interval(Level::P95).map(ends))
@@ -139,4 +143,86 @@ fn p_value(p: f64) -> String {
     } else {
         format!("{p:.4}")
     }
+}
+
+/// The tests as a file, if there are any.
+pub(super) fn file(tests: &[LossTest], name: &'static str) -> Option<(&'static str, String)> {
+    (!tests.is_empty()).then(|| (name, tests_csv(tests)))
+}
+
+fn tests_csv(tests: &[LossTest]) -> String {
+    let mut text = line([
+        "a",
+        "b",
+        "row",
+        "auc_a",
+        "auc_b",
+        "difference",
+        "lower",
+        "upper",
+        "p_value",
+        "p_value_holm",
+        "se",
+        "df",
+        "approximate",
+    ]);
+    for test in tests {
+        let mut add =
+            |row: &str, aucs: [Option<f64>; 3], certainty: Certainty, holm: Option<f64>| {
+                let mut cells = vec![test.a.clone(), test.b.clone(), row.to_owned()];
+                cells.extend(aucs.map(or_empty));
+                cells.extend([0, 1].map(|end| or_empty(certainty.interval.map(|ends| ends[end]))));
+                cells.extend([certainty.p_value, holm].map(or_empty));
+                cells.extend([certainty.se, certainty.df].map(or_empty));
+                cells.push(certainty.approximate.to_string());
+                text.push_str(&line(cells));
+            };
+        for label in &test.comparison.labels {
+            let certainty = Certainty {
+                se: label.se,
+                df: label.df,
+                interval: label.interval,
+                p_value: label.p_value,
+                approximate: label.approximate,
+            };
+            let aucs = [label.auc_a, label.auc_b, label.difference];
+            add(&label.label, aucs, certainty, label.p_value_holm);
+        }
+        let means = &test.comparison.means;
+        let certainty = Certainty {
+            se: means.se,
+            df: means.df,
+            interval: means.interval,
+            p_value: means.p_value,
+            approximate: means.approximate,
+        };
+        let aucs = [means.auc_a, means.auc_b, means.difference];
+        add("mean", aucs, certainty, None);
+        if let Some(without) = test.without {
+            let certainty = Certainty {
+                se: without.standard_error,
+                df: without.degrees_of_freedom,
+                interval: without.interval(Level::P95).map(ends),
+                p_value: without.p_value,
+                approximate: without.is_approximate(),
+            };
+            let aucs = [without.auc_a, without.auc_b, without.difference].map(Some);
+            add(
+                &format!("mean without {LEFT_OUT_OF_SECOND_MEAN}"),
+                aucs,
+                certainty,
+                None,
+            );
+        }
+    }
+    text
+}
+
+/// What a test says beside the difference.
+struct Certainty {
+    se: Option<f64>,
+    df: Option<f64>,
+    interval: Option<[f64; 2]>,
+    p_value: Option<f64>,
+    approximate: bool,
 }

@@ -4,14 +4,24 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{cells, dash, escape, shell_line};
-use crate::document::Document;
+use super::words::{cells, dash, shell_line};
+use super::{Material, Section};
+use crate::document::{Document, plain as escape};
 use crate::report::Report;
 
 /// The key under which a run may keep the command that made it, argument by argument.
 const COMMAND: &str = "command";
 
-pub(super) fn add(page: &mut Document, report: &Report) {
+/// What the runs were made on.
+pub(super) struct Environment;
+
+impl Section for Environment {
+    fn add(&self, page: &mut Document, from: &Material<'_>) {
+        add(page, from.report);
+    }
+}
+
+fn add(page: &mut Document, report: &Report) {
     let runs: Vec<(&str, BTreeMap<String, String>)> = report
         .runs
         .iter()
