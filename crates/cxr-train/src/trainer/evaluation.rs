@@ -49,21 +49,27 @@ impl Trainer<'_> {
             });
         }
         let mut staged = Staged::new();
-        self.stage_model(&mut staged)?;
+        self.stage_model(&mut staged, None)?;
         let start = Instant::now();
         // The network that is predicted with is the one in the file.
         let model = staged_file(&staged, &folder.model_file())?.to_owned();
+        let mut validation = None;
         for part in [Part::Validation, Part::Test] {
             let views = ViewSet::HorizontalFlipZoom;
             let prediction = self.predict_with(&model, part, views, observer, stop)?;
             let Some(prediction) = prediction else {
                 return Ok(None);
             };
+            if part == Part::Validation {
+                validation = Some(prediction.validation_aucs(ViewSet::Single, data)?);
+            }
             for views in ViewSet::ALL {
                 let path = folder.predictions_file(part, views);
                 prediction.stage(views, &path, &mut staged)?;
             }
         }
+        // Now the file can say how good the network is.
+        self.stage_model(&mut staged, validation)?;
         let Some(stages) = self.before_stages(observer, stop)? else {
             return Ok(None);
         };
