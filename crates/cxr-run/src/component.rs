@@ -155,6 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn a_component_of_ones_own_has_its_author_s_name() {
+        let model: Model = toml::from_str("backbone = { custom = \"mine\" }").unwrap();
+        assert_eq!(model.backbone, Component::custom("mine"));
+        assert_eq!(model.backbone.custom_name(), Some("mine"));
+        let named = ["backbone = \"custom\"", "backbone = { custom = { a = 1 } }"];
+        for text in named {
+            let model: Model = toml::from_str(text).unwrap();
+            assert_eq!(model.backbone.custom_name(), None, "{text}");
+        }
+        assert_eq!(Component::named("mine").custom_name(), None);
+    }
+
+    #[test]
     fn options_keep_their_kinds_of_numbers() {
         let model: Model = toml::from_str("backbone = { net = { a = 1, b = 1.0 } }").unwrap();
         assert!(model.backbone.options()["a"].is_u64());

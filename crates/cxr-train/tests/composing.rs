@@ -10,7 +10,8 @@ mod images;
 
 use candle_core::Device;
 use cxr_train::{
-    Experiment, OwnParts, RunFolder, TrainError, TrainOutcome, Trainer, TrainingData, load_model,
+    Component, Experiment, ModelCard, OwnParts, RunFolder, TrainError, TrainOutcome, Trainer,
+    TrainingData, check_experiment, load_model,
 };
 
 #[test]
@@ -31,21 +32,45 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
     let text = std::fs::read_to_string(run.join("experiment.toml")).unwrap();
     let names = "# not of this file: head `max`, loss `brier`, transform `exposure`\n";
     assert!(text.ends_with(names), "{text}");
+    assert!(
+        text.contains("[model.head]\ncustom = \"max\"\n") && text.contains("loss = \"brier\""),
+        "{text}"
+    );
+    let card = ModelCard::read(&run.join("model.safetensors")).unwrap();
+    assert_eq!(card.head, Component::custom("max"));
+    assert_eq!(card.loss, "brier");
     let error = load_model(&run.join("model.safetensors"), &Device::Cpu)
         .err()
         .unwrap();
     assert!(error.to_string().contains("head `max`"), "{error}");
 
-    // Without its parts, or with another of them, it is another run.
+    // Without its parts it is no run of this program.
     let experiment = Experiment::parse(&text).unwrap();
+    let error = check_experiment(&experiment).unwrap_err().to_string();
+    assert!(
+        error.contains("got `max`, which is its author's own"),
+        "{error}"
+    );
     let variant = experiment.variant("own").unwrap();
     let table = folder.path().join("labels.csv");
     let data = TrainingData::from_table(&table, folder.path(), 4, &experiment).unwrap();
     let run = RunFolder::open(&run).unwrap();
     let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, OwnParts::new()).err();
+    let error = error.unwrap().to_string();
+    assert!(
+        error.contains("head `max`, which is its author's own"),
+        "{error}"
+    );
+    // With another head it is another run.
+    let experiment = Experiment::parse(include_str!("../examples/own_data/own.toml")).unwrap();
+    let variant = experiment.variant("own").unwrap();
+    let other = OwnParts::new().head("mean", |(maps, ..), labels, path| {
+        cxr_top::LinearHead::new(maps, labels, &Default::default(), path)
+    });
+    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, other).err();
     let error = error.unwrap();
     assert!(
-        matches!(&error, TrainError::AnotherRun { what, .. } if what.contains("head `max`")),
+        matches!(&error, TrainError::AnotherRun { what, .. } if what.contains("max")),
         "{error}"
     );
 }
