@@ -1,17 +1,14 @@
 //! Safetensors files that say what they hold.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cxr_ops::{OpsError, WeightFile, check_weights};
-use serde::{Deserialize, Serialize};
+use cxr_run::{DESCRIPTION_KEY, description_of};
+use serde::Serialize;
 
 use crate::{Classifier, ModelCard, ModelError, OwnNetwork, Reference};
-
-/// The metadata key under which the description stands, as JSON.
-const KEY: &str = "cxr";
 
 /// The largest file that is read. A checkpoint of the largest network here has a tenth of it.
 const MAX_BYTES: u64 = 1 << 34;
@@ -216,37 +213,14 @@ fn to_bytes(
 /// # Errors
 /// A file that is no weight file or says nothing of itself.
 pub fn read_description(path: &Path, kind: &'static str) -> Result<String, ModelError> {
-    /// The format's own limit.
-    const LONGEST: u64 = 100 << 20;
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(rename = "__metadata__", default)]
-        metadata: HashMap<String, String>,
-    }
-    let io = |source| ModelError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = cxr_fs::open_regular(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(io)?;
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST {
-        let problem = format!("its header is {length} bytes long");
-        return Err(bad(path, kind, problem));
-    }
-    let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(io)?;
-    let header: Header = serde_json::from_slice(&header).map_err(|error| bad(path, kind, error))?;
-    let text = header.metadata.get(KEY);
+    let text = description_of(path, kind)?;
     let text = text.ok_or_else(|| bad(path, kind, no_description()))?;
-    Ok(WeightFile::split_digest(text).1)
+    Ok(WeightFile::split_digest(&text).1)
 }
 
 fn no_description() -> String {
     format!(
-        "it does not say what it is of: it has no `{KEY}` in its metadata\nhint: weights of other programs begin an \
+        "it does not say what it is of: it has no `{DESCRIPTION_KEY}` in its metadata\nhint: weights of other programs begin an \
          experiment as its `model.weights`"
     )
 }

@@ -535,13 +535,13 @@ fn files_are_written_whole_repeat_to_the_byte_and_leave_no_stale_table() {
             "figures/figure6.svg",
             "figures/figure1.png",
             "figures/figure1.svg",
-            "tables/table5.csv",
+            "tables/time.csv",
             "tables/stages.csv",
+            "tables/table5.csv",
             "tables/table4.csv",
             "tables/table3.csv",
             "tables/table2.csv",
             "tables/table1.csv",
-            "tables/time.csv",
             "tables/history.csv",
         ]
     );

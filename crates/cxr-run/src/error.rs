@@ -38,6 +38,16 @@ pub enum RunError {
         /// What there is.
         known: String,
     },
+    /// A file that is not whole, or not what it should be.
+    #[error("`{}` is not a usable {kind}: {problem}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {

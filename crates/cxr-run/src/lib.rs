@@ -2,6 +2,7 @@
 
 mod comparison;
 mod component;
+mod description;
 mod environment;
 mod error;
 mod evaluation;
@@ -17,6 +18,7 @@ mod optimiser;
 mod predictions;
 mod progress;
 mod schedule;
+mod status;
 mod summary;
 
 pub use cxr_augment::ViewSet;
@@ -25,6 +27,7 @@ pub use cxr_metrics::APPROXIMATE_BELOW;
 
 pub use comparison::{Comparison, ComparisonOptions, LabelComparison, MacroComparison};
 pub use component::Component;
+pub use description::{DESCRIPTION_KEY, description_of};
 pub use environment::Environment;
 pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
@@ -46,6 +49,7 @@ pub use optimiser::{AdamWConfig, OptimiserConfig, SgdConfig};
 pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};
 pub use schedule::{Per, Schedule, StageTime};
+pub use status::RunStatus;
 pub use summary::{
     BootstrapSummary, DecisionSummary, LabelSummary, MacroSummary, NoInterval, Resampling, Summary,
     SummaryOptions, ends,

@@ -54,7 +54,6 @@ mod own_parts;
 mod predict;
 mod profile;
 mod rehearsal;
-mod status;
 mod trainer;
 
 pub use cxr_backbone::Backbone;
@@ -72,8 +71,8 @@ pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision}
 pub use cxr_run::{
     AdamWConfig, BestEpoch, Component, DataConfig, EpochRecord, Event, EventLog, Experiment,
     LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig, ParameterGroup, Per,
-    PhantomLabels, PhantomSettings, Position, RunError, RunFolder, Schedule, SgdConfig, Stage,
-    StageTime, TrainingConfig, Variant, VariantExperiment, ViewSet,
+    PhantomLabels, PhantomSettings, Position, RunError, RunFolder, RunStatus, Schedule, SgdConfig,
+    Stage, StageTime, TrainingConfig, Variant, VariantExperiment, ViewSet,
 };
 pub use cxr_top::Head;
 
@@ -90,7 +89,6 @@ pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use status::RunStatus;
 #[cfg(feature = "cuda")]
 pub use trainer::algorithms::record_algorithms;
 pub use trainer::{TrainOutcome, Trainer};

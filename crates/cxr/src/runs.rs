@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use cxr_run::{Finish, Part, RunFolder, ViewSet};
-use cxr_train::RunStatus;
+use cxr_run::{Finish, Part, RunFolder, RunStatus, ViewSet};
 use serde::Serialize;
 
 use crate::progress::{duration, say};

@@ -149,8 +149,8 @@ pub(super) fn run(
     let mut seen = Seen::default();
     trainer.run(&mut seen, &AtomicBool::new(false))?;
     let (training, validation) = (data.split().train().len(), data.split().validation().len());
-    let steps_an_epoch = training.div_ceil(PAPER_BATCH) as f64;
-    let images_a_step = training as f64 / steps_an_epoch;
+    let steps_per_epoch = training.div_ceil(PAPER_BATCH) as f64;
+    let images_a_step = training as f64 / steps_per_epoch;
     let mut projected = seen.beginnings;
     for ((_, epochs), stage) in PAPER.into_iter().zip(seen.stages) {
         let an_image = stage.seconds / stage.steps as f64 / images_a_step;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use cxr_model::read_description;
-use cxr_run::{BestEpoch, EpochRecord, LastStep, Position, RunFolder, last_step};
+use serde::Deserialize;
 
-use crate::checkpoint::Description;
-use crate::{Experiment, TrainError};
+use crate::{
+    BestEpoch, EpochRecord, Experiment, LastStep, Position, Progress, RunError, RunFolder,
+    description_of, last_step,
+};
 
 /// What the files of a run say of it. Reading it disturbs no process that is working there.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,17 +33,14 @@ impl RunStatus {
     ///
     /// # Errors
     /// A folder without a readable `experiment.toml`, or a checkpoint that is not whole.
-    pub fn read(folder: &Path) -> Result<Self, TrainError> {
+    pub fn read(folder: &Path) -> Result<Self, RunError> {
         let run = RunFolder::at(folder);
         let experiment = Experiment::read(&run.experiment_file())?;
         let stages = experiment.training.stages;
         let checkpoint = run.latest_checkpoint();
         let progress = match checkpoint.is_file() {
-            true => {
-                let description = read_description(&checkpoint, "checkpoint")?;
-                Description::parse(&checkpoint, &description)?.progress
-            }
-            false => Default::default(),
+            true => progress_of(&checkpoint)?,
+            false => Progress::default(),
         };
         let before = stages.iter().take(progress.position.stage);
         Ok(Self {
@@ -60,4 +58,24 @@ impl RunStatus {
     pub fn is_trained(&self) -> bool {
         self.position.stage >= self.stages.len()
     }
+}
+
+/// How far the training of a checkpoint is, without reading its tensors.
+fn progress_of(checkpoint: &Path) -> Result<Progress, RunError> {
+    /// What of a checkpoint's description is needed here.
+    #[derive(Deserialize)]
+    struct Description {
+        progress: Progress,
+    }
+    const KIND: &str = "checkpoint";
+    let bad = |problem: String| RunError::BadFile {
+        path: checkpoint.to_owned(),
+        kind: KIND,
+        problem,
+    };
+    let text = description_of(checkpoint, KIND)?;
+    let text = text.ok_or_else(|| bad("it has no description in its metadata".to_owned()))?;
+    let description: Description =
+        serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    Ok(description.progress)
 }
