@@ -53,6 +53,7 @@ mod delong;
 mod error;
 mod extreme;
 mod holm;
+mod hypothesis;
 mod interval;
 mod isotonic;
 mod label_ranking;
@@ -82,6 +83,7 @@ pub use delong::{
 };
 pub use error::MetricError;
 pub use holm::holm;
+pub use hypothesis::HypothesisVariance;
 pub use interval::{Interval, Level, Proportion};
 pub use isotonic::IsotonicRegression;
 pub use macro_mean::{MeanEstimate, MeanTest};

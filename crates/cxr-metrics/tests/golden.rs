@@ -89,7 +89,8 @@ fn check_paired(what: &str, ours: PairedTest, theirs: &Value) {
         &theirs["standard_error"],
     );
     let t = number(&theirs["t"]);
-    assert_near(what, ours.t.unwrap(), t, 1e-9 * t.abs().max(1.0));
+    let ours = ours.difference / ours.standard_error.unwrap();
+    assert_near(what, ours, t, 1e-9 * t.abs().max(1.0));
 }
 
 struct OneLabel {

@@ -56,7 +56,7 @@ pub struct LabelComparison {
     pub df: Option<f64>,
     /// `[lower, upper]` of the difference at 95 %; `None` where the p-value is.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p-value of Student's t.
+    /// Two-sided p-value of the score test ([`cxr_metrics::HypothesisVariance`]).
     pub p_value: Option<f64>,
     /// Whether both are approximate: fewer than 10 degrees of freedom.
     #[serde(default)]
