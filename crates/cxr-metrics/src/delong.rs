@@ -18,7 +18,7 @@ use crate::hypothesis::HypothesisVariance;
 use crate::interval::{Interval, Level};
 use crate::normal;
 use crate::satterthwaite::{Component, satterthwaite};
-use crate::scored::Scored;
+use crate::scored::{Scored, Scores};
 use crate::sorted::{Entry, Sorter, count_labels, tie_groups};
 use crate::student;
 
@@ -321,12 +321,13 @@ pub fn clustered_delong(
 /// assert_eq!(against_itself.p_value, Some(1.0));
 /// # Ok::<(), cxr_metrics::MetricError>(())
 /// ```
-pub fn paired_delong(
-    labels: &[bool],
-    scores_a: &[f32],
-    scores_b: &[f32],
+pub fn paired_delong<'a>(
+    labels: &'a [bool],
+    scores_a: impl Into<Scores<'a>>,
+    scores_b: impl Into<Scores<'a>>,
     clusters: Option<&[u64]>,
 ) -> Result<Option<PairedTest>, MetricError> {
+    let (scores_a, scores_b) = (scores_a.into(), scores_b.into());
     check_length("scores of the second model", scores_a.len(), scores_b.len())?;
     let (a, b) = (
         Scored::new(scores_a, labels)?,

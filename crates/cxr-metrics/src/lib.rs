@@ -39,8 +39,8 @@
 //!
 //! # Exactness
 //! AUCs are counted in integers and divided once. Everything else adds `f64` in the order of the
-//! images, so a result is a function of its input alone. Scores are `f32`: two scores that differ
-//! less than `f32` can tell are a tie.
+//! images, so a result is a function of its input alone. Scores are `f32` or `f64` ([`Scores`]), and
+//! only equal ones are a tie.
 
 mod bootstrap;
 mod calibration;
@@ -76,13 +76,14 @@ pub use calibration::{
     Binning, Forecast, ReliabilityBin, brier, expected_calibration_error, reliability,
 };
 pub use clustered_rates::{ClusteredProportion, ClusteredRates};
+pub use clusters::clusters_of;
 pub use curve::{PrCurve, PrPoint, RocCurve, RocPoint, pr_curve, roc_curve};
 pub use decision::Confusion;
 pub use delong::{
     APPROXIMATE_BELOW, AucEstimate, PairedTest, Undefined, clustered_delong, delong, paired_delong,
 };
 pub use error::MetricError;
-pub use holm::holm;
+pub use holm::{holm, holm_defined};
 pub use hypothesis::HypothesisVariance;
 pub use interval::{Interval, Level, Proportion};
 pub use isotonic::IsotonicRegression;
@@ -91,7 +92,7 @@ pub use multi_label::{LabelMean, LabelScores, MultiLabel};
 pub use operating_point::{OperatingPoint, OperatingRule};
 pub use ranking::{average_precision, partial_auc, roc_auc};
 pub use scaling::{PlattScaling, TemperatureScaling, sigmoid};
-pub use scored::Scored;
+pub use scored::{Scored, Scores};
 
 /// The README's example runs as a test.
 #[cfg(doctest)]

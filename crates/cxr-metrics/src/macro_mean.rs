@@ -91,7 +91,7 @@ impl MultiLabel {
         let mut total = 0.0;
         for column in self.columns() {
             let of_row = clusters.of_rows(column.rows.as_deref());
-            let entries = sorter.sort(&column.scores, &column.labels);
+            let entries = sorter.sort(column.scores.borrow(), &column.labels);
             if let Some((auc, classes)) = Classes::of_sorted(entries, (&of_row, clusters.len())) {
                 total += auc;
                 sum.add(&classes, [1.0, 1.0]);

@@ -17,13 +17,7 @@ impl TemperatureScaling {
     /// likelihood grows as the temperature goes to 0), or the logits do not point to the truth
     /// (it grows as the temperature goes to ∞).
     pub fn fit(logits: Scored<'_>) -> Option<Self> {
-        let pairs = || {
-            logits
-                .scores()
-                .iter()
-                .map(|&x| f64::from(x))
-                .zip(logits.labels().iter().copied())
-        };
+        let pairs = || logits.scores().iter().zip(logits.labels().iter().copied());
         // The likelihood is concave in the slope 1/T; `gain` is its derivative, which falls.
         let gain = |slope: f64| -> f64 {
             pairs()
@@ -59,8 +53,8 @@ impl TemperatureScaling {
     }
 
     /// The calibrated probability of a logit.
-    pub fn apply(&self, logit: f32) -> f64 {
-        sigmoid(f64::from(logit) / self.temperature)
+    pub fn apply(&self, logit: impl Into<f64>) -> f64 {
+        sigmoid(logit.into() / self.temperature)
     }
 }
 
@@ -87,7 +81,7 @@ impl PlattScaling {
         }
         // Standardised scores keep the Hessian well conditioned whatever the scores' unit.
         let n = positives + negatives;
-        let values = || scores.scores().iter().map(|&x| f64::from(x));
+        let values = || scores.scores().iter();
         let centre = values().sum::<f64>() / n;
         let spread = (values().map(|x| (x - centre).powi(2)).sum::<f64>() / n).sqrt();
         let prior = ((positives + 1.0) / (negatives + 1.0)).ln();
@@ -158,8 +152,8 @@ impl PlattScaling {
     }
 
     /// The calibrated probability of a score.
-    pub fn apply(&self, score: f32) -> f64 {
-        sigmoid(self.slope * f64::from(score) + self.intercept)
+    pub fn apply(&self, score: impl Into<f64>) -> f64 {
+        sigmoid(self.slope * score.into() + self.intercept)
     }
 }
 
