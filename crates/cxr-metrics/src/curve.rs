@@ -10,6 +10,7 @@ pub struct RocPoint {
     /// Positives called positive, as a share of all positives: sensitivity, recall.
     pub true_positive_rate: f64,
     /// A score that occurs; +∞ at the first point, where nothing is called positive.
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
     pub threshold: f64,
 }
 
@@ -67,6 +68,7 @@ pub struct PrPoint {
     pub precision: f64,
     /// A score that occurs; +∞ at the first point, where nothing is called positive and the
     /// precision is 1 by convention.
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
     pub threshold: f64,
 }
 

@@ -18,6 +18,7 @@ use crate::hypothesis::HypothesisVariance;
 use crate::interval::{Interval, Level};
 use crate::normal;
 use crate::satterthwaite::{Component, satterthwaite};
+use crate::scaling::logit;
 use crate::scored::{Scored, Scores};
 use crate::sorted::{Entry, Sorter, count_labels, tie_groups};
 use crate::student;
@@ -238,10 +239,6 @@ pub(crate) fn logit_interval(value: f64, half: f64, level: Level) -> Interval {
         upper: logistic(centre + half),
         level,
     }
-}
-
-pub(crate) fn logit(share: f64) -> f64 {
-    (share / (1.0 - share)).ln()
 }
 
 /// The AUC and its standard error by DeLong, DeLong & Clarke-Pearson (1988), in the O(n log n)

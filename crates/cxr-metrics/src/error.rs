@@ -47,6 +47,14 @@ pub enum MetricError {
         /// How many images there are.
         n_images: usize,
     },
+    /// Points of a rising function are not in order.
+    #[error(
+        "expected scores that rise and probabilities that never fall, got others at position {index}"
+    )]
+    NotAscending {
+        /// The position of the second of two that are out of order.
+        index: usize,
+    },
     /// A parameter lies outside its range.
     #[error("expected {what} in {range}, got `{value}`")]
     OutOfRange {

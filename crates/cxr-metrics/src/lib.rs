@@ -8,7 +8,8 @@
 //! - **Decisions**: [`Confusion`] with Wilson intervals, [`ClusteredRates`] for several images of one
 //!   patient, [`OperatingRule`].
 //! - **Calibration**: [`brier`], [`expected_calibration_error`], [`reliability`],
-//!   [`TemperatureScaling`], [`PlattScaling`].
+//!   [`TemperatureScaling`], [`PlattScaling`], [`IsotonicRegression`], [`CoxCalibration`] (slope and intercept),
+//!   [`PrevalenceShift`].
 //! - **Many labels**: [`MultiLabel`], with unknown labels, subsets of labels and means that say over
 //!   how many labels they were taken.
 //!
@@ -47,6 +48,7 @@ mod calibration;
 mod cluster_sums;
 mod clustered_rates;
 mod clusters;
+mod cox;
 mod curve;
 mod decision;
 mod delong;
@@ -54,13 +56,17 @@ mod error;
 mod extreme;
 mod holm;
 mod hypothesis;
+#[cfg(feature = "serde")]
+mod infinite;
 mod interval;
 mod isotonic;
 mod label_ranking;
+mod logistic;
 mod macro_mean;
 mod multi_label;
 mod normal;
 mod operating_point;
+mod prevalence;
 mod random;
 mod ranking;
 mod satterthwaite;
@@ -77,6 +83,7 @@ pub use calibration::{
 };
 pub use clustered_rates::{ClusteredProportion, ClusteredRates};
 pub use clusters::clusters_of;
+pub use cox::{Coefficient, CoxCalibration};
 pub use curve::{PrCurve, PrPoint, RocCurve, RocPoint, pr_curve, roc_curve};
 pub use decision::Confusion;
 pub use delong::{
@@ -90,8 +97,9 @@ pub use isotonic::IsotonicRegression;
 pub use macro_mean::{MeanEstimate, MeanTest};
 pub use multi_label::{LabelMean, LabelScores, MultiLabel};
 pub use operating_point::{OperatingPoint, OperatingRule};
+pub use prevalence::PrevalenceShift;
 pub use ranking::{average_precision, partial_auc, roc_auc};
-pub use scaling::{PlattScaling, TemperatureScaling, sigmoid};
+pub use scaling::{PlattScaling, TemperatureScaling, logit, sigmoid};
 pub use scored::{Scored, Scores};
 
 /// The README's example runs as a test.

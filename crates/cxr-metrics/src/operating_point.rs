@@ -43,6 +43,7 @@ pub enum OperatingRule {
 pub struct OperatingPoint {
     /// Scores at or above it are called positive: one of the scores it was chosen on, or +∞ when
     /// the rule is best met by calling nothing positive.
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
     pub threshold: f64,
     /// The counts on the examples it was chosen on.
     pub chosen_on: Confusion,
