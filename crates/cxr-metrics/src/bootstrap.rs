@@ -5,10 +5,13 @@
 //! in integers; nothing is copied or sorted again.
 
 use crate::clusters::Clusters;
+use crate::curve::CutOff;
+use crate::decision::Confusion;
 use crate::error::MetricError;
 use crate::interval::{Interval, Level};
 use crate::multi_label::{Column, MultiLabel, mean};
 use crate::normal;
+use crate::operating_point::{OperatingPoint, OperatingRule};
 use crate::random::ChaCha8;
 use crate::ranking::ratio;
 use crate::sorted::{Sorter, tie_groups};
@@ -174,6 +177,46 @@ impl<'a> Resample<'a> {
         self.plans.get(label)?.average_precision(self.weights)
     }
 
+    /// What the threshold gets right and wrong for the label with this index, each image counted as
+    /// often as it was drawn; `None` when there is no such label.
+    ///
+    /// ```
+    /// use cxr_metrics::{BootstrapConfig, MultiLabel, bootstrap};
+    /// let scores = [0.1, 0.4, 0.35, 0.8, 0.7, 0.2, 0.6, 0.9];
+    /// let labels = [false, false, true, true, true, false, false, true];
+    /// let data = MultiLabel::new(["Effusion"], &scores, &labels, None)?;
+    /// let config = BootstrapConfig { replicates: 200, ..Default::default() };
+    /// let f1 = bootstrap(&data, None, &config, |resample| resample.confusion(0, 0.5)?.f1())?.unwrap();
+    /// assert_eq!(f1.estimate, 0.75);
+    /// # Ok::<(), cxr_metrics::MetricError>(())
+    /// ```
+    pub fn confusion(&self, label: usize, threshold: impl Into<f64>) -> Option<Confusion> {
+        Some(
+            self.plans
+                .get(label)?
+                .confusion(self.weights, threshold.into()),
+        )
+    }
+
+    /// The threshold that meets a rule best for the label with this index, chosen on the images as often
+    /// as they were drawn, for intervals that know that a threshold was chosen. `None` as for
+    /// [`OperatingRule::choose`], and when there is no such label.
+    ///
+    /// # Errors
+    /// As for [`OperatingRule::choose`].
+    pub fn operating_point(
+        &self,
+        label: usize,
+        rule: OperatingRule,
+    ) -> Result<Option<OperatingPoint>, MetricError> {
+        rule.check()?;
+        let Some(plan) = self.plans.get(label) else {
+            return Ok(None);
+        };
+        let (totals, cuts) = plan.cut_offs(self.weights);
+        Ok(rule.best(totals, cuts.into_iter()))
+    }
+
     /// The mean AUC over the labels that have one in the data; `None` when a replicate lacks one of
     /// them, so that every replicate is a mean over the same labels.
     pub fn macro_auc(&self) -> Option<f64> {
@@ -209,6 +252,8 @@ struct Plan {
     order: Vec<u32>,
     /// Where each run of equal scores ends in `order`.
     tie_ends: Vec<u32>,
+    /// The score of each run.
+    tie_scores: Vec<f64>,
     /// The runs that hold both classes: begin, first positive, end.
     mixed_ties: Vec<[u32; 3]>,
     has_positives: bool,
@@ -225,10 +270,12 @@ impl Plan {
     }
 
     fn of(column: &Column, sorter: &mut Sorter) -> Self {
-        let entries = sorter.sort(&column.scores, &column.labels);
+        let scores = column.scores.borrow();
+        let entries = sorter.sort(scores, &column.labels);
         let mut plan = Self {
             order: Vec::with_capacity(entries.len()),
             tie_ends: Vec::new(),
+            tie_scores: Vec::new(),
             mixed_ties: Vec::new(),
             has_positives: false,
             has_negatives: false,
@@ -251,6 +298,8 @@ impl Plan {
                 plan.mixed_ties.push([begin, begin + negatives, end]);
             }
             plan.tie_ends.push(end);
+            let score = group.first().and_then(|entry| scores.get(entry.row()));
+            plan.tie_scores.extend(score.map(|score| score + 0.0));
         }
         plan
     }
@@ -280,6 +329,54 @@ impl Plan {
             })
             .sum();
         ratio(2 * wins - twice_excess, 2 * positives * negatives)
+    }
+
+    /// Positives and negatives among the images in a stretch of the order.
+    fn count(&self, from: u32, to: u32, weights: &[u16]) -> (u64, u64) {
+        let (mut positives, mut all) = (0, 0);
+        for image_and_label in &self.order[from as usize..to as usize] {
+            let weight = u64::from(weights[(image_and_label >> 1) as usize]);
+            positives += weight * u64::from(image_and_label & 1);
+            all += weight;
+        }
+        (positives, all - positives)
+    }
+
+    fn confusion(&self, weights: &[u16], threshold: f64) -> Confusion {
+        let below = self
+            .tie_scores
+            .partition_point(|&score| score < threshold || threshold.is_nan());
+        // Nothing is below the first run.
+        let begin = below.checked_sub(1).map_or(0, |run| self.tie_ends[run]);
+        let end = self.order.len() as u32;
+        let (false_negatives, true_negatives) = self.count(0, begin, weights);
+        let (true_positives, false_positives) = self.count(begin, end, weights);
+        Confusion {
+            true_positives,
+            false_positives,
+            true_negatives,
+            false_negatives,
+        }
+    }
+
+    /// Positives and negatives in all, and one cut-off per score that was drawn, by falling threshold.
+    fn cut_offs(&self, weights: &[u16]) -> ((u64, u64), Vec<CutOff>) {
+        let (mut true_positives, mut false_positives) = (0, 0);
+        let mut cuts = Vec::with_capacity(self.tie_ends.len());
+        for run in (0..self.tie_ends.len()).rev() {
+            let begin = run.checked_sub(1).map_or(0, |before| self.tie_ends[before]);
+            let (positives, negatives) = self.count(begin, self.tie_ends[run], weights);
+            if positives + negatives > 0 {
+                true_positives += positives;
+                false_positives += negatives;
+                cuts.push(CutOff {
+                    threshold: self.tie_scores[run],
+                    true_positives,
+                    false_positives,
+                });
+            }
+        }
+        ((true_positives, false_positives), cuts)
     }
 
     fn average_precision(&self, weights: &[u16]) -> Option<f64> {

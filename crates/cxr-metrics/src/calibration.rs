@@ -1,5 +1,5 @@
 use crate::error::MetricError;
-use crate::scored::Scored;
+use crate::scored::{Scored, Scores};
 
 /// Probabilities of one label over some images, with the truth: what calibration takes.
 ///
@@ -12,7 +12,10 @@ impl<'a> Forecast<'a> {
     ///
     /// # Errors
     /// As for [`Scored::new`], and [`MetricError::NotAProbability`] outside [0, 1].
-    pub fn new(probabilities: &'a [f32], labels: &'a [bool]) -> Result<Self, MetricError> {
+    pub fn new(
+        probabilities: impl Into<Scores<'a>>,
+        labels: &'a [bool],
+    ) -> Result<Self, MetricError> {
         Self::try_from(Scored::new(probabilities, labels)?)
     }
 
@@ -21,9 +24,9 @@ impl<'a> Forecast<'a> {
         self.0
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (f64, bool)> + 'a {
+    pub(crate) fn pairs(self) -> impl Iterator<Item = (f64, bool)> + Clone + 'a {
         let labels = self.0.labels().iter().copied();
-        self.0.scores().iter().map(|&p| f64::from(p)).zip(labels)
+        self.0.scores().iter().zip(labels)
     }
 }
 
@@ -34,11 +37,11 @@ impl<'a> TryFrom<Scored<'a>> for Forecast<'a> {
         let outside = scored
             .scores()
             .iter()
-            .position(|p| !(0.0..=1.0).contains(p));
+            .position(|p| !(0.0..=1.0).contains(&p));
         match outside {
             Some(index) => Err(MetricError::NotAProbability {
                 index,
-                value: scored.scores()[index],
+                value: scored.scores().as_written(index),
             }),
             None => Ok(Self(scored)),
         }

@@ -81,6 +81,20 @@ impl ClassSums {
     /// T = Σλᵢ(1 − 2wᵢ + q) and Q = Σλᵢ²(1 − 4wᵢ + 2q) + q²L₀² + 2L₀L₂ − 4qL₀L₁ + 2L₁², the traces of
     /// BΛ and (BΛ)² for B = (I − w1ᵀ)ᵀ(I − w1ᵀ). I − 1 for clusters of one size.
     pub(crate) fn degrees_of_freedom(&self, correlation: f64) -> f64 {
+        let traces = self.traces(correlation);
+        (traces.first * traces.first / traces.second).max(1.0)
+    }
+
+    /// What corrects [`Self::variance`] so that its expectation is right if images of a cluster are
+    /// correlated by `correlation`: L₀/T instead of I/(I−1). One where clusters have one size; above
+    /// where a few have most of the images, as these pull the mean towards themselves.
+    pub(crate) fn correction(&self, correlation: f64) -> f64 {
+        let traces = self.traces(correlation);
+        let clusters = self.n_clusters();
+        traces.total / traces.first * (clusters - 1.0) / clusters
+    }
+
+    fn traces(&self, correlation: f64) -> Traces {
         let images = self.n_images();
         let clusters = self.occupied().map(|(size, _)| {
             let lambda = size * (1.0 + (size - 1.0) * correlation);
@@ -93,13 +107,28 @@ impl ClassSums {
             l1 += w * lambda;
             l2 += w * w * lambda;
         }
-        let mut trace = 0.0;
-        let mut square = q * q * l0 * l0 + 2.0 * l0 * l2 - 4.0 * q * l0 * l1 + 2.0 * l1 * l1;
+        let mut first = 0.0;
+        let mut second = q * q * l0 * l0 + 2.0 * l0 * l2 - 4.0 * q * l0 * l1 + 2.0 * l1 * l1;
         for (w, lambda) in clusters {
-            trace += lambda * (1.0 - 2.0 * w + q);
-            square += lambda * lambda * (1.0 - 4.0 * w + 2.0 * q);
+            first += lambda * (1.0 - 2.0 * w + q);
+            second += lambda * lambda * (1.0 - 4.0 * w + 2.0 * q);
         }
-        (trace * trace / square).max(1.0)
+        Traces {
+            total: l0,
+            first,
+            second,
+        }
+    }
+
+    /// The degrees of freedom that the sums of deviations themselves show, 2·(ΣS²)²/ΣS⁴, at least 1:
+    /// few where most of ΣS² is a few clusters'. `None` where every sum is 0.
+    pub(crate) fn observed_degrees_of_freedom(&self) -> Option<f64> {
+        let (mut squares, mut fourths) = (0.0, 0.0);
+        for (_, sum) in self.occupied() {
+            squares += sum * sum;
+            fourths += (sum * sum) * (sum * sum);
+        }
+        (fourths > 0.0).then(|| (2.0 * squares * squares / fourths).max(1.0))
     }
 
     /// The variance with its degrees of freedom under `correlation`.
@@ -148,6 +177,13 @@ impl ClassSums {
         let images = self.n_images();
         images / (1.0 + (images / self.kish() - 1.0) * self.correlation())
     }
+}
+
+/// Of Λ, the clusters' variances, and of BΛ and (BΛ)².
+struct Traces {
+    total: f64,
+    first: f64,
+    second: f64,
 }
 
 #[cfg(test)]
@@ -208,6 +244,38 @@ mod tests {
         }
         assert!((class(&[1; 12]).degrees_of_freedom(1.0) - 11.0).abs() < 1e-12);
         assert!((class(&[7; 9]).degrees_of_freedom(0.4) - 8.0).abs() < 1e-12);
+    }
+
+    /// E(ΣS²) is T where Σ of the clusters' variances is L₀.
+    #[test]
+    fn the_correction_makes_the_expectation_right() {
+        for sizes in [&[3; 5][..], &[1, 2, 3, 8, 1, 1], &[1, 50]] {
+            let total: f64 = sizes.iter().map(|&size| f64::from(size)).sum();
+            let n = sizes.len();
+            let squares = |correlation: f64| -> [f64; 2] {
+                let lambda = sizes.iter().map(|&size| {
+                    let m = f64::from(size);
+                    m * (1.0 + (m - 1.0) * correlation)
+                });
+                // Of S = X − (m/M)·ΣX, cluster by cluster.
+                let expected: f64 = (0..n)
+                    .map(|i| {
+                        let share = f64::from(sizes[i]) / total;
+                        let own = |(j, lambda): (usize, f64)| {
+                            (f64::from(u8::from(i == j)) - share).powi(2) * lambda
+                        };
+                        lambda.clone().enumerate().map(own).sum::<f64>()
+                    })
+                    .sum();
+                [lambda.sum(), expected]
+            };
+            for correlation in [0.0, 0.3, 1.0] {
+                let [right, expected] = squares(correlation);
+                let scaled = n as f64 / (n as f64 - 1.0) * class(sizes).correction(correlation);
+                assert!((scaled * expected / right - 1.0).abs() < 1e-12);
+            }
+        }
+        assert!((class(&[7; 9]).correction(1.0) - 1.0).abs() < 1e-12);
     }
 
     #[test]

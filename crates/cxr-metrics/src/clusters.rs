@@ -1,5 +1,20 @@
 use crate::error::{MetricError, check_length};
 
+/// Clusters from names, such as patient identifiers: the same number for the same name, 0, 1, 2 … in
+/// the order of the names, so that nothing depends on the order of the rows.
+///
+/// ```
+/// use cxr_metrics::clusters_of;
+/// assert_eq!(clusters_of(&["P7", "P1", "P7", "p1"]), [1, 0, 1, 2]);
+/// ```
+pub fn clusters_of(names: &[impl AsRef<str>]) -> Vec<u64> {
+    let mut distinct: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let number = |name: &str| distinct.partition_point(|other| *other < name) as u64;
+    names.iter().map(|name| number(name.as_ref())).collect()
+}
+
 /// Which cluster (patient) each example belongs to, numbered 0 … n−1 by ascending identifier, so
 /// that nothing depends on the order of the rows.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-use crate::scored::Scored;
+use crate::scored::{Scored, Scores};
 use crate::sorted::{Entry, Sorter, count_labels, tie_groups};
 
 /// A point of a ROC curve: the rates when every score at or above the threshold is called positive.
@@ -10,7 +10,8 @@ pub struct RocPoint {
     /// Positives called positive, as a share of all positives: sensitivity, recall.
     pub true_positive_rate: f64,
     /// A score that occurs; +∞ at the first point, where nothing is called positive.
-    pub threshold: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
+    pub threshold: f64,
 }
 
 /// A ROC curve: one point per distinct score, from (0, 0) to (1, 1) by falling threshold.
@@ -67,7 +68,8 @@ pub struct PrPoint {
     pub precision: f64,
     /// A score that occurs; +∞ at the first point, where nothing is called positive and the
     /// precision is 1 by convention.
-    pub threshold: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
+    pub threshold: f64,
 }
 
 /// A precision-recall curve: one point per distinct score by falling threshold, after the
@@ -82,7 +84,8 @@ pub struct PrCurve {
 /// The ROC curve; `None` when either class is absent.
 pub fn roc_curve(scored: Scored<'_>) -> Option<RocCurve> {
     let mut sorter = Sorter::default();
-    let points = roc_points(sorter.sort(scored.scores(), scored.labels()))?;
+    let entries = sorter.sort(scored.scores(), scored.labels());
+    let points = roc_points(entries, scored.scores())?;
     Some(RocCurve {
         points: points.collect(),
     })
@@ -99,10 +102,10 @@ pub fn pr_curve(scored: Scored<'_>) -> Option<PrCurve> {
     let start = PrPoint {
         recall: 0.0,
         precision: 1.0,
-        threshold: f32::INFINITY,
+        threshold: f64::INFINITY,
     };
     let points = std::iter::once(start)
-        .chain(cut_offs(entries).map(|cut| PrPoint {
+        .chain(cut_offs(entries, scored.scores()).map(|cut| PrPoint {
             recall: cut.true_positives as f64 / positives as f64,
             precision: cut.true_positives as f64
                 / (cut.true_positives + cut.false_positives) as f64,
@@ -113,7 +116,10 @@ pub fn pr_curve(scored: Scored<'_>) -> Option<PrCurve> {
 }
 
 /// The points of the ROC curve, without storing them.
-pub(crate) fn roc_points(entries: &[Entry]) -> Option<impl Iterator<Item = RocPoint> + '_> {
+pub(crate) fn roc_points<'a>(
+    entries: &'a [Entry],
+    scores: Scores<'a>,
+) -> Option<impl Iterator<Item = RocPoint> + 'a> {
     let (positives, negatives) = count_labels(entries);
     if positives == 0 || negatives == 0 {
         return None;
@@ -121,10 +127,10 @@ pub(crate) fn roc_points(entries: &[Entry]) -> Option<impl Iterator<Item = RocPo
     let start = RocPoint {
         false_positive_rate: 0.0,
         true_positive_rate: 0.0,
-        threshold: f32::INFINITY,
+        threshold: f64::INFINITY,
     };
     Some(
-        std::iter::once(start).chain(cut_offs(entries).map(move |cut| RocPoint {
+        std::iter::once(start).chain(cut_offs(entries, scores).map(move |cut| RocPoint {
             false_positive_rate: cut.false_positives as f64 / negatives as f64,
             true_positive_rate: cut.true_positives as f64 / positives as f64,
             threshold: cut.threshold,
@@ -135,21 +141,24 @@ pub(crate) fn roc_points(entries: &[Entry]) -> Option<impl Iterator<Item = RocPo
 /// What is called positive when the threshold is one of the scores.
 #[derive(Clone, Copy)]
 pub(crate) struct CutOff {
-    pub(crate) threshold: f32,
+    pub(crate) threshold: f64,
     pub(crate) true_positives: u64,
     pub(crate) false_positives: u64,
 }
 
 /// One cut-off per distinct score, by falling threshold.
-pub(crate) fn cut_offs(entries: &[Entry]) -> impl Iterator<Item = CutOff> + '_ {
+pub(crate) fn cut_offs<'a>(
+    entries: &'a [Entry],
+    scores: Scores<'a>,
+) -> impl Iterator<Item = CutOff> + 'a {
     tie_groups(entries)
         .rev()
-        .scan((0, 0), |(true_positives, false_positives), group| {
+        .scan((0, 0), move |(true_positives, false_positives), group| {
             let (positives, negatives) = count_labels(group);
             *true_positives += positives;
             *false_positives += negatives;
             Some(CutOff {
-                threshold: group.first()?.score(),
+                threshold: scores.get(group.first()?.row())? + 0.0,
                 true_positives: *true_positives,
                 false_positives: *false_positives,
             })

@@ -30,9 +30,11 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Calls positive every score at or above the threshold (for logits, 0 is even odds).
-    pub fn at(scored: Scored<'_>, threshold: f32) -> Self {
-        let called = scored.scores().iter().map(|&score| score >= threshold);
+    /// Calls positive every score at or above the threshold (for logits, 0 is even odds). Compared
+    /// exactly: 0.1_f32 is above 0.1_f64, so a threshold for `f32` scores is best an `f32`.
+    pub fn at(scored: Scored<'_>, threshold: impl Into<f64>) -> Self {
+        let threshold = threshold.into();
+        let called = scored.scores().iter().map(|score| score >= threshold);
         Self::count(called.zip(scored.labels().iter().copied()))
     }
 

@@ -14,9 +14,12 @@ use crate::cluster_sums::ClassSums;
 use crate::clusters::Clusters;
 use crate::error::{MetricError, check_length};
 use crate::extreme;
+use crate::hypothesis::HypothesisVariance;
 use crate::interval::{Interval, Level};
+use crate::normal;
 use crate::satterthwaite::{Component, satterthwaite};
-use crate::scored::Scored;
+use crate::scaling::logit;
+use crate::scored::{Scored, Scores};
 use crate::sorted::{Entry, Sorter, count_labels, tie_groups};
 use crate::student;
 
@@ -117,28 +120,59 @@ pub struct PairedTest {
     /// with images of a cluster correlated as much as their differences are: differences of two
     /// models are less alike within a patient than scores are. `None` when the error is `None` or 0.
     pub degrees_of_freedom: Option<f64>,
-    /// The difference in standard errors; 0 when both are 0.
-    pub t: Option<f64>,
-    /// Two-sided p-value of Student's t; 1 when the difference and its error are 0, as for a model
+    /// What the p-value is of: for two AUCs a standard normal deviate ([`HypothesisVariance::z`]), for
+    /// two means the difference in standard errors, which has Student's distribution. 0 for a model
+    /// against itself; `None` where the p-value is.
+    pub statistic: Option<f64>,
+    /// Two-sided p-value of the statistic; 1 when the difference and its error are 0, as for a model
     /// against itself; `None` when the error is 0 or unknown but the difference is not 0.
     pub p_value: Option<f64>,
+    /// The variance of a difference of two AUCs under a hypothesis; `None` for means, and where the
+    /// error is `None` or 0.
+    pub hypothesis: Option<HypothesisVariance>,
 }
 
 impl PairedTest {
-    pub(crate) fn new(
-        auc_a: f64,
-        auc_b: f64,
+    /// Of two means: Student's t.
+    pub(crate) fn of_means(
+        (auc_a, auc_b): (f64, f64),
         standard_error: Option<f64>,
         degrees_of_freedom: Option<f64>,
     ) -> Self {
+        let t = |error: f64, difference: f64| {
+            let t = difference / error;
+            Some((t, student::two_sided_p(t, degrees_of_freedom?)))
+        };
+        Self::new((auc_a, auc_b), standard_error, degrees_of_freedom, None, t)
+    }
+
+    fn of_aucs(
+        aucs: (f64, f64),
+        standard_error: Option<f64>,
+        degrees_of_freedom: Option<f64>,
+        hypothesis: HypothesisVariance,
+    ) -> Self {
+        let z = |_, difference: f64| {
+            let z = hypothesis.z(difference);
+            Some((z, normal::two_sided_p(z)))
+        };
+        let of_spread = standard_error.filter(|&error| error > 0.0);
+        let hypothesis = of_spread.map(|_| hypothesis);
+        Self::new(aucs, standard_error, degrees_of_freedom, hypothesis, z)
+    }
+
+    fn new(
+        (auc_a, auc_b): (f64, f64),
+        standard_error: Option<f64>,
+        degrees_of_freedom: Option<f64>,
+        hypothesis: Option<HypothesisVariance>,
+        test: impl FnOnce(f64, f64) -> Option<(f64, f64)>,
+    ) -> Self {
         let difference = auc_a - auc_b;
-        let (t, p_value) = match (standard_error, degrees_of_freedom) {
-            (Some(error), Some(degrees)) if error > 0.0 => {
-                let t = difference / error;
-                (Some(t), Some(student::two_sided_p(t, degrees)))
-            }
-            (Some(_), _) if difference == 0.0 => (Some(0.0), Some(1.0)),
-            _ => (None, None),
+        let tested = match standard_error {
+            Some(error) if error > 0.0 => test(error, difference),
+            Some(_) if difference == 0.0 => Some((0.0, 1.0)),
+            _ => None,
         };
         Self {
             auc_a,
@@ -146,22 +180,29 @@ impl PairedTest {
             difference,
             standard_error,
             degrees_of_freedom,
-            t,
-            p_value,
+            statistic: tested.map(|(statistic, _)| statistic),
+            p_value: tested.map(|(_, p_value)| p_value),
+            hypothesis,
         }
     }
 
+    /// The true differences that the test does not reject, within −1 … 1: for two AUCs those with
+    /// |z| at most the level's normal quantile ([`HypothesisVariance::z`]), for two means
     /// difference ± t·se. It has 0 inside exactly when the p-value is above 1 − level, and like the
     /// p-value is `None` for a difference without a spread; a model against itself differs by 0 to 0.
+    ///
+    /// Where about four patients or fewer (by Kish's count) have nearly all the images of a finding, no
+    /// difference can be rejected, and the interval of two AUCs runs from −1 to 1.
     pub fn interval(&self, level: Level) -> Option<Interval> {
         self.p_value?;
-        let half = match self.degrees_of_freedom {
-            Some(degrees) => level.t(degrees) * self.standard_error?,
-            None => 0.0,
+        let [below, above] = match (self.hypothesis, self.degrees_of_freedom) {
+            (Some(hypothesis), _) => hypothesis.accepted(self.difference, level),
+            (None, Some(degrees)) => [level.t(degrees) * self.standard_error?; 2],
+            (None, None) => [0.0; 2],
         };
         Some(Interval {
-            lower: self.difference - half,
-            upper: self.difference + half,
+            lower: (self.difference - above).max(-1.0),
+            upper: (self.difference + below).min(1.0),
             level,
         })
     }
@@ -198,10 +239,6 @@ pub(crate) fn logit_interval(value: f64, half: f64, level: Level) -> Interval {
         upper: logistic(centre + half),
         level,
     }
-}
-
-pub(crate) fn logit(share: f64) -> f64 {
-    (share / (1.0 - share)).ln()
 }
 
 /// The AUC and its standard error by DeLong, DeLong & Clarke-Pearson (1988), in the O(n log n)
@@ -281,12 +318,13 @@ pub fn clustered_delong(
 /// assert_eq!(against_itself.p_value, Some(1.0));
 /// # Ok::<(), cxr_metrics::MetricError>(())
 /// ```
-pub fn paired_delong(
-    labels: &[bool],
-    scores_a: &[f32],
-    scores_b: &[f32],
+pub fn paired_delong<'a>(
+    labels: &'a [bool],
+    scores_a: impl Into<Scores<'a>>,
+    scores_b: impl Into<Scores<'a>>,
     clusters: Option<&[u64]>,
 ) -> Result<Option<PairedTest>, MetricError> {
+    let (scores_a, scores_b) = (scores_a.into(), scores_b.into());
     check_length("scores of the second model", scores_a.len(), scores_b.len())?;
     let (a, b) = (
         Scored::new(scores_a, labels)?,
@@ -333,18 +371,7 @@ pub(crate) fn paired(
     b: Scored<'_>,
     clusters: RowClusters<'_>,
 ) -> Option<PairedTest> {
-    let differences = Differences::new(a, b, clusters)?;
-    let error = differences.classes.variance().map(f64::sqrt);
-    let degrees_of_freedom = differences
-        .classes
-        .degrees_of_freedom(differences.classes.correlations())
-        .filter(|_| error.is_some_and(|error| error > 0.0));
-    Some(PairedTest::new(
-        differences.auc_a,
-        differences.auc_b,
-        error,
-        degrees_of_freedom,
-    ))
+    Some(Differences::new(a, b, clusters)?.test())
 }
 
 /// What two models' placements on the same examples differ by.
@@ -367,6 +394,21 @@ impl Differences {
             auc_b,
             classes: placements.classes(clusters),
         })
+    }
+
+    pub(crate) fn test(&self) -> PairedTest {
+        let error = self.classes.variance().map(f64::sqrt);
+        let degrees_of_freedom = self
+            .classes
+            .degrees_of_freedom(self.classes.correlations())
+            .filter(|_| error.is_some_and(|error| error > 0.0));
+        let hypothesis = HypothesisVariance::new(&self.classes, self.auc_a - self.auc_b);
+        PairedTest::of_aucs(
+            (self.auc_a, self.auc_b),
+            error,
+            degrees_of_freedom,
+            hypothesis,
+        )
     }
 }
 
@@ -415,6 +457,14 @@ impl Classes {
             positives.component(correlations[0])?,
             negatives.component(correlations[1])?,
         ])
+    }
+
+    /// What makes [`Self::components`] unbiased ([`ClassSums::correction`]).
+    pub(crate) fn corrections(&self, correlations: [f64; 2]) -> [f64; 2] {
+        [
+            self.positives.correction(correlations[0]),
+            self.negatives.correction(correlations[1]),
+        ]
     }
 
     pub(crate) fn correlations(&self) -> [f64; 2] {

@@ -29,7 +29,7 @@ pub enum MetricError {
         /// Position in the scores as they were given.
         index: usize,
         /// The score.
-        value: f32,
+        value: f64,
     },
     /// A probability was needed and the score is none.
     #[error("expected a probability in [0, 1], got `{value}` at position {index}")]
@@ -37,7 +37,23 @@ pub enum MetricError {
         /// Position in the scores as they were given.
         index: usize,
         /// The score.
-        value: f32,
+        value: f64,
+    },
+    /// A row was asked for that the data do not have.
+    #[error("expected a row below {n_images}, got {row}")]
+    NoSuchRow {
+        /// The row.
+        row: usize,
+        /// How many images there are.
+        n_images: usize,
+    },
+    /// Points of a rising function are not in order.
+    #[error(
+        "expected scores that rise and probabilities that never fall, got others at position {index}"
+    )]
+    NotAscending {
+        /// The position of the second of two that are out of order.
+        index: usize,
     },
     /// A parameter lies outside its range.
     #[error("expected {what} in {range}, got `{value}`")]

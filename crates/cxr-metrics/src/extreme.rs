@@ -7,8 +7,9 @@
 //! should be at such an AUC by a model, which does not share the sample's luck.
 
 use crate::cluster_sums::ClassSums;
-use crate::delong::{Classes, RowClusters, logit};
+use crate::delong::{Classes, RowClusters};
 use crate::normal;
+use crate::scaling::logit;
 use crate::sorted::{Entry, tie_groups};
 
 /// How far from 1/2 an AUC is where moderation sets in, and over what distance it becomes full.

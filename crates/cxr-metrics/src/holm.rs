@@ -10,6 +10,8 @@ use crate::error::MetricError;
 /// # Ok::<(), cxr_metrics::MetricError>(())
 /// ```
 ///
+/// Tests without a p-value go into [`holm_defined`].
+///
 /// # Errors
 /// [`MetricError::OutOfRange`] for a value that is not in [0, 1].
 pub fn holm(p_values: &[f64]) -> Result<Vec<f64>, MetricError> {
@@ -30,4 +32,25 @@ pub fn holm(p_values: &[f64]) -> Result<Vec<f64>, MetricError> {
         adjusted[at] = largest;
     }
     Ok(adjusted)
+}
+
+/// [`holm`] for the tests that have a p-value; the others, such as of labels that lack a class, stay
+/// `None` and do not count as hypotheses.
+///
+/// ```
+/// let adjusted = cxr_metrics::holm_defined(&[Some(0.01), None, Some(0.04)])?;
+/// assert_eq!(adjusted, [Some(0.02), None, Some(0.04)]);
+/// # Ok::<(), cxr_metrics::MetricError>(())
+/// ```
+///
+/// # Errors
+/// As for [`holm`].
+pub fn holm_defined(p_values: &[Option<f64>]) -> Result<Vec<Option<f64>>, MetricError> {
+    let defined: Vec<f64> = p_values.iter().copied().flatten().collect();
+    let mut adjusted = holm(&defined)?.into_iter();
+    let in_place = p_values
+        .iter()
+        .map(|p| p.and_then(|_| adjusted.next()))
+        .collect();
+    Ok(in_place)
 }

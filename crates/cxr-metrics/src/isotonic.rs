@@ -1,94 +1,166 @@
-//! Isotonic regression: the rising curve nearest to the truth.
+//! Isotonic regression: the calibration map that assumes nothing but that a higher score is no less
+//! probable.
 
+use crate::error::MetricError;
 use crate::scored::Scored;
+use crate::sorted::{Sorter, count_labels, tie_groups};
 
-/// A calibration map that only knows that a higher score means a likelier finding: the non-falling curve of least squared
-/// error on what it was fitted on (Zadrozny & Elkan 2002), by pooling adjacent violators (Ayer et al. 1955).
+/// A monotone map from scores to probabilities (Zadrozny & Elkan 2002): of all rising functions the one
+/// of least squared error, by pooling adjacent violators (Ayer et al. 1955), straight between the scores
+/// it was fitted on and constant beyond them. As scikit-learn's
+/// `IsotonicRegression(out_of_bounds="clip")`, which `CalibratedClassifierCV` uses.
 ///
-/// It is linear between its points and constant beyond them, as scikit-learn's `IsotonicRegression` with
-/// `out_of_bounds="clip"` is. It needs more examples than a line does; a score can get the probability 0 or 1.
+/// It makes ties and so lowers an AUC a little; with few positives it fits noise.
 ///
 /// ```
 /// use cxr_metrics::{IsotonicRegression, Scored};
-/// let scores = [0.1, 0.2, 0.3, 0.4];
-/// let fitted = IsotonicRegression::fit(Scored::new(&scores, &[false, true, false, true])?).unwrap();
-/// // 0.2 and 0.3 are pooled: one of two.
-/// assert_eq!(fitted.apply(0.25), 0.5);
-/// assert_eq!((fitted.apply(0.0), fitted.apply(0.9)), (0.0, 1.0));
+/// let scored = Scored::new(&[0.1, 0.2, 0.3, 0.6, 0.9], &[false, true, false, true, true])?;
+/// let map = IsotonicRegression::fit(scored).unwrap();
+/// assert_eq!([0.0, 0.1, 0.2, 0.3, 0.45, 0.9].map(|score| map.apply(score)), [0.0, 0.0, 0.5, 0.5, 0.75, 1.0]);
 /// # Ok::<(), cxr_metrics::MetricError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Knots", into = "Knots"))]
 pub struct IsotonicRegression {
-    /// The scores of the curve's points, rising.
+    /// The scores at which the map bends, rising, at least one.
     pub scores: Vec<f64>,
-    /// The probability at each, in [0, 1] and not falling.
+    /// The probability at each, in [0, 1], never falling.
     pub probabilities: Vec<f64>,
 }
 
-/// Neighbours in the order of the scores that have one probability.
-struct Pool {
-    first: f64,
-    last: f64,
-    positives: f64,
-    examples: f64,
+/// What is stored of an [`IsotonicRegression`].
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Knots {
+    scores: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+#[cfg(feature = "serde")]
+impl From<IsotonicRegression> for Knots {
+    fn from(map: IsotonicRegression) -> Self {
+        Self {
+            scores: map.scores,
+            probabilities: map.probabilities,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Knots> for IsotonicRegression {
+    type Error = MetricError;
+
+    fn try_from(knots: Knots) -> Result<Self, MetricError> {
+        Self::new(knots.scores, knots.probabilities)
+    }
 }
 
 impl IsotonicRegression {
-    /// The curve through the ends of each pool of examples; `None` when either class is absent.
-    pub fn fit(scored: Scored<'_>) -> Option<Self> {
-        if scored.positives() == 0 || scored.negatives() == 0 {
-            return None;
+    /// A map through these points.
+    ///
+    /// # Errors
+    /// [`MetricError::Empty`], [`MetricError::Length`], [`MetricError::NotFinite`] for a score,
+    /// [`MetricError::NotAProbability`], and [`MetricError::NotAscending`] for a score that is not above the
+    /// one before or a probability that is below.
+    pub fn new(scores: Vec<f64>, probabilities: Vec<f64>) -> Result<Self, MetricError> {
+        // Checks everything but the order.
+        let labels = vec![false; probabilities.len()];
+        Scored::new(&scores, &labels)?;
+        crate::Forecast::new(&probabilities, &labels)?;
+        let scores_rise = scores.windows(2).position(|pair| pair[0] >= pair[1]);
+        let falls = probabilities.windows(2).position(|pair| pair[0] > pair[1]);
+        match scores_rise.or(falls) {
+            Some(before) => Err(MetricError::NotAscending { index: before + 1 }),
+            None => Ok(Self {
+                scores,
+                probabilities,
+            }),
         }
-        let scores = scored.scores().iter().map(|&score| f64::from(score));
-        let mut examples: Vec<(f64, bool)> = scores.zip(scored.labels().iter().copied()).collect();
-        examples.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Equal scores are one example of their mean, whatever their order; −0 and 0 are equal.
-        let mut pools: Vec<Pool> = Vec::new();
-        for ties in examples.chunk_by(|a, b| a.0 == b.0) {
-            let score = ties.first()?.0;
-            pools.push(Pool {
-                first: score,
-                last: score,
-                positives: ties.iter().filter(|(_, label)| *label).count() as f64,
-                examples: ties.len() as f64,
-            });
-            // The last pool is joined with the one before it as long as it is not above it.
-            while let [.., before, last] = pools.as_mut_slice()
-                && before.positives * last.examples >= last.positives * before.examples
-            {
-                before.last = last.last;
-                before.positives += last.positives;
-                before.examples += last.examples;
-                pools.pop();
-            }
-        }
-        let mut fitted = Self {
-            scores: Vec::new(),
-            probabilities: Vec::new(),
-        };
-        for pool in &pools {
-            let probability = pool.positives / pool.examples;
-            fitted.scores.push(pool.first);
-            fitted.probabilities.push(probability);
-            if pool.last > pool.first {
-                fitted.scores.push(pool.last);
-                fitted.probabilities.push(probability);
-            }
-        }
-        Some(fitted)
     }
 
-    /// The probability of a score.
-    pub fn apply(&self, score: f64) -> f64 {
-        let after = self.scores.partition_point(|&point| point < score);
+    /// Fits the map on scores of any kind. `None` when either class is absent.
+    pub fn fit(scored: Scored<'_>) -> Option<Self> {
+        let mut sorter = Sorter::default();
+        let entries = sorter.sort(scored.scores(), scored.labels());
+        let (positives, negatives) = count_labels(entries);
+        if positives == 0 || negatives == 0 {
+            return None;
+        }
+        let mut blocks: Vec<Block> = Vec::new();
+        for group in tie_groups(entries) {
+            let score = scored.scores().get(group.first()?.row())? + 0.0;
+            let (positives, _) = count_labels(group);
+            let mut block = Block {
+                first: score,
+                last: score,
+                positives,
+                all: group.len() as u64,
+            };
+            // Counts, so that equal shares are found equal.
+            while let Some(before) = blocks.pop_if(|before| before.is_at_least(&block)) {
+                block = before.joined(&block);
+            }
+            blocks.push(block);
+        }
+        let (mut scores, mut probabilities) = (Vec::new(), Vec::new());
+        for block in &blocks {
+            let share = block.positives as f64 / block.all as f64;
+            scores.push(block.first);
+            probabilities.push(share);
+            if block.last > block.first {
+                scores.push(block.last);
+                probabilities.push(share);
+            }
+        }
+        Some(Self {
+            scores,
+            probabilities,
+        })
+    }
+
+    /// The calibrated probability of a score; NaN for NaN, and of a map without points.
+    pub fn apply(&self, score: impl Into<f64>) -> f64 {
+        let score = score.into();
+        if score.is_nan() {
+            return f64::NAN;
+        }
+        let above = self.scores.partition_point(|&knot| knot <= score);
         let at = |index: usize| Some((*self.scores.get(index)?, *self.probabilities.get(index)?));
-        match (after.checked_sub(1).and_then(at), at(after)) {
-            (Some((left, low)), Some((right, high))) => {
-                low + (high - low) * ((score - left) / (right - left))
+        match (above.checked_sub(1).and_then(at), at(above)) {
+            (Some((x0, y0)), Some((x1, y1))) => {
+                // In halves, so that a distance between far scores cannot overflow.
+                let share = (score / 2.0 - x0 / 2.0) / (x1 / 2.0 - x0 / 2.0);
+                y0 + (y1 - y0) * share
             }
             (Some((_, end)), None) | (None, Some((_, end))) => end,
-            (None, None) => 0.5,
+            (None, None) => f64::NAN,
+        }
+    }
+}
+
+/// Scores that share a probability.
+struct Block {
+    first: f64,
+    last: f64,
+    positives: u64,
+    all: u64,
+}
+
+impl Block {
+    /// Whether its share of positives is at least the other's.
+    fn is_at_least(&self, other: &Self) -> bool {
+        u128::from(self.positives) * u128::from(other.all)
+            >= u128::from(other.positives) * u128::from(self.all)
+    }
+
+    fn joined(&self, next: &Self) -> Self {
+        Self {
+            first: self.first,
+            last: next.last,
+            positives: self.positives + next.positives,
+            all: self.all + next.all,
         }
     }
 }

@@ -6,12 +6,12 @@ use crate::multi_label::MultiLabel;
 /// The known labels of one image.
 #[derive(Clone, Default)]
 struct Image {
-    scores: Vec<f32>,
+    scores: Vec<f64>,
     labels: Vec<bool>,
 }
 
 impl Image {
-    fn pairs(&self) -> impl Iterator<Item = (f32, bool)> + '_ {
+    fn pairs(&self) -> impl Iterator<Item = (f64, bool)> + '_ {
         self.scores.iter().copied().zip(self.labels.iter().copied())
     }
 
@@ -20,7 +20,7 @@ impl Image {
     }
 
     /// How many known labels score at least this much; only the relevant ones if asked.
-    fn at_least(&self, score: f32, only_relevant: bool) -> usize {
+    fn at_least(&self, score: f64, only_relevant: bool) -> usize {
         self.pairs()
             .filter(|&(other, label)| other >= score && (label || !only_relevant))
             .count()
@@ -38,7 +38,7 @@ impl MultiLabel {
             if relevant == 0 || relevant == image.labels.len() {
                 return 1.0;
             }
-            let precision = |(score, label): (f32, bool)| {
+            let precision = |(score, label): (f64, bool)| {
                 label.then(|| {
                     image.at_least(score, true) as f64 / image.at_least(score, false) as f64
                 })
@@ -54,7 +54,7 @@ impl MultiLabel {
             let lowest = image
                 .pairs()
                 .filter_map(|(score, label)| label.then_some(score))
-                .min_by(f32::total_cmp);
+                .min_by(f64::total_cmp);
             lowest.map_or(0.0, |lowest| image.at_least(lowest, false) as f64)
         })
     }
@@ -80,7 +80,10 @@ impl MultiLabel {
     ///
     /// # Errors
     /// [`MetricError::Length`] unless there is one threshold per label.
-    pub fn hamming_loss(&self, thresholds: &[f32]) -> Result<Option<f64>, MetricError> {
+    pub fn hamming_loss(
+        &self,
+        thresholds: &[impl Into<f64> + Copy],
+    ) -> Result<Option<f64>, MetricError> {
         check_length(
             "thresholds, one per label",
             self.n_labels(),
@@ -88,6 +91,7 @@ impl MultiLabel {
         )?;
         let (mut wrong, mut known) = (0_usize, 0_usize);
         for (column, &threshold) in self.columns().iter().zip(thresholds) {
+            let threshold: f64 = threshold.into();
             known += column.labels.len();
             wrong += column
                 .known()
@@ -102,7 +106,10 @@ impl MultiLabel {
     ///
     /// # Errors
     /// [`MetricError::Length`] unless there is one threshold per label.
-    pub fn subset_accuracy(&self, thresholds: &[f32]) -> Result<Option<f64>, MetricError> {
+    pub fn subset_accuracy(
+        &self,
+        thresholds: &[impl Into<f64> + Copy],
+    ) -> Result<Option<f64>, MetricError> {
         check_length(
             "thresholds, one per label",
             self.n_labels(),
@@ -110,6 +117,7 @@ impl MultiLabel {
         )?;
         let mut right = vec![None; self.n_images()];
         for (column, &threshold) in self.columns().iter().zip(thresholds) {
+            let threshold: f64 = threshold.into();
             for (row, score, label) in column.known() {
                 let so_far = right[row].unwrap_or(true);
                 right[row] = Some(so_far && (score >= threshold) == label);

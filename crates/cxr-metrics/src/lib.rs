@@ -8,7 +8,8 @@
 //! - **Decisions**: [`Confusion`] with Wilson intervals, [`ClusteredRates`] for several images of one
 //!   patient, [`OperatingRule`].
 //! - **Calibration**: [`brier`], [`expected_calibration_error`], [`reliability`],
-//!   [`TemperatureScaling`], [`PlattScaling`].
+//!   [`TemperatureScaling`], [`PlattScaling`], [`IsotonicRegression`], [`CoxCalibration`] (slope and intercept),
+//!   [`PrevalenceShift`].
 //! - **Many labels**: [`MultiLabel`], with unknown labels, subsets of labels and means that say over
 //!   how many labels they were taken.
 //!
@@ -39,27 +40,33 @@
 //!
 //! # Exactness
 //! AUCs are counted in integers and divided once. Everything else adds `f64` in the order of the
-//! images, so a result is a function of its input alone. Scores are `f32`: two scores that differ
-//! less than `f32` can tell are a tie.
+//! images, so a result is a function of its input alone. Scores are `f32` or `f64` ([`Scores`]), and
+//! only equal ones are a tie.
 
 mod bootstrap;
 mod calibration;
 mod cluster_sums;
 mod clustered_rates;
 mod clusters;
+mod cox;
 mod curve;
 mod decision;
 mod delong;
 mod error;
 mod extreme;
 mod holm;
+mod hypothesis;
+#[cfg(feature = "serde")]
+mod infinite;
 mod interval;
 mod isotonic;
 mod label_ranking;
+mod logistic;
 mod macro_mean;
 mod multi_label;
 mod normal;
 mod operating_point;
+mod prevalence;
 mod random;
 mod ranking;
 mod satterthwaite;
@@ -75,21 +82,25 @@ pub use calibration::{
     Binning, Forecast, ReliabilityBin, brier, expected_calibration_error, reliability,
 };
 pub use clustered_rates::{ClusteredProportion, ClusteredRates};
+pub use clusters::clusters_of;
+pub use cox::{Coefficient, CoxCalibration};
 pub use curve::{PrCurve, PrPoint, RocCurve, RocPoint, pr_curve, roc_curve};
 pub use decision::Confusion;
 pub use delong::{
     APPROXIMATE_BELOW, AucEstimate, PairedTest, Undefined, clustered_delong, delong, paired_delong,
 };
 pub use error::MetricError;
-pub use holm::holm;
+pub use holm::{holm, holm_defined};
+pub use hypothesis::HypothesisVariance;
 pub use interval::{Interval, Level, Proportion};
 pub use isotonic::IsotonicRegression;
 pub use macro_mean::{MeanEstimate, MeanTest};
 pub use multi_label::{LabelMean, LabelScores, MultiLabel};
 pub use operating_point::{OperatingPoint, OperatingRule};
+pub use prevalence::PrevalenceShift;
 pub use ranking::{average_precision, partial_auc, roc_auc};
-pub use scaling::{PlattScaling, TemperatureScaling, sigmoid};
-pub use scored::Scored;
+pub use scaling::{PlattScaling, TemperatureScaling, logit, sigmoid};
+pub use scored::{Scored, Scores};
 
 /// The README's example runs as a test.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 //!
 //! A patient adds to every label's AUC; what it adds to their mean is the mean of what it adds to
 //! each, ψᵢ = L⁻¹·Σₗ(S⁺ᵢₗ/Mₗ + S⁻ᵢₗ/Nₗ), with S the sums of deviations of its placements. The variance of
-//! the mean is the sum of ψᵢ², so labels that share patients, and a finding of one patient that is
+//! the mean is the sum of ψᵢ², each label's own squares scaled to the right expectation, so labels that share patients, and a finding of one patient that is
 //! easy in all films, are accounted for without resampling.
 
 use crate::clusters::Clusters;
@@ -91,7 +91,7 @@ impl MultiLabel {
         let mut total = 0.0;
         for column in self.columns() {
             let of_row = clusters.of_rows(column.rows.as_deref());
-            let entries = sorter.sort(&column.scores, &column.labels);
+            let entries = sorter.sort(column.scores.borrow(), &column.labels);
             if let Some((auc, classes)) = Classes::of_sorted(entries, (&of_row, clusters.len())) {
                 total += auc;
                 sum.add(&classes, [1.0, 1.0]);
@@ -113,7 +113,8 @@ impl MultiLabel {
     }
 
     /// Tests whether two models have the same mean AUC on the same images, over the labels that have
-    /// one; by cluster (patient) where clusters are given. `None` when no label has an AUC.
+    /// one; by cluster (patient) where clusters are given. `None` when no label has an AUC. Of one label
+    /// it is [`paired_delong`](crate::paired_delong).
     ///
     /// # Errors
     /// As for [`Self::paired_per_label`].
@@ -131,7 +132,9 @@ impl MultiLabel {
             Differences::new(a.scored()?, b.scored()?, (&of_row, clusters.len()))
         };
         let pairs = self.columns().iter().zip(other.columns());
+        let mut of_one = None;
         for of_label in pairs.filter_map(differences) {
+            of_one = (sum.n_labels == 0).then(|| of_label.test());
             total_a += of_label.auc_a;
             total_b += of_label.auc_b;
             sum.add(&of_label.classes, of_label.classes.correlations());
@@ -139,12 +142,14 @@ impl MultiLabel {
         if sum.n_labels == 0 {
             return Ok(None);
         }
+        if let Some(test) = of_one {
+            return Ok(Some(MeanTest { test, n_labels: 1 }));
+        }
         let (standard_error, degrees_of_freedom) = sum.finish();
         let labels = sum.n_labels as f64;
         Ok(Some(MeanTest {
-            test: PairedTest::new(
-                total_a / labels,
-                total_b / labels,
+            test: PairedTest::of_means(
+                (total_a / labels, total_b / labels),
                 standard_error,
                 degrees_of_freedom,
             ),
@@ -159,10 +164,11 @@ struct MeanSum {
     /// L·ψᵢ.
     influences: Vec<f64>,
     has_image: Vec<bool>,
-    /// Of both classes of every label; `None` after a label without a variance.
-    components: Option<Vec<Component>>,
-    /// Σ of every label's and class's own squares, which `components` scale each by its own
-    /// number of clusters.
+    /// Of both classes of every label, and what makes each unbiased; `None` after a label without a
+    /// variance.
+    components: Option<Vec<(Component, f64)>>,
+    /// Σ of every label's and class's own squares, which `components` scale each by what its own
+    /// clusters need.
     own_squares: f64,
 }
 
@@ -191,26 +197,33 @@ impl MeanSum {
         }
         let of_label = classes.components(correlations);
         if let (Some(components), Some(of_label)) = (&mut self.components, of_label) {
-            components.extend(of_label);
+            components.extend(of_label.into_iter().zip(classes.corrections(correlations)));
         } else {
             self.components = None;
         }
     }
 
     /// The standard error of the mean and its degrees of freedom. Products between classes and
-    /// labels are scaled by K/(K−1) over all K clusters, a class's own squares by its own clusters,
-    /// so that a label with few patients is not taken for one with many.
+    /// labels are scaled by K/(K−1) over all K clusters, a class's own squares by what makes their
+    /// expectation right for its own clusters, so that a label with few patients is not taken for one
+    /// with many. A single label keeps the scale of its own estimate, I/(I−1).
     fn finish(&self) -> (Option<f64>, Option<f64>) {
         let Some(components) = &self.components else {
             return (None, None);
         };
+        let several = self.n_labels > 1;
+        let scaled = |&(component, correction): &(Component, f64)| Component {
+            variance: component.variance * if several { correction } else { 1.0 },
+            ..component
+        };
+        let components: Vec<Component> = components.iter().map(scaled).collect();
         let occupied = self.has_image.iter().filter(|&&has| has).count() as f64;
         let squares: f64 = self.influences.iter().map(|value| value * value).sum();
         let own: f64 = components.iter().map(|component| component.variance).sum();
         let products = occupied / (occupied - 1.0) * (squares - self.own_squares);
         let labels = self.n_labels as f64;
         let variance = (own + products).max(0.0) / (labels * labels);
-        let degrees_of_freedom = satterthwaite(components).filter(|_| variance > 0.0);
+        let degrees_of_freedom = satterthwaite(&components).filter(|_| variance > 0.0);
         (Some(variance.sqrt()), degrees_of_freedom)
     }
 }

@@ -4,7 +4,7 @@ use crate::clusters::Clusters;
 use crate::delong::{AucEstimate, PairedTest, estimate_of_sorted, paired};
 use crate::error::{MetricError, check_length};
 use crate::ranking::{auc_of_sorted, average_precision, average_precision_of_sorted, roc_auc};
-use crate::scored::Scored;
+use crate::scored::{OwnedScores, Scored, Scores, check_finite};
 use crate::sorted::{MAX_EXAMPLES, Sorter, count_labels};
 
 /// Scores and truth of N images for L labels.
@@ -37,7 +37,7 @@ pub struct MultiLabel {
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    pub(crate) scores: Vec<f32>,
+    pub(crate) scores: OwnedScores,
     pub(crate) labels: Vec<bool>,
     /// The image of each entry; `None` when all are known.
     pub(crate) rows: Option<Vec<u32>>,
@@ -45,16 +45,27 @@ pub(crate) struct Column {
 
 impl Column {
     pub(crate) fn scored(&self) -> Option<Scored<'_>> {
-        (!self.scores.is_empty()).then(|| Scored::trusted(&self.scores, &self.labels))
+        (!self.labels.is_empty()).then(|| Scored::trusted(self.scores.borrow(), &self.labels))
+    }
+
+    /// Some of the known entries, and which images they are then of.
+    fn at(&self, places: &[usize], rows: Option<Vec<u32>>) -> Self {
+        Self {
+            name: self.name.clone(),
+            scores: self.scores.borrow().gather(places.iter().copied()),
+            labels: places.iter().map(|&place| self.labels[place]).collect(),
+            rows,
+        }
     }
 
     /// Image, score and label of each known entry.
-    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, f32, bool)> + '_ {
+    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, f64, bool)> + '_ {
         self.scores
+            .borrow()
             .iter()
             .zip(&self.labels)
             .enumerate()
-            .map(|(at, (&score, &label))| {
+            .map(|(at, (score, &label))| {
                 let row = self.rows.as_ref().map_or(at, |rows| rows[at] as usize);
                 (row, score, label)
             })
@@ -88,19 +99,20 @@ pub struct LabelScores {
 }
 
 impl MultiLabel {
-    /// Takes `scores` and `labels` of N images for L labels, row after row (N×L), and optionally a
-    /// `mask` of the same shape, `true` where the label is known.
+    /// Takes `scores` (`f32` or `f64`) and `labels` of N images for L labels, row after row (N×L), and
+    /// optionally a `mask` of the same shape, `true` where the label is known.
     ///
     /// # Errors
     /// [`MetricError::Empty`] without labels or images, [`MetricError::Length`] when the shapes
     /// disagree, [`MetricError::DuplicateLabel`], and [`MetricError::NotFinite`] (with the position
     /// in `scores`) for a NaN or infinite score of a known label.
-    pub fn new<N: Into<String>>(
+    pub fn new<'a, N: Into<String>>(
         label_names: impl IntoIterator<Item = N>,
-        scores: &[f32],
+        scores: impl Into<Scores<'a>>,
         labels: &[bool],
         mask: Option<&[bool]>,
     ) -> Result<Self, MetricError> {
+        let scores = scores.into();
         let names = distinct_names(label_names)?;
         let n_labels = names.len();
         if scores.is_empty() {
@@ -119,19 +131,13 @@ impl MultiLabel {
         if n_images > MAX_EXAMPLES {
             return Err(MetricError::TooManyExamples { found: n_images });
         }
-        let known = |at: usize| mask.is_none_or(|mask| mask[at]);
-        if let Some(index) = (0..scores.len()).find(|&at| !scores[at].is_finite() && known(at)) {
-            return Err(MetricError::NotFinite {
-                index,
-                value: scores[index],
-            });
-        }
+        check_finite(scores, |at| mask.is_none_or(|mask| mask[at]))?;
         let columns = names.into_iter().enumerate().map(|(label, name)| {
             let places = (label..scores.len()).step_by(n_labels);
             match mask {
                 None => Column {
                     name,
-                    scores: places.clone().map(|at| scores[at]).collect(),
+                    scores: scores.gather(places.clone()),
                     labels: places.map(|at| labels[at]).collect(),
                     rows: None,
                 },
@@ -140,7 +146,7 @@ impl MultiLabel {
                     let complete = places.len() == n_images;
                     Column {
                         name,
-                        scores: places.iter().map(|&at| scores[at]).collect(),
+                        scores: scores.gather(places.iter().copied()),
                         labels: places.iter().map(|&at| labels[at]).collect(),
                         rows: (!complete)
                             .then(|| places.iter().map(|&at| (at / n_labels) as u32).collect()),
@@ -215,6 +221,58 @@ impl MultiLabel {
         Ok(known.map(|(row, ..)| clusters[row]).collect())
     }
 
+    /// The images where a label is known, ascending: which rows of the data [`Self::scored`] is of.
+    ///
+    /// # Errors
+    /// [`MetricError::UnknownLabel`].
+    pub fn known_rows(&self, label: &str) -> Result<Vec<usize>, MetricError> {
+        let known = self.column(label)?.known();
+        Ok(known.map(|(row, ..)| row).collect())
+    }
+
+    /// Only these images, in this order; an image may come more than once. For subgroups, folds, and
+    /// the images that two tables have in common.
+    ///
+    /// ```
+    /// use cxr_metrics::MultiLabel;
+    /// let data = MultiLabel::new(["Mass"], &[0.9, 0.2, 0.4, 0.1], &[true, false, false, true], None)?;
+    /// let women = [0, 3, 2];
+    /// assert_eq!(data.rows(&women)?.per_label_auc(), [Some(0.5)]);
+    /// # Ok::<(), cxr_metrics::MetricError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MetricError::Empty`] for no image, [`MetricError::NoSuchRow`], and [`MetricError::TooManyExamples`].
+    pub fn rows(&self, rows: &[usize]) -> Result<Self, MetricError> {
+        if rows.is_empty() {
+            return Err(MetricError::Empty);
+        }
+        if rows.len() > MAX_EXAMPLES {
+            return Err(MetricError::TooManyExamples { found: rows.len() });
+        }
+        if let Some(&row) = rows.iter().find(|&&row| row >= self.n_images) {
+            let n_images = self.n_images;
+            return Err(MetricError::NoSuchRow { row, n_images });
+        }
+        let mut place_of = vec![None; self.n_images];
+        let columns = self.columns.iter().map(|column| {
+            place_of.fill(None);
+            for (place, (row, ..)) in column.known().enumerate() {
+                place_of[row] = Some(place);
+            }
+            let known = rows
+                .iter()
+                .zip(0..)
+                .filter_map(|(&row, to)| Some((place_of[row]?, to)));
+            let (places, kept): (Vec<usize>, Vec<u32>) = known.unzip();
+            column.at(&places, (kept.len() < rows.len()).then_some(kept))
+        });
+        Ok(Self {
+            columns: columns.collect(),
+            n_images: rows.len(),
+        })
+    }
+
     /// Counts, AUC, standard error and average precision of every label, from one sort each. The
     /// errors take images as independent, as [`delong`](crate::delong) does.
     pub fn per_label(&self) -> Vec<LabelScores> {
@@ -232,7 +290,7 @@ impl MultiLabel {
     fn per_label_with(&self, clusters: &Clusters) -> Vec<LabelScores> {
         let mut sorter = Sorter::default();
         let of_column = |column: &Column| {
-            let entries = sorter.sort(&column.scores, &column.labels);
+            let entries = sorter.sort(column.scores.borrow(), &column.labels);
             let (positives, negatives) = count_labels(entries);
             let of_row = clusters.of_rows(column.rows.as_deref());
             LabelScores {
@@ -249,7 +307,8 @@ impl MultiLabel {
     /// The AUC of every label: the quickest way when nothing else is wanted.
     pub fn per_label_auc(&self) -> Vec<Option<f64>> {
         let mut sorter = Sorter::default();
-        let auc = |column: &Column| auc_of_sorted(sorter.sort(&column.scores, &column.labels));
+        let auc =
+            |column: &Column| auc_of_sorted(sorter.sort(column.scores.borrow(), &column.labels));
         self.columns.iter().map(auc).collect()
     }
 
@@ -292,13 +351,13 @@ impl MultiLabel {
     /// The AUC of all known (image, label) pairs in one ranking.
     pub fn micro_auc(&self) -> Option<f64> {
         let (scores, labels) = self.pooled();
-        roc_auc(Scored::new(&scores, &labels).ok()?)
+        roc_auc(Scored::new(scores.borrow(), &labels).ok()?)
     }
 
     /// The average precision of all known (image, label) pairs in one ranking.
     pub fn micro_average_precision(&self) -> Option<f64> {
         let (scores, labels) = self.pooled();
-        average_precision(Scored::new(&scores, &labels).ok()?)
+        average_precision(Scored::new(scores.borrow(), &labels).ok()?)
     }
 
     /// The paired test of every label between this model and another on the same images, by
@@ -352,22 +411,14 @@ impl MultiLabel {
             n_images += usize::from(times);
         }
         let columns = self.columns.iter().map(|column| {
-            let mut copy = Column {
-                name: column.name.clone(),
-                scores: Vec::new(),
-                labels: Vec::new(),
-                rows: column.rows.is_some().then(Vec::new),
-            };
-            for (row, score, label) in column.known() {
+            let (mut places, mut rows) = (Vec::new(), Vec::new());
+            for (place, (row, ..)) in column.known().enumerate() {
                 for repeat in 0..u32::from(times[row]) {
-                    copy.scores.push(score);
-                    copy.labels.push(label);
-                    if let Some(rows) = &mut copy.rows {
-                        rows.push(first_copy[row] + repeat);
-                    }
+                    places.push(place);
+                    rows.push(first_copy[row] + repeat);
                 }
             }
-            copy
+            column.at(&places, column.rows.is_some().then_some(rows))
         });
         Self {
             columns: columns.collect(),
@@ -389,23 +440,16 @@ impl MultiLabel {
             .map(|column| column.labels.iter().filter(|&&label| label).count() as f64)
     }
 
-    fn pooled(&self) -> (Cow<'_, [f32]>, Cow<'_, [bool]>) {
-        match self.columns.as_slice() {
-            [column] => (
-                column.scores.as_slice().into(),
-                column.labels.as_slice().into(),
-            ),
-            columns => (
-                columns
-                    .iter()
-                    .flat_map(|column| column.scores.iter().copied())
-                    .collect(),
-                columns
-                    .iter()
-                    .flat_map(|column| column.labels.iter().copied())
-                    .collect(),
-            ),
-        }
+    fn pooled(&self) -> (OwnedScores, Cow<'_, [bool]>) {
+        let scores = self.columns.iter().map(|column| column.scores.borrow());
+        let labels = match self.columns.as_slice() {
+            [column] => column.labels.as_slice().into(),
+            columns => columns
+                .iter()
+                .flat_map(|column| column.labels.iter().copied())
+                .collect(),
+        };
+        (OwnedScores::concatenated(scores), labels)
     }
 }
 

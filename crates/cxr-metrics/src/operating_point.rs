@@ -1,4 +1,4 @@
-use crate::curve::cut_offs;
+use crate::curve::{CutOff, cut_offs};
 use crate::decision::Confusion;
 use crate::error::MetricError;
 use crate::interval::Proportion;
@@ -43,7 +43,8 @@ pub enum OperatingRule {
 pub struct OperatingPoint {
     /// Scores at or above it are called positive: one of the scores it was chosen on, or +∞ when
     /// the rule is best met by calling nothing positive.
-    pub threshold: f32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::infinite"))]
+    pub threshold: f64,
     /// The counts on the examples it was chosen on.
     pub chosen_on: Confusion,
 }
@@ -62,9 +63,16 @@ impl OperatingRule {
     /// # Errors
     /// [`MetricError::OutOfRange`] when the rate in the rule is not in [0, 1].
     pub fn choose(&self, scored: Scored<'_>) -> Result<Option<OperatingPoint>, MetricError> {
-        use OperatingRule::{
-            BestF1, PpvAtLeast, SensitivityAtSpecificity, SpecificityAtSensitivity, Youden,
-        };
+        self.check()?;
+        let mut sorter = Sorter::default();
+        let entries = sorter.sort(scored.scores(), scored.labels());
+        let totals = count_labels(entries);
+        Ok(self.best(totals, cut_offs(entries, scored.scores())))
+    }
+
+    /// [`MetricError::OutOfRange`] when the rate in the rule is not in [0, 1].
+    pub(crate) fn check(&self) -> Result<(), MetricError> {
+        use OperatingRule::{PpvAtLeast, SensitivityAtSpecificity, SpecificityAtSensitivity};
         if let SensitivityAtSpecificity(rate) | SpecificityAtSensitivity(rate) | PpvAtLeast(rate) =
             *self
             && !(0.0..=1.0).contains(&rate)
@@ -76,6 +84,23 @@ impl OperatingRule {
                 value: rate,
             });
         }
+        Ok(())
+    }
+
+    /// The best of the cut-offs, by falling threshold, and of calling nothing positive.
+    pub(crate) fn best(
+        &self,
+        (positives, negatives): (u64, u64),
+        cuts: impl Iterator<Item = CutOff>,
+    ) -> Option<OperatingPoint> {
+        use OperatingRule::{
+            BestF1, PpvAtLeast, SensitivityAtSpecificity, SpecificityAtSensitivity, Youden,
+        };
+        let nothing = CutOff {
+            threshold: f64::INFINITY,
+            true_positives: 0,
+            false_positives: 0,
+        };
         // What is compared between thresholds, the more important first; `None`: not allowed.
         let merit = |counts: &Confusion| -> Option<(f64, f64)> {
             let value = |rate: Option<Proportion>| rate.map(|rate| rate.value());
@@ -94,34 +119,22 @@ impl OperatingRule {
             }
         };
         let mut best: Option<((f64, f64), OperatingPoint)> = None;
-        for point in candidates(scored) {
+        for cut in std::iter::once(nothing).chain(cuts) {
+            let point = OperatingPoint {
+                threshold: cut.threshold,
+                chosen_on: Confusion {
+                    true_positives: cut.true_positives,
+                    false_positives: cut.false_positives,
+                    true_negatives: negatives - cut.false_positives,
+                    false_negatives: positives - cut.true_positives,
+                },
+            };
             if let Some(merit) = merit(&point.chosen_on)
                 && best.is_none_or(|(best_merit, _)| merit > best_merit)
             {
                 best = Some((merit, point));
             }
         }
-        Ok(best.map(|(_, point)| point))
+        best.map(|(_, point)| point)
     }
-}
-
-/// Every distinct outcome of a threshold, by falling threshold.
-fn candidates(scored: Scored<'_>) -> Vec<OperatingPoint> {
-    let mut sorter = Sorter::default();
-    let entries = sorter.sort(scored.scores(), scored.labels());
-    let (positives, negatives) = count_labels(entries);
-    let point = |threshold, true_positives, false_positives| OperatingPoint {
-        threshold,
-        chosen_on: Confusion {
-            true_positives,
-            false_positives,
-            true_negatives: negatives - false_positives,
-            false_negatives: positives - true_positives,
-        },
-    };
-    let cuts =
-        cut_offs(entries).map(|cut| point(cut.threshold, cut.true_positives, cut.false_positives));
-    std::iter::once(point(f32::INFINITY, 0, 0))
-        .chain(cuts)
-        .collect()
 }

@@ -41,7 +41,8 @@ pub fn partial_auc(
         });
     }
     let mut sorter = Sorter::default();
-    let Some(points) = roc_points(sorter.sort(scored.scores(), scored.labels())) else {
+    let entries = sorter.sort(scored.scores(), scored.labels());
+    let Some(points) = roc_points(entries, scored.scores()) else {
         return Ok(None);
     };
     let mut area = 0.0;

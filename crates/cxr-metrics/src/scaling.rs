@@ -1,13 +1,42 @@
 //! Calibration maps: fitted on one set of images, applied to another.
 
+#[cfg(feature = "serde")]
+use crate::error::MetricError;
+use crate::logistic::fit_line;
 use crate::scored::Scored;
 
 /// Divides logits by one number (Guo et al. 2017), which never changes a ranking.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Temperature"))]
 pub struct TemperatureScaling {
     /// The temperature, above 0; above 1 it softens overconfident logits.
     pub temperature: f64,
+}
+
+/// What is stored of a [`TemperatureScaling`], before it is checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Temperature {
+    temperature: f64,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Temperature> for TemperatureScaling {
+    type Error = MetricError;
+
+    fn try_from(Temperature { temperature }: Temperature) -> Result<Self, MetricError> {
+        if temperature > 0.0 && temperature.is_finite() {
+            Ok(Self { temperature })
+        } else {
+            Err(MetricError::OutOfRange {
+                what: "the temperature",
+                range: "(0, ∞)",
+                value: temperature,
+            })
+        }
+    }
 }
 
 impl TemperatureScaling {
@@ -17,13 +46,7 @@ impl TemperatureScaling {
     /// likelihood grows as the temperature goes to 0), or the logits do not point to the truth
     /// (it grows as the temperature goes to ∞).
     pub fn fit(logits: Scored<'_>) -> Option<Self> {
-        let pairs = || {
-            logits
-                .scores()
-                .iter()
-                .map(|&x| f64::from(x))
-                .zip(logits.labels().iter().copied())
-        };
+        let pairs = || logits.scores().iter().zip(logits.labels().iter().copied());
         // The likelihood is concave in the slope 1/T; `gain` is its derivative, which falls.
         let gain = |slope: f64| -> f64 {
             pairs()
@@ -59,8 +82,8 @@ impl TemperatureScaling {
     }
 
     /// The calibrated probability of a logit.
-    pub fn apply(&self, logit: f32) -> f64 {
-        sigmoid(f64::from(logit) / self.temperature)
+    pub fn apply(&self, logit: impl Into<f64>) -> f64 {
+        sigmoid(logit.into() / self.temperature)
     }
 }
 
@@ -85,13 +108,9 @@ impl PlattScaling {
         if positives == 0.0 || negatives == 0.0 {
             return None;
         }
-        // Standardised scores keep the Hessian well conditioned whatever the scores' unit.
-        let n = positives + negatives;
-        let values = || scores.scores().iter().map(|&x| f64::from(x));
-        let centre = values().sum::<f64>() / n;
-        let spread = (values().map(|x| (x - centre).powi(2)).sum::<f64>() / n).sqrt();
-        let prior = ((positives + 1.0) / (negatives + 1.0)).ln();
-        if spread == 0.0 {
+        let values = || scores.scores().iter();
+        let first = values().next();
+        if values().all(|value| Some(value) == first) {
             return Some(Self {
                 slope: 0.0,
                 intercept: intercept_of(positives, negatives),
@@ -101,65 +120,15 @@ impl PlattScaling {
             (positives + 1.0) / (positives + 2.0),
             1.0 / (negatives + 2.0),
         );
-        let pairs = || {
-            let target = |&label: &bool| if label { high } else { low };
-            values()
-                .map(|x| (x - centre) / spread)
-                .zip(scores.labels().iter().map(target))
-        };
-        let loss = |[slope, intercept]: [f64; 2]| -> f64 {
-            pairs()
-                .map(|(x, target)| {
-                    softplus(slope * x + intercept) - target * (slope * x + intercept)
-                })
-                .sum()
-        };
-        let mut at = [0.0, prior];
-        let mut loss_here = loss(at);
-        for _ in 0..100 {
-            let (mut gradient, mut hessian) = ([0.0; 2], [0.0; 3]);
-            for (x, target) in pairs() {
-                let p = sigmoid(at[0] * x + at[1]);
-                let (error, curvature) = (p - target, p * (1.0 - p));
-                gradient[0] += error * x;
-                gradient[1] += error;
-                hessian[0] += curvature * x * x;
-                hessian[1] += curvature * x;
-                hessian[2] += curvature;
-            }
-            let determinant = hessian[0] * hessian[2] - hessian[1] * hessian[1];
-            let step = [
-                (hessian[2] * gradient[0] - hessian[1] * gradient[1]) / determinant,
-                (hessian[0] * gradient[1] - hessian[1] * gradient[0]) / determinant,
-            ];
-            let mut length = 1.0;
-            let next = loop {
-                let next = [at[0] - length * step[0], at[1] - length * step[1]];
-                let loss_next = loss(next);
-                if loss_next < loss_here {
-                    loss_here = loss_next;
-                    break Some(next);
-                }
-                length /= 2.0;
-                if length < 1e-10 {
-                    break None; // no step improves: the minimum to rounding
-                }
-            };
-            match next {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        let slope = at[0] / spread;
-        Some(Self {
-            slope,
-            intercept: at[1] - slope * centre,
-        })
+        let targets = scores.labels().iter();
+        let targets = targets.map(|&label| if label { high } else { low });
+        let [slope, intercept] = fit_line(values().zip(targets));
+        Some(Self { slope, intercept })
     }
 
     /// The calibrated probability of a score.
-    pub fn apply(&self, score: f32) -> f64 {
-        sigmoid(self.slope * f64::from(score) + self.intercept)
+    pub fn apply(&self, score: impl Into<f64>) -> f64 {
+        sigmoid(self.slope * score.into() + self.intercept)
     }
 }
 
@@ -175,7 +144,12 @@ pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// ln(p / (1 − p)), the logit of a probability: −∞ at 0, ∞ at 1.
+pub fn logit(p: f64) -> f64 {
+    (p / (1.0 - p)).ln()
+}
+
 /// ln(1 + eˣ) without overflow.
-fn softplus(x: f64) -> f64 {
+pub(crate) fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }

@@ -18,13 +18,16 @@ fn scored<'a>(scores: &'a [f32], labels: &'a [bool]) -> Scored<'a> {
 
 #[test]
 fn malformed_scores_are_errors_that_name_the_place() {
-    assert_eq!(Scored::new(&[], &[]).unwrap_err(), MetricError::Empty);
+    assert_eq!(
+        Scored::new(&[0.0_f32; 0], &[]).unwrap_err(),
+        MetricError::Empty
+    );
     let error = Scored::new(&[0.1, 0.2], &[true]).unwrap_err();
     assert_eq!(error.to_string(), "expected 2 labels, got 1");
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         match Scored::new(&[0.1, bad], &[true, false]) {
             Err(MetricError::NotFinite { index: 1, value }) => {
-                assert_eq!(value.to_bits(), bad.to_bits());
+                assert_eq!(value.to_bits(), f64::from(bad).to_bits());
             }
             other => panic!("`{bad}` gave {other:?}"),
         }
@@ -117,13 +120,13 @@ fn constant_scores_are_chance_with_no_spread() {
     assert_eq!((estimate.auc, estimate.standard_error), (0.5, Some(0.0)));
     assert_eq!(estimate.interval(Level::P95), None);
     assert_eq!(estimate.undefined(), Some(Undefined::NoSpread));
-    let thresholds: Vec<f32> = roc_curve(constant)
+    let thresholds: Vec<f64> = roc_curve(constant)
         .unwrap()
         .points
         .iter()
         .map(|point| point.threshold)
         .collect();
-    assert_eq!(thresholds, [f32::INFINITY, 0.3]);
+    assert_eq!(thresholds, [f64::INFINITY, 0.3_f32.into()]);
     let platt = PlattScaling::fit(constant).unwrap();
     assert_eq!(platt.slope, 0.0);
     let softened = (2.0 * 0.75 + 3.0 * 0.2) / 5.0; // Platt's targets, averaged
@@ -215,7 +218,7 @@ fn a_mean_with_a_label_of_one_patient_has_no_error() {
 fn operating_points_may_call_nothing_positive() {
     let upside_down = scored(&[0.1, 0.9], &[true, false]);
     let point = OperatingRule::Youden.choose(upside_down).unwrap().unwrap();
-    assert_eq!(point.threshold, f32::INFINITY);
+    assert_eq!(point.threshold, f64::INFINITY);
     assert_eq!(
         OperatingRule::PpvAtLeast(0.9).choose(upside_down).unwrap(),
         None
@@ -328,7 +331,8 @@ fn unknown_labels_leave_images_out_of_that_label_only() {
     let mask = [true, false, true, true, true, true];
     let data = MultiLabel::new(["a", "b"], &scores, &labels, Some(&mask)).unwrap();
     assert_eq!(data.scored("a").unwrap().len(), 3);
-    assert_eq!(data.scored("b").unwrap().scores(), [0.6, 0.3]);
+    let scores: Vec<f64> = data.scored("b").unwrap().scores().iter().collect();
+    assert_eq!(scores, [0.6, 0.3].map(|score: f32| f64::from(score)));
     assert_eq!(data.per_label_auc(), [Some(1.0), Some(1.0)]);
     assert_eq!(data.micro_auc(), Some(1.0));
     // The first image knows only `a` and is right about it; the third calls `a` at its threshold.

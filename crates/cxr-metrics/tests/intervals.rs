@@ -75,7 +75,7 @@ fn check_test(what: &str, ours: PairedTest, theirs: &Value) {
     check(what, Some(ours.auc_b), &theirs["auc_b"]);
     check(what, ours.standard_error, &theirs["standard_error"]);
     check(what, ours.degrees_of_freedom, &theirs["degrees_of_freedom"]);
-    check(what, ours.t, &theirs["t"]);
+    check(what, ours.statistic, &theirs["statistic"]);
     check(what, ours.p_value, &theirs["p_value"]);
     check_interval(what, ours.interval(Level::P95), &theirs["interval"]);
 }

@@ -6,8 +6,8 @@
 )]
 
 use cxr_metrics::{
-    BootstrapConfig, MultiLabel, Scored, average_precision, bootstrap, clustered_delong, delong,
-    paired_delong, partial_auc, roc_auc, roc_curve,
+    BootstrapConfig, Level, MultiLabel, Scored, average_precision, bootstrap, clustered_delong,
+    delong, paired_delong, partial_auc, roc_auc, roc_curve,
 };
 use proptest::prelude::*;
 
@@ -104,6 +104,24 @@ proptest! {
         let (one, two) = (test(&scores, &other), test(&other, &scores));
         prop_assert_eq!(one.difference, -two.difference);
         prop_assert_eq!(one.p_value, two.p_value);
+    }
+
+    /// A report that says "p = 0.03" and an interval with 0 inside contradicts itself.
+    #[test]
+    fn zero_is_in_the_interval_exactly_when_the_p_value_is_not_small((scores, labels, patients) in examples()) {
+        let other: Vec<f32> = scores.iter().enumerate().map(|(at, x)| x + (at % 5) as f32).collect();
+        for clusters in [None, Some(patients.as_slice())] {
+            let test = paired_delong(&labels, &scores, &other, clusters).unwrap().unwrap();
+            let Some(p_value) = test.p_value.filter(|_| test.hypothesis.is_some()) else { continue };
+            prop_assert!(p_value > 0.0 && p_value <= 1.0);
+            for level in [0.5, 0.9, 0.95, 0.99] {
+                let interval = test.interval(Level::new(level).unwrap()).unwrap();
+                prop_assert!(interval.lower >= -1.0 && interval.upper <= 1.0 && interval.contains(test.difference));
+                if (p_value - (1.0 - level)).abs() > 1e-9 {
+                    prop_assert_eq!(interval.contains(0.0), p_value > 1.0 - level, "{:?} at {}", test, level);
+                }
+            }
+        }
     }
 
     #[test]

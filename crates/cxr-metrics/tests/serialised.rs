@@ -6,7 +6,9 @@
 )]
 
 use cxr_metrics::{
-    BootstrapConfig, Confusion, IntervalMethod, Level, MultiLabel, OperatingRule, Scored, delong,
+    BootstrapConfig, Confusion, CoxCalibration, IntervalMethod, IsotonicRegression, Level,
+    MultiLabel, OperatingRule, PlattScaling, PrevalenceShift, Scored, TemperatureScaling, delong,
+    paired_delong,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,11 +36,63 @@ fn results_read_back_and_undefined_is_null() {
         json!({ "ppv_at_least": 0.5 })
     );
 
+    // Everything that is fitted goes into a model's file.
+    let logits = Scored::new(&[2.0, -1.0, 0.5, -0.5], &[true, false, false, true]).unwrap();
+    round_trip(&TemperatureScaling::fit(logits).unwrap());
+    round_trip(&PlattScaling::fit(logits).unwrap());
+    round_trip(&IsotonicRegression::fit(logits).unwrap());
+    round_trip(&CoxCalibration::fit(logits, None).unwrap().unwrap());
+    round_trip(&PrevalenceShift::new(0.3, 0.1).unwrap());
+    // A rule that is met only by calling nothing: an infinite threshold.
+    let hopeless = Scored::new(&[0.9, 0.1], &[false, true]).unwrap();
+    let rule = OperatingRule::SensitivityAtSpecificity(1.0);
+    let nothing = round_trip(&rule.choose(hopeless).unwrap().unwrap());
+    assert_eq!(nothing["threshold"], Value::Null);
+    let test = paired_delong(
+        &[true, false, true, false, true],
+        &[0.9, 0.4, 0.3, 0.2, 0.6],
+        &[0.1, 0.4, 0.8, 0.3, 0.2],
+        None,
+    );
+    round_trip(&test.unwrap().unwrap());
+
     let data = MultiLabel::new(["a"], &[0.5, 0.6], &[true, true], None).unwrap();
     let label = round_trip(&data.per_label()[0]);
     assert_eq!(
         (&label["auc"], &label["positives"]),
         (&Value::Null, &2.into())
+    );
+}
+
+/// What a file says is checked as what a program says is.
+#[test]
+fn fitted_maps_are_checked_when_they_are_read() {
+    let fails = |error: Option<serde_json::Error>, expected: &str| {
+        let error = error.expect("refused").to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let map = |json| serde_json::from_value::<IsotonicRegression>(json).err();
+    fails(
+        map(json!({ "scores": [0.2, 0.1], "probabilities": [0.0, 1.0] })),
+        "at position 1",
+    );
+    fails(
+        map(json!({ "scores": [], "probabilities": [] })),
+        "at least one",
+    );
+    fails(
+        map(json!({ "scores": [0.1], "probabilities": [2.0] })),
+        "expected a probability in [0, 1], got `2`",
+    );
+    let temperature = json!({ "temperature": 0.0 });
+    fails(
+        serde_json::from_value::<TemperatureScaling>(temperature).err(),
+        "expected the temperature in (0, ∞), got `0`",
+    );
+    let shift = json!({ "from": 0.5, "to": 1.0 });
+    fails(
+        serde_json::from_value::<PrevalenceShift>(shift).err(),
+        "expected a prevalence in (0, 1), got `1`",
     );
 }
 

@@ -84,7 +84,7 @@ impl ThresholdRule {
         };
         let point = rule.choose(logits)?;
         // A point counts scores at its threshold as positive; a card's threshold is below them.
-        Ok(point.map(|point| point.threshold.min(f32::MAX).next_down()))
+        Ok(point.map(|point| (point.threshold as f32).min(f32::MAX).next_down()))
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn thresholds_are_below_the_scores_that_they_call_positive() {
-        let logits = [-1., 0.5, 0.5, 2.];
+        let logits = [-1., 0.5, 0.5, 2.0_f32];
         let scored = Scored::new(&logits, &[false, true, false, true]).unwrap();
         let above = |rule: ThresholdRule| {
             let threshold = rule.choose(scored).unwrap().unwrap();

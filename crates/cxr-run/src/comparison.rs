@@ -1,6 +1,6 @@
 //! Whether two models differ: paired tests per label and of the mean, on the same images.
 
-use cxr_metrics::{Level, PairedTest, holm, paired_bootstrap};
+use cxr_metrics::{Level, PairedTest, holm_defined, paired_bootstrap};
 use serde::{Deserialize, Serialize};
 
 use crate::summary::{ends, note};
@@ -56,7 +56,7 @@ pub struct LabelComparison {
     pub df: Option<f64>,
     /// `[lower, upper]` of the difference at 95 %; `None` where the p-value is.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p-value of Student's t.
+    /// Two-sided p-value of the score test ([`cxr_metrics::HypothesisVariance`]).
     pub p_value: Option<f64>,
     /// Whether both are approximate: fewer than 10 degrees of freedom.
     #[serde(default)]
@@ -114,11 +114,10 @@ impl Comparison {
             None
         };
         let tests = a.data().paired_per_label(b.data(), patients)?;
-        let p_values: Vec<f64> = tests.iter().filter_map(|test| (*test)?.p_value).collect();
-        let mut adjusted = holm(&p_values)?.into_iter();
-        let compare = |(label, test): (&str, &Option<PairedTest>)| {
-            let p_value = test.and_then(|test| test.p_value);
-            LabelComparison {
+        let p_values: Vec<Option<f64>> = tests.iter().map(|test| (*test)?.p_value).collect();
+        let adjusted = holm_defined(&p_values)?;
+        let compare =
+            |((label, test), &p_value_holm): ((&str, &Option<PairedTest>), _)| LabelComparison {
                 label: label.to_owned(),
                 auc_a: test.map(|test| test.auc_a),
                 auc_b: test.map(|test| test.auc_b),
@@ -126,16 +125,16 @@ impl Comparison {
                 se: test.and_then(|test| test.standard_error),
                 df: test.and_then(|test| test.degrees_of_freedom),
                 interval: test.and_then(|test| test.interval(Level::P95)).map(ends),
-                p_value,
+                p_value: test.and_then(|test| test.p_value),
                 approximate: test.is_some_and(|test| test.is_approximate()),
                 no_interval: match test {
                     None => Some(NoInterval::OneClass),
                     Some(test) => test.undefined().map(Into::into),
                 },
-                p_value_holm: p_value.and_then(|_| adjusted.next()),
-            }
-        };
-        let labels = a.data().label_names().zip(&tests).map(compare).collect();
+                p_value_holm,
+            };
+        let tested = a.data().label_names().zip(&tests).zip(&adjusted);
+        let labels = tested.map(compare).collect();
         Ok(Self {
             labels,
             means: compare_means(a, b, patients, options)?,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cxr_dataset::Index;
-use cxr_metrics::MultiLabel;
+use cxr_metrics::{MultiLabel, clusters_of};
 use serde::{Deserialize, Serialize};
 
 use crate::{LabelRow, Predictions, RunError, ScoreColumn, ScoreKind, Unscorable};
@@ -198,8 +198,7 @@ impl Evaluation {
         (0..predictions.len()).map(evaluate).collect()
     }
 
-    /// Scores to rank by and the truth. Where `f32` would merge scores that the file tells apart,
-    /// a label's scores are replaced by their ranks.
+    /// Scores to rank by, to the full precision of the file, and the truth.
     pub fn data(&self) -> &MultiLabel {
         &self.data
     }
@@ -397,7 +396,7 @@ fn scores_of(
 ) -> Result<(MultiLabel, Vec<Vec<f64>>), RunError> {
     let mask: Vec<bool> = states.iter().map(Option::is_some).collect();
     let targets: Vec<bool> = states.iter().map(|state| *state == Some(true)).collect();
-    let mut scores = vec![0.0; states.len()];
+    let mut scores = vec![0.0_f64; states.len()];
     let mut of_labels = Vec::with_capacity(labels.len());
     for (at, label) in labels.iter().enumerate() {
         let column = label.columns[model];
@@ -407,8 +406,8 @@ fn scores_of(
             .collect();
         let places = scores.iter_mut().skip(at).step_by(labels.len());
         places
-            .zip(ranking_scores(&values))
-            .for_each(|(place, score)| *place = score);
+            .zip(&values)
+            .for_each(|(place, &score)| *place = score);
         let known = mask.iter().skip(at).step_by(labels.len());
         let known_values = values.into_iter().zip(known).filter(|&(_, &known)| known);
         let meaning = |value| match column.kind {
@@ -437,38 +436,5 @@ fn number_patients(images: &[CommonImage<'_>], truth: &Truth) -> Result<Vec<u64>
         .iter()
         .map(patient)
         .collect::<Result<Vec<&str>, String>>()?;
-    let mut distinct = of_image.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    Ok(of_image
-        .iter()
-        .map(|patient| distinct.partition_point(|other| other < patient) as u64)
-        .collect())
-}
-
-/// The scores as `f32`, or, if that would lose a difference or overflow, their ranks.
-fn ranking_scores(scores: &[f64]) -> Vec<f32> {
-    let mut sorted: Vec<f64> = scores
-        .iter()
-        .copied()
-        .filter(|score| !score.is_nan())
-        .collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let merged = |pair: &[f64]| pair[0] < pair[1] && pair[0] as f32 == pair[1] as f32;
-    let overflow = sorted.iter().any(|&score| !(score as f32).is_finite());
-    if !overflow && !sorted.windows(2).any(merged) {
-        return scores.iter().map(|&score| score as f32).collect();
-    }
-    sorted.dedup();
-    let rank = |score: f64| sorted.partition_point(|&other| other < score) as f32;
-    scores
-        .iter()
-        .map(|&score| {
-            if score.is_nan() {
-                f32::NAN
-            } else {
-                rank(score)
-            }
-        })
-        .collect()
+    Ok(clusters_of(&of_image))
 }

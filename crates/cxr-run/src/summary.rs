@@ -320,8 +320,7 @@ fn label_summary(
     let truth = evaluation.data().scored(&scores.label)?;
     let probabilities = evaluation.probabilities(at);
     if let Some(probabilities) = probabilities {
-        let probabilities: Vec<f32> = probabilities.iter().map(|&p| p as f32).collect();
-        let forecast = Forecast::new(&probabilities, truth.labels())?;
+        let forecast = Forecast::new(probabilities, truth.labels())?;
         summary.brier = Some(brier(forecast));
         summary.ece = Some(expected_calibration_error(forecast, CALIBRATION_BINS)?);
     }

@@ -14,7 +14,7 @@ use crate::scoring::{
 /// Compare two models on the same images with paired tests
 ///
 /// Gives each label's AUC under both models, their difference with its 95 % interval, the p-value of
-/// the paired DeLong test with Student's t, and that value after Holm's correction for the number of
+/// the paired DeLong test in its score form, and that value after Holm's correction for the number of
 /// labels; likewise for the mean. `df` says from how much that is known: below 10 it is approximate,
 /// marked ≈. Both
 /// tables are written as for `cxr score`, with their rows in any order; they may hold logits and

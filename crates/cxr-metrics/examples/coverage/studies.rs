@@ -202,10 +202,14 @@ pub(crate) fn aucs(replicates: usize, out_of_bounds: &mut Vec<String>) {
             by_image.coverage,
             by_patient.undefined,
         );
+        // Few patients with very unequal numbers of films and an AUC near 1: too wide, as films are
+        // taken as copies there that are not.
+        let is_cautious = setting.n_patients == 150 && truth > 0.95;
+        let bounds = if is_cautious { [93.5, 98.0] } else { COVERAGE };
         check(
             &setting.name,
             by_patient.coverage,
-            COVERAGE,
+            bounds,
             by_patient.defined,
             out_of_bounds,
         );
@@ -286,10 +290,13 @@ pub(crate) fn tests(replicates: usize, out_of_bounds: &mut Vec<String>) {
             replicates - by_patient.len(),
         );
         let name = format!("paired test, {}", setting.name);
-        // Never above 6 %. Near an AUC of 1 differences have heavy tails, and with a few patients they
-        // come in steps: there the test says too little rather than too much.
-        let is_plain = setting.n_patients == N_PATIENTS && setting.label.scores.auc() < 0.95;
-        let lowest = if is_plain { 3.0 } else { 1.5 };
+        // Never above 6 %. Eight patients' differences come in steps, fewer near an AUC of 1: there the
+        // test says too little rather than too much.
+        let lowest = if setting.n_patients == N_PATIENTS {
+            4.0
+        } else {
+            1.5
+        };
         check(
             &name,
             alarms,
@@ -372,17 +379,10 @@ pub(crate) fn rates(replicates: usize, out_of_bounds: &mut Vec<String>) {
                 by_patient.undefined,
             );
             let name = format!("{rate}, {name}");
-            // A predictive value of 0.997 rests on the few patients with a miss, whom the degrees of
-            // freedom do not see.
-            let bounds = if rate == "NPV" {
-                [92.0, 96.5]
-            } else {
-                COVERAGE
-            };
             check(
                 &name,
                 by_patient.coverage,
-                bounds,
+                COVERAGE,
                 by_patient.defined,
                 out_of_bounds,
             );
@@ -431,9 +431,6 @@ pub(crate) fn means(replicates: usize, out_of_bounds: &mut Vec<String>) {
     for (at, n_patients) in [N_PATIENTS, N_PATIENTS / 4].into_iter().enumerate() {
         let labels = fourteen_labels(false);
         let resampled = n_patients < N_PATIENTS;
-        // Half of the labels are rare in 700 patients, and I/(I−1) makes up for too little of what
-        // their few patients hide.
-        let bounds = if resampled { [91.0, 96.5] } else { COVERAGE };
         let results = replicate(replicates, |stream| {
             let mut random = Random::new(4_000 + at as u64, stream);
             let set = TestSet::draw(n_patients, Films::Skewed, &labels, &mut random);
@@ -482,7 +479,7 @@ pub(crate) fn means(replicates: usize, out_of_bounds: &mut Vec<String>) {
         check(
             &format!("mean, {name}"),
             by_patient.coverage,
-            bounds,
+            COVERAGE,
             by_patient.defined,
             out_of_bounds,
         );
@@ -519,7 +516,7 @@ pub(crate) fn means(replicates: usize, out_of_bounds: &mut Vec<String>) {
         check(
             &name,
             by_patient.coverage,
-            bounds,
+            COVERAGE,
             by_patient.defined,
             out_of_bounds,
         );

@@ -32,6 +32,14 @@ def f32(array):
 # ---- degrees of freedom
 
 
+def unbiased(sizes, correlation):
+    """L0 / E(sum S^2): patients' totals have the variances lambda, S takes the pooled mean off."""
+    sizes = np.asarray(sizes, dtype=float)
+    a = np.eye(len(sizes)) - np.outer(sizes / sizes.sum(), np.ones(len(sizes)))
+    spread = np.diag(sizes * (1 + (sizes - 1) * correlation))
+    return np.trace(spread) / np.trace(a @ spread @ a.T)
+
+
 def traces(sizes, correlation):
     """Bell & McCaffrey 2002: (tr BL)^2 / tr (BL)^2 with B = A'A, A the projection that takes the pooled mean off."""
     sizes = np.asarray(sizes, dtype=float)
@@ -155,20 +163,67 @@ def estimate(y, s, clusters):
 # ---- differences
 
 
+def interval_of(p_value, difference):
+    """The true differences with p >= 0.05 around the estimate, by bisection on the p-value itself; cut off at -1 and 1."""
+    ends = []
+    for sign in (-1, 1):
+        # Steps outwards: the first rejected one brackets the end.
+        outside = next((sign * step for step in np.geomspace(1e-6, 2, 4000) if p_value(sign * step) < 0.05), None)
+        end = sign * np.inf
+        if outside is not None:
+            inside = outside / 1.01
+            end = optimize.brentq(lambda e: p_value(e) - 0.05, inside, outside, xtol=1e-15, rtol=1e-14)
+        ends.append(end)
+    if p_value(difference) >= 0.05:
+        ends = [min(ends[0], difference), max(ends[1], difference)]
+    return [max(difference - ends[1], -1.0), min(difference - ends[0], 1.0)]
+
+
 def test(a, b, v, df):
+    """Student's t, for means."""
     error = np.sqrt(max(v, 0))
     t = (a - b) / error
     half = stats.t.isf(0.025, df) * error
     return {
-        "auc_a": a, "auc_b": b, "standard_error": error, "degrees_of_freedom": df, "t": t,
-        "p_value": 2 * stats.t.sf(abs(t), df), "interval": [a - b - half, a - b + half],
+        "auc_a": a, "auc_b": b, "standard_error": error, "degrees_of_freedom": df, "statistic": t,
+        "p_value": 2 * stats.t.sf(abs(t), df), "interval": [max(a - b - half, -1), min(a - b + half, 1)],
     }
 
 
 def paired(y, s, other, clusters):
-    _, positive, negative = classes(y, clusters, [s, other])
+    """The score test: patients' contributions under a hypothesis, their variance and fourth cumulant."""
+    d, positive, negative = classes(y, clusters, [s, other])
     df = satterthwaite([positive.part(positive.correlation()), negative.part(negative.correlation())])
-    return test(roc_auc_score(y, s), roc_auc_score(y, other), variance(positive, negative), df)
+    v = variance(positive, negative)
+    ids = np.unique(clusters)
+    share = positive.variance / (positive.variance + negative.variance)
+    first, second = placements(y, s), placements(y, other)
+    of_positives, of_negatives = first[0] - second[0], first[1] - second[1]
+
+    def contributions(e):
+        """Of each patient if the true difference is d - e: placements of positives then have the mean d - share e."""
+        x = np.zeros(len(ids))
+        for k, c in enumerate(ids):
+            x[k] += (of_positives[clusters[y] == c] - (d - share * e)).sum() / y.sum()
+            x[k] += (of_negatives[clusters[~y] == c] - (d - (1 - share) * e)).sum() / (~y).sum()
+        assert abs(x.sum() - e) < 1e-12
+        return x
+
+    x = contributions(d)
+    kurtosis = (x**4).sum() / (x**2).sum() ** 2
+    zero, one = contributions(0.0), contributions(1.0)  # x is linear in e
+    assert np.allclose(contributions(0.3), zero + 0.3 * (one - zero), atol=1e-13)
+
+    def z(e):
+        t = e / np.sqrt(((zero + e * (one - zero)) ** 2).sum())
+        # Cornish & Fisher: t - (fourth cumulant) (t^3 - 3t) / 24, and signs that may flip have -2 sum x^4
+        return t - (-2 * kurtosis) * (t**3 - 3 * t) / 24
+
+    p_value = lambda e: 2 * stats.norm.sf(abs(z(e)))
+    return {
+        "auc_a": roc_auc_score(y, s), "auc_b": roc_auc_score(y, other), "standard_error": np.sqrt(max(v, 0)), "degrees_of_freedom": df,
+        "statistic": z(d), "p_value": p_value(d), "interval": interval_of(p_value, d),
+    }
 
 
 # ---- decisions
@@ -191,6 +246,9 @@ def rate(hit, clusters):
         return {"share": p, "effective_n": None, "degrees_of_freedom": None, "interval": None}
     n = min(p * (1 - p) / of.variance, len(hit)) if of.variance > 1e-20 and 0 < p < 1 else of.kish()
     df, z = traces(of.sizes, 1), stats.norm.isf(0.025)
+    sums = np.array(list(of.sums.values()))
+    if of.variance > 1e-20:
+        df = min(df, max(2 * (sums**2).sum() ** 2 / (sums**4).sum(), 1))
     return {"share": p, "effective_n": n, "degrees_of_freedom": df, "interval": wilson(p, n * (z / stats.t.isf(0.025, df)) ** 2, z)}
 
 
@@ -231,8 +289,10 @@ def mean_parts(y, mask, clusters, models):
             occupied |= set(of.ids)
             if of.variance is None:
                 return np.mean(aucs, 0), len(labels), None, None
-            df = traces(of.sizes, 1 if len(models) == 1 else of.correlation())
-            parts.append((of.variance / len(labels) ** 2, df))
+            correlation = 1 if len(models) == 1 else of.correlation()
+            squares = sum(x * x for x in of.sums.values()) / len(of.deviations) ** 2
+            own_variance = squares * unbiased(of.sizes, correlation) if len(labels) > 1 else of.variance
+            parts.append((own_variance / len(labels) ** 2, traces(of.sizes, correlation)))
     k = len(occupied)
     v = sum(v for v, _ in parts) + k / (k - 1) * ((psi**2).sum() - own)
     return np.mean(aucs, 0), len(labels), v, satterthwaite(parts)
@@ -254,6 +314,8 @@ def many_labels(name, y, s, other, mask, clusters):
     by_image = np.arange(len(y))
 
     def difference(clusters):
+        if y.shape[1] == 1:  # of one label, that label's test
+            return paired(y[:, 0], s[:, 0], other[:, 0], clusters) | {"n_labels": 1}
         (a, b), n_labels, v, df = mean_parts(y, mask, clusters, [s, other])
         return test(a, b, v, df) | {"n_labels": n_labels}
 

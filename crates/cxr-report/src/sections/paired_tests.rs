@@ -110,7 +110,7 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     };
     page.list(vec![format!(
         "Bold: p below {SIGNIFICANT} after Holm's correction, or an interval of the mean without zero. \
-         The tests take {unit} as independent and use Student's t. They compare these trained models, \
+         The tests take {unit} as independent. They compare these trained models, \
          not the losses over all trainings.{approximate}"
     )]);
 }
