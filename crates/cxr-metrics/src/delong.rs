@@ -69,7 +69,7 @@ impl AucEstimate {
     /// Above 0.90, and below 0.10, a sample that lacks the few hard cases has an AUC too high and an
     /// error too small. Growing in from there to the full at 0.95 and 0.05, the variance of the logit
     /// is replaced by (ν·V_J + κ·V_B)/(ν + κ) with ν + κ degrees of freedom, κ = 4·√(1 + ν/10): V_J is
-    /// the delete-one-cluster jackknife of the logit, V_B what two normal distributions of one variance
+    /// the delete-one-cluster jackknife of the logit, at most twice the delta method's variance, V_B what two normal distributions of one variance
     /// would give at this AUC for the effective number of images. With hundreds of clusters the three
     /// agree.
     ///

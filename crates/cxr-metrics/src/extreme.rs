@@ -16,6 +16,10 @@ use crate::sorted::{Entry, tie_groups};
 const BEGIN: f64 = 0.40;
 const RAMP: f64 = 0.05;
 
+/// The jackknife's variance is at most so many times the plain one. A single case that has most of the wrong pairs moves the
+/// logit by several units when it is left out, which says that the case is rare, not that the AUC may be one half.
+const MOST_TIMES_PLAIN: f64 = 2.0;
+
 /// What the model's variance counts for, in degrees of freedom, beside an estimate that has so many:
 /// 4.7 beside 4, 8.4 beside 34, and a share that fades, as heavy tails make an estimate worse than its
 /// degrees of freedom say, and hundreds of patients know better than a model.
@@ -53,7 +57,7 @@ pub(crate) fn moderate<'a>(
         return plain;
     }
     let sources = sources();
-    let jackknife = jackknife(&sources, auc);
+    let jackknife = jackknife(&sources, auc).min(MOST_TIMES_PLAIN * plain);
     let model = binormal(sources.classes, auc);
     let prior = prior_degrees(degrees_of_freedom);
     let moderated = (degrees_of_freedom * jackknife + prior * model) / (degrees_of_freedom + prior);

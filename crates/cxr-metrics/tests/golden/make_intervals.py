@@ -154,7 +154,7 @@ def estimate(y, s, clusters):
     weight = float(np.clip((abs(auc - 0.5) - 0.40) / 0.05, 0, 1))
     spread = v / (auc * (1 - auc)) ** 2
     if weight > 0:
-        moderated = (df * jackknife(y, s, clusters) + prior * model_variance(auc, positive, negative)) / (df + prior)
+        moderated = (df * min(jackknife(y, s, clusters), 2 * spread) + prior * model_variance(auc, positive, negative)) / (df + prior)
         spread = (1 - weight) * spread + weight * moderated
     ends = lambda level: list(expit(logit(auc) + np.array([-1, 1]) * stats.t.isf((1 - level) / 2, df + prior * weight) * np.sqrt(spread)))
     return case | {"degrees_of_freedom": df, "logit_standard_error": np.sqrt(spread), "interval": ends(0.95), "interval_99": ends(0.99)}
