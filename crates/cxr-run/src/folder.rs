@@ -10,7 +10,7 @@ use cxr_dataset::Part;
 use cxr_fs::Lock;
 
 use crate::error::read_run_file;
-use crate::{Finish, LabelTable, Predictions, RunError, RunMetrics, Unscorable};
+use crate::{Experiment, Finish, LabelTable, Predictions, RunError, RunMetrics, Unscorable};
 
 /// The name of the file in a run's folder that holds its [`RunMetrics`].
 pub const METRICS_FILE: &str = "metrics.json";
@@ -191,6 +191,14 @@ impl RunFolder {
     /// As [`Self::finish`].
     pub fn finish_of_tables(&self) -> Result<Finish, RunError> {
         Finish::of(self, &|name| name != MODEL_FILE)
+    }
+
+    /// The complete experiment of the run, whichever version wrote it.
+    ///
+    /// # Errors
+    /// Those of [`Experiment::read`].
+    pub fn experiment(&self) -> Result<Experiment, RunError> {
+        Experiment::read_silently(&self.experiment_file())
     }
 
     /// The run's metrics.

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{
-    BestEpoch, EpochRecord, Experiment, LastStep, Position, Progress, RunError, RunFolder,
-    description_of, last_step,
+    BestEpoch, EpochRecord, LastStep, Position, Progress, RunError, RunFolder, description_of,
+    last_step,
 };
 
 /// What the files of a run say of it. Reading it disturbs no process that is working there.
@@ -35,7 +35,7 @@ impl RunStatus {
     /// A folder without a readable `experiment.toml`, or a checkpoint that is not whole.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         let run = RunFolder::at(folder);
-        let experiment = Experiment::read(&run.experiment_file())?;
+        let experiment = run.experiment()?;
         let stages = experiment.training.stages;
         let checkpoint = run.latest_checkpoint();
         let progress = match checkpoint.is_file() {

@@ -37,7 +37,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
-    let experiment = Experiment::read(&RunFolder::at(&args.run).experiment_file())
+    let experiment = RunFolder::at(&args.run)
+        .experiment()
         .with_context(|| format!("`{}` is no run folder", args.run.display()))?;
     let [variant] = experiment.variants.as_slice() else {
         bail!(

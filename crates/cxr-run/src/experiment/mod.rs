@@ -269,8 +269,20 @@ impl Experiment {
     /// # Errors
     /// [`RunError::ExperimentFile`] names the file and what in it is unknown, missing or out of range.
     pub fn read(path: &Path) -> Result<Self, RunError> {
+        Self::read_by(path, Self::parse)
+    }
+
+    /// As [`Self::read`], without a warning of old names: for a file that a program wrote.
+    pub(crate) fn read_silently(path: &Path) -> Result<Self, RunError> {
+        Self::read_by(path, Self::parse_silently)
+    }
+
+    fn read_by(
+        path: &Path,
+        parse: impl FnOnce(&str) -> Result<Self, RunError>,
+    ) -> Result<Self, RunError> {
         let text = cxr_fs::read_text(path, MAX_BYTES)?;
-        Self::parse(&text).map_err(|error| RunError::ExperimentFile {
+        parse(&text).map_err(|error| RunError::ExperimentFile {
             path: path.to_owned(),
             problem: match error {
                 RunError::ExperimentFile { problem, .. } => problem,

@@ -15,7 +15,7 @@ use cxr_report::explanations::{
     BoxScores, EXPLANATIONS_FOLDER, Example, ExampleKind, Explanations, FindingScores, Sample,
 };
 use cxr_run::{Predictions, RunFolder, Unscorable};
-use cxr_train::{Experiment, TrainingData};
+use cxr_train::TrainingData;
 use sha2::{Digest as _, Sha256};
 
 use super::picture::Picture;
@@ -39,7 +39,8 @@ const ORDER: &str = "Test images are taken in an order drawn from their names al
 
 pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitCode> {
     let run = &args.model;
-    let experiment = Experiment::read(&RunFolder::at(run).experiment_file())
+    let experiment = RunFolder::at(run)
+        .experiment()
         .with_context(|| format!("`{}` is no run folder", run.display()))?;
     let survey = data_args.survey(&experiment)?;
     let stop = stop_flag()?;
