@@ -54,6 +54,7 @@
 //! ```
 
 mod bf16;
+mod blocked;
 mod concat;
 mod conv;
 mod cpu;
@@ -68,6 +69,7 @@ mod gpu;
 pub mod grouped;
 mod layers;
 mod linear;
+mod network;
 mod norm;
 mod options;
 mod parameters;
@@ -76,6 +78,7 @@ mod simd;
 mod weight_file;
 
 pub use bf16::Precision;
+pub use blocked::Nonlinearity;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use error::{OpsError, TensorDifference};
@@ -89,6 +92,7 @@ pub use gpu::{
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
+pub use network::{ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node};
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
 };
