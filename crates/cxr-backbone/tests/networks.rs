@@ -135,13 +135,13 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
     let both = "features in evaluation";
     let plain = (both, &found["features in evaluation without gradients"]);
     let all = expected.keys().map(|name| (name.as_str(), &found[name]));
-    for (name, tensor) in all.chain([plain]) {
-        let full_name = format!("{} {name}", name);
-        match golden::compare(&full_name, tensor, &expected[name], FLOOR, ZERO) {
+    for (what, tensor) in all.chain([plain]) {
+        let full_name = format!("{name} {what}");
+        match golden::compare(&full_name, tensor, &expected[what], FLOOR, ZERO) {
             Ok(error) => {
                 errors.push(error);
                 if error > largest.0 {
-                    largest = (error, name.to_owned());
+                    largest = (error, what.to_owned());
                 }
             }
             Err(failure) => failures.push(failure),
@@ -152,7 +152,7 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
         "{}: {trained} trained values, {} tensors, error {:.1e} in the median, at most {:.1e} ({}), {} above the bound",
         name,
         expected.len(),
-        errors[errors.len() / 2],
+        errors.get(errors.len() / 2).copied().unwrap_or(f64::NAN),
         largest.0,
         largest.1,
         failures.len()

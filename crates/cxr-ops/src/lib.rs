@@ -22,6 +22,9 @@
 //! maps, made one operation of candle's autograd by [`apply_fused`]. [`Precision`] says whether its
 //! products are rounded to bf16, [`InstructionSet`] which vectors its kernels use.
 //!
+//! [`NetworkBuilder`] describes a whole network, and [`Network`] trains and evaluates it on the CPU, storing little more
+//! than the outputs of its convolutions.
+//!
 //! **Same bits.** All work is cut into parts by shape, never by thread count, and partial sums
 //! are added in a fixed order: a result does not depend on how many threads computed it. That of [`grouped`]
 //! depends on the instruction set.

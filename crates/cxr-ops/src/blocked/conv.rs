@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::kernels::{Rows, Tap, convolve, outer_sums};
+use super::kernels::{Kernels, Outer, Products, Rows, Tap};
 use super::packing::{Packing, Phase, Strip, Window};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
@@ -248,7 +248,7 @@ impl Conv {
     }
 
     /// The output of `view`, into `out`.
-    pub(crate) fn forward<S: Vectors>(
+    pub(crate) fn forward<S: Kernels>(
         &self,
         simd: S,
         panels: &Panels,
@@ -329,7 +329,7 @@ impl Conv {
     }
 
     /// The gradient of the input from that of the output, added to `out` or in its place.
-    pub(crate) fn input_gradient<S: Vectors>(
+    pub(crate) fn input_gradient<S: Kernels>(
         &self,
         simd: S,
         panels: &[Panels],
@@ -440,7 +440,7 @@ impl Conv {
     }
 
     /// The gradient of the weight, `O×I×K×L`. `gradient` is stored as it is, `view` what the forward pass read.
-    pub(crate) fn weight_gradient<S: Vectors>(
+    pub(crate) fn weight_gradient<S: Kernels>(
         &self,
         simd: S,
         view: &View<'_>,
@@ -506,7 +506,7 @@ impl Conv {
 
     /// Sums of products of one input block with some output blocks: in pairs of those, by tap and input map.
     #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
-    fn add_outer<S: Vectors>(
+    fn add_outer<S: Kernels>(
         &self,
         simd: S,
         view: &View<'_>,
@@ -557,13 +557,13 @@ impl Conv {
                         let d = [of_output(block), of_output(block + 1)];
                         let (lines, _) = now.as_chunks_mut::<2>();
                         for (&tap, sums) in taps.iter().zip(lines.as_chunks_mut::<LANES>().0) {
-                            outer_sums(simd, rows, lanes, &packed[tap..], d, sums);
+                            simd.outer_two(outer(&packed[tap..], rows, lanes, d), sums);
                         }
                     } else {
                         let d = [of_output(block)];
                         let (lines, _) = now.as_chunks_mut::<1>();
                         for (&tap, sums) in taps.iter().zip(lines.as_chunks_mut::<LANES>().0) {
-                            outer_sums(simd, rows, lanes, &packed[tap..], d, sums);
+                            simd.outer_one(outer(&packed[tap..], rows, lanes, d), sums);
                         }
                     }
                     block += wide;
@@ -594,7 +594,7 @@ impl Panels {
 
     /// Computes pixels `run` of a panel's blocks, which are `plane` pixels each in `out`.
     #[expect(clippy::too_many_arguments, reason = "the inside of two loops")]
-    fn run<S: Vectors>(
+    fn run<S: Kernels>(
         &self,
         simd: S,
         panel: &Panel,
@@ -606,17 +606,41 @@ impl Panels {
         out: &mut [Block],
     ) {
         let weights = &self.weights[panel.weights..];
+        let taps = &panel.taps[..];
         if panel.to.len() == 2 {
             let (first, second) = out.split_at_mut(plane);
             let mut out = [&mut first[run.clone()], &mut second[run]];
-            let (weights, _) = weights.as_chunks::<2>();
-            convolve(simd, rows, x, &panel.taps, weights, accumulate, &mut out);
+            let (weights, _) = weights.as_chunks();
+            let products = Products {
+                rows,
+                x,
+                taps,
+                weights,
+                accumulate,
+            };
+            simd.convolve_two(products, &mut out);
         } else {
             let mut out = [&mut out[run]];
-            let (weights, _) = weights.as_chunks::<1>();
-            convolve(simd, rows, x, &panel.taps, weights, accumulate, &mut out);
+            let (weights, _) = weights.as_chunks();
+            let products = Products {
+                rows,
+                x,
+                taps,
+                weights,
+                accumulate,
+            };
+            simd.convolve_one(products, &mut out);
         }
     }
+}
+
+fn outer<'a, const W: usize>(
+    a: &'a [Block],
+    rows: Rows,
+    lanes: usize,
+    d: [&'a [Block]; W],
+) -> Outer<'a, W> {
+    Outer { rows, lanes, a, d }
 }
 
 /// Blocks that some panels read.

@@ -8,8 +8,9 @@ use super::packing::{Packing, Phase, Strip, Window};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
 
-/// Pixels of a packed strip: what stays in a first-level cache.
-const STRIP_PIXELS: usize = 512;
+/// Pixels of a packed strip: enough that the rows which two strips share are few, and little enough for a second-level
+/// cache.
+const STRIP_PIXELS: usize = 2048;
 
 /// A depthwise convolution over maps of one size.
 #[derive(Debug, Clone, Copy)]

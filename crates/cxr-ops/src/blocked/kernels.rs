@@ -26,97 +26,172 @@ pub(super) struct Rows {
 
 /// `out[w][p] (+)= Σ_t Σ_i x[taps[t] + p][i] · weights[t][i][w]` for every pixel `p` of `rows`; the rows of `out`
 /// follow each other without gaps. `weights` has the lanes of the first tap, then those of the second, and so on.
-pub(super) fn convolve<S: Vectors, const W: usize>(
-    simd: S,
-    rows: Rows,
-    x: &[Block],
-    taps: &[Tap],
-    weights: &[[Block; W]],
-    accumulate: bool,
-    out: &mut [&mut [Block]; W],
-) {
-    simd.within(
-        #[inline(always)]
-        || {
-            let mut area = Area {
-                rows,
-                x,
-                taps,
-                weights,
-                accumulate,
-                column: 0,
-            };
-            if S::REGISTER_COUNT >= 32 {
-                area.columns::<S, 1, 14>(simd, out);
-                area.columns::<S, 2, 7>(simd, out);
-                area.columns::<S, 2, 4>(simd, out);
-                area.columns::<S, 4, 1>(simd, out);
-            } else {
-                area.columns::<S, 1, 6>(simd, out);
-                area.columns::<S, 2, 3>(simd, out);
-                area.columns::<S, 4, 1>(simd, out);
+#[derive(Clone, Copy)]
+pub(crate) struct Products<'a, const W: usize> {
+    pub(super) rows: Rows,
+    pub(super) x: &'a [Block],
+    pub(super) taps: &'a [Tap],
+    pub(super) weights: &'a [[Block; W]],
+    /// Added to what `out` has.
+    pub(super) accumulate: bool,
+}
+
+/// [`Products`] of as many vectors as an instruction set has registers for. Each set is named with what it needs, so
+/// that nothing else is compiled for it.
+pub(crate) trait Kernels: Vectors {
+    /// One block.
+    fn convolve_one(self, products: Products<'_, 1>, out: &mut [&mut [Block]; 1]);
+
+    /// Two blocks, of which each value that is read serves both.
+    fn convolve_two(self, products: Products<'_, 2>, out: &mut [&mut [Block]; 2]);
+
+    /// [`outer_sums`] of one block.
+    fn outer_one(self, outer: Outer<'_, 1>, sums: &mut [[Block; 1]; LANES]);
+
+    /// [`outer_sums`] of two blocks.
+    fn outer_two(self, outer: Outer<'_, 2>, sums: &mut [[Block; 2]; LANES]);
+}
+
+/// For 32 registers, of `$one` and `$two` vectors for one and for two blocks.
+macro_rules! many_registers {
+    ($vectors:ty, $one:literal, $two:literal) => {
+        impl Kernels for $vectors {
+            fn convolve_one(self, products: Products<'_, 1>, out: &mut [&mut [Block]; 1]) {
+                self.within(
+                    #[inline(always)]
+                    || products.in_large_tiles::<Self, $one>(self, out),
+                );
             }
-        },
-    );
+
+            fn convolve_two(self, products: Products<'_, 2>, out: &mut [&mut [Block]; 2]) {
+                self.within(
+                    #[inline(always)]
+                    || products.in_large_tiles::<Self, $two>(self, out),
+                );
+            }
+
+            fn outer_one(self, outer: Outer<'_, 1>, sums: &mut [[Block; 1]; LANES]) {
+                self.within(
+                    #[inline(always)]
+                    || {
+                        if outer.lanes <= 4 {
+                            outer.tile::<Self, 4, 0, $one>(self, sums);
+                        } else {
+                            outer.tile::<Self, 16, 0, $one>(self, sums);
+                        }
+                    },
+                );
+            }
+
+            fn outer_two(self, outer: Outer<'_, 2>, sums: &mut [[Block; 2]; LANES]) {
+                self.within(
+                    #[inline(always)]
+                    || {
+                        if outer.lanes <= 4 {
+                            outer.tile::<Self, 4, 0, $two>(self, sums);
+                        } else {
+                            outer.tile::<Self, 8, 0, $two>(self, sums);
+                            outer.tile::<Self, 8, 8, $two>(self, sums);
+                        }
+                    },
+                );
+            }
+        }
+    };
 }
 
-struct Area<'a, const W: usize> {
-    rows: Rows,
-    x: &'a [Block],
-    taps: &'a [Tap],
-    weights: &'a [[Block; W]],
-    accumulate: bool,
-    /// Columns before this one are done.
-    column: usize,
+/// For 16 registers.
+macro_rules! few_registers {
+    ($vectors:ty) => {
+        impl Kernels for $vectors {
+            fn convolve_one(self, products: Products<'_, 1>, out: &mut [&mut [Block]; 1]) {
+                self.within(
+                    #[inline(always)]
+                    || products.in_small_tiles(self, out),
+                );
+            }
+
+            fn convolve_two(self, products: Products<'_, 2>, out: &mut [&mut [Block]; 2]) {
+                self.within(
+                    #[inline(always)]
+                    || products.in_small_tiles(self, out),
+                );
+            }
+
+            fn outer_one(self, outer: Outer<'_, 1>, sums: &mut [[Block; 1]; LANES]) {
+                self.within(
+                    #[inline(always)]
+                    || outer.in_small_tiles(self, sums),
+                );
+            }
+
+            fn outer_two(self, outer: Outer<'_, 2>, sums: &mut [[Block; 2]; LANES]) {
+                self.within(
+                    #[inline(always)]
+                    || outer.in_small_tiles(self, sums),
+                );
+            }
+        }
+    };
 }
 
-impl<const W: usize> Area<'_, W> {
-    /// Does as many columns as there are in tiles of `R` rows by `Q` columns.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+many_registers!(pulp::x86::V4, 1, 2);
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+few_registers!(pulp::x86::V3);
+few_registers!(pulp::Scalar);
+
+impl<const W: usize> Products<'_, W> {
+    /// Tiles as large as the registers hold: the more pixels, the more often a loaded weight is used.
     #[inline(always)]
-    fn columns<S: Vectors, const R: usize, const Q: usize>(
-        &mut self,
+    fn in_large_tiles<S: Vectors, const V: usize>(self, simd: S, out: &mut [&mut [Block]; W]) {
+        let column = self.columns::<S, 1, 14, V>(simd, 0, out);
+        let column = self.columns::<S, 2, 7, V>(simd, column, out);
+        let column = self.columns::<S, 2, 4, V>(simd, column, out);
+        self.columns::<S, 4, 1, V>(simd, column, out);
+    }
+
+    #[inline(always)]
+    fn in_small_tiles<S: Vectors>(self, simd: S, out: &mut [&mut [Block]; W]) {
+        let column = self.columns::<S, 1, 6, 2>(simd, 0, out);
+        self.columns::<S, 4, 1, 2>(simd, column, out);
+    }
+
+    /// Does as many columns from `column` on as there are in tiles of `R` rows by `Q` columns; returns the next.
+    #[inline(always)]
+    fn columns<S: Vectors, const R: usize, const Q: usize, const V: usize>(
+        &self,
         simd: S,
+        mut column: usize,
         out: &mut [&mut [Block]; W],
-    ) {
-        while self.rows.width - self.column >= Q {
+    ) -> usize {
+        while self.rows.width - column >= Q {
             let mut row = 0;
             while self.rows.rows - row >= R {
-                self.tile::<S, R, Q>(simd, row, out);
+                self.tile::<S, R, Q, V>(simd, row, column, out);
                 row += R;
             }
             while R > 1 && row < self.rows.rows {
-                self.tile::<S, 1, Q>(simd, row, out);
+                self.tile::<S, 1, Q, V>(simd, row, column, out);
                 row += 1;
             }
-            self.column += Q;
+            column += Q;
         }
+        column
     }
 
+    /// `V` vectors at a time.
     #[inline(always)]
-    fn tile<S: Vectors, const R: usize, const Q: usize>(
+    fn tile<S: Vectors, const R: usize, const Q: usize, const V: usize>(
         &self,
         simd: S,
         row: usize,
-        out: &mut [&mut [Block]; W],
-    ) {
-        // One vector at a time where a single block is one; two otherwise.
-        if W * LANES == S::F32_LANES {
-            self.vectors::<S, R, Q, 1>(simd, row, out);
-        } else {
-            self.vectors::<S, R, Q, 2>(simd, row, out);
-        }
-    }
-
-    #[inline(always)]
-    fn vectors<S: Vectors, const R: usize, const Q: usize, const V: usize>(
-        &self,
-        simd: S,
-        row: usize,
+        column: usize,
         out: &mut [&mut [Block]; W],
     ) {
         let per_block = LANES / S::F32_LANES;
-        let first = row * self.rows.stride + self.column;
-        let target = row * self.rows.width + self.column;
+        let first = row * self.rows.stride + column;
+        let target = row * self.rows.width + column;
         for pass in 0..W * per_block / V {
             let mut sums = [[[simd.splat_f32s(0.); V]; Q]; R];
             if self.accumulate {
@@ -176,92 +251,68 @@ impl<const W: usize> Area<'_, W> {
 
 /// `sums[i][w] += Σ_p a[p][i] · d[w][p]` over the pixels `p` of `rows`, for the first `lanes` maps `i`: the gradient
 /// of the weights of one tap, input block and `W` output blocks. The rows of `d` follow each other without gaps.
-pub(super) fn outer_sums<S: Vectors, const W: usize>(
-    simd: S,
-    rows: Rows,
-    lanes: usize,
-    a: &[Block],
-    d: [&[Block]; W],
-    sums: &mut [[Block; W]; LANES],
-) {
-    simd.within(
-        #[inline(always)]
-        || {
-            if lanes <= 4 {
-                outer_tile::<S, W, 4, 0>(simd, rows, a, &d, sums);
-            } else if S::REGISTER_COUNT >= 32 && W == 1 {
-                outer_tile::<S, W, 16, 0>(simd, rows, a, &d, sums);
-            } else if S::REGISTER_COUNT >= 32 {
-                outer_tile::<S, W, 8, 0>(simd, rows, a, &d, sums);
-                outer_tile::<S, W, 8, 8>(simd, rows, a, &d, sums);
-            } else {
-                outer_tile::<S, W, 4, 0>(simd, rows, a, &d, sums);
-                outer_tile::<S, W, 4, 4>(simd, rows, a, &d, sums);
-                outer_tile::<S, W, 4, 8>(simd, rows, a, &d, sums);
-                outer_tile::<S, W, 4, 12>(simd, rows, a, &d, sums);
-            }
-        },
-    );
+#[derive(Clone, Copy)]
+pub(crate) struct Outer<'a, const W: usize> {
+    pub(super) rows: Rows,
+    pub(super) lanes: usize,
+    pub(super) a: &'a [Block],
+    pub(super) d: [&'a [Block]; W],
 }
 
-/// `I` input maps from map `FIRST`.
-#[inline(always)]
-fn outer_tile<S: Vectors, const W: usize, const I: usize, const FIRST: usize>(
-    simd: S,
-    rows: Rows,
-    a: &[Block],
-    d: &[&[Block]; W],
-    sums: &mut [[Block; W]; LANES],
-) {
-    if W * LANES == S::F32_LANES {
-        outer_vectors::<S, W, I, FIRST, 1>(simd, rows, a, d, sums);
-    } else {
-        outer_vectors::<S, W, I, FIRST, 2>(simd, rows, a, d, sums);
-    }
-}
-
-#[inline(always)]
-fn outer_vectors<S: Vectors, const W: usize, const I: usize, const FIRST: usize, const V: usize>(
-    simd: S,
-    rows: Rows,
-    a: &[Block],
-    d: &[&[Block]; W],
-    sums: &mut [[Block; W]; LANES],
-) {
-    let per_block = LANES / S::F32_LANES;
-    for pass in 0..W * per_block / V {
-        let mut totals = [[simd.splat_f32s(0.); V]; I];
-        for (map, totals) in totals.iter_mut().enumerate() {
-            let row = S::as_simd_f32s(sums[FIRST + map].as_flattened()).0;
-            for (v, total) in totals.iter_mut().enumerate() {
-                *total = row[pass * V + v];
-            }
+impl<const W: usize> Outer<'_, W> {
+    #[inline(always)]
+    fn in_small_tiles<S: Vectors>(self, simd: S, sums: &mut [[Block; W]; LANES]) {
+        self.tile::<S, 4, 0, 2>(simd, sums);
+        if self.lanes > 4 {
+            self.tile::<S, 4, 4, 2>(simd, sums);
+            self.tile::<S, 4, 8, 2>(simd, sums);
+            self.tile::<S, 4, 12, 2>(simd, sums);
         }
-        for row in 0..rows.rows {
-            let a = &a[row * rows.stride..][..rows.width];
-            // The blocks that the vectors of this pass are of.
-            let mut lines = [a; V];
-            for (v, line) in lines.iter_mut().enumerate() {
-                let block = d[(pass * V + v) / per_block];
-                *line = &block[row * rows.width..][..rows.width];
-            }
-            for (pixel, a) in a.iter().enumerate() {
-                let mut factors = [simd.splat_f32s(0.); V];
-                for (v, factor) in factors.iter_mut().enumerate() {
-                    *factor = S::as_simd_f32s(&lines[v][pixel]).0[(pass * V + v) % per_block];
+    }
+
+    /// `I` input maps from map `FIRST`, `V` vectors at a time.
+    #[inline(always)]
+    fn tile<S: Vectors, const I: usize, const FIRST: usize, const V: usize>(
+        &self,
+        simd: S,
+        sums: &mut [[Block; W]; LANES],
+    ) {
+        let rows = self.rows;
+        let per_block = LANES / S::F32_LANES;
+        for pass in 0..W * per_block / V {
+            let mut totals = [[simd.splat_f32s(0.); V]; I];
+            for (map, totals) in totals.iter_mut().enumerate() {
+                let row = S::as_simd_f32s(sums[FIRST + map].as_flattened()).0;
+                for (v, total) in totals.iter_mut().enumerate() {
+                    *total = row[pass * V + v];
                 }
-                for (map, totals) in totals.iter_mut().enumerate() {
-                    let value = simd.splat_f32s(a[FIRST + map]);
-                    for (factor, total) in factors.iter().zip(totals) {
-                        *total = simd.mul_add_e_f32s(value, *factor, *total);
+            }
+            for row in 0..rows.rows {
+                let a = &self.a[row * rows.stride..][..rows.width];
+                // The blocks that the vectors of this pass are of.
+                let mut lines = [a; V];
+                for (v, line) in lines.iter_mut().enumerate() {
+                    let block = self.d[(pass * V + v) / per_block];
+                    *line = &block[row * rows.width..][..rows.width];
+                }
+                for (pixel, a) in a.iter().enumerate() {
+                    let mut factors = [simd.splat_f32s(0.); V];
+                    for (v, factor) in factors.iter_mut().enumerate() {
+                        *factor = S::as_simd_f32s(&lines[v][pixel]).0[(pass * V + v) % per_block];
+                    }
+                    for (map, totals) in totals.iter_mut().enumerate() {
+                        let value = simd.splat_f32s(a[FIRST + map]);
+                        for (factor, total) in factors.iter().zip(totals) {
+                            *total = simd.mul_add_e_f32s(value, *factor, *total);
+                        }
                     }
                 }
             }
-        }
-        for (map, totals) in totals.iter().enumerate() {
-            let row = S::as_mut_simd_f32s(sums[FIRST + map].as_flattened_mut()).0;
-            for (v, total) in totals.iter().enumerate() {
-                row[pass * V + v] = *total;
+            for (map, totals) in totals.iter().enumerate() {
+                let row = S::as_mut_simd_f32s(sums[FIRST + map].as_flattened_mut()).0;
+                for (v, total) in totals.iter().enumerate() {
+                    row[pass * V + v] = *total;
+                }
             }
         }
     }

@@ -16,7 +16,7 @@
 pub(crate) mod activation;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
-mod kernels;
+pub(crate) mod kernels;
 pub(crate) mod layer_norm;
 pub(crate) mod maps;
 pub(crate) mod packing;

@@ -8,6 +8,7 @@ use super::training::{ConvKind, scaled};
 use super::{Network, Shared};
 use crate::blocked::activation::{Curve, with_curve};
 use crate::blocked::conv::Epilogue;
+use crate::blocked::kernels::Kernels;
 use crate::blocked::maps::Maps;
 use crate::blocked::point::{self, Norm};
 use crate::blocked::pool::{self, Pooling};
@@ -15,7 +16,7 @@ use crate::blocked::{
     Affine, Block, Extent, LANES, Nonlinearity, RUN, View, ZERO, by_block, layer_norm,
 };
 use crate::cpu::{values, with_values};
-use crate::simd::{Vectors, with_vectors};
+use crate::simd::with_vectors;
 
 /// Features, as constants.
 pub(super) fn forward(network: &Network, images: &Tensor) -> Result<Tensor> {
@@ -123,7 +124,7 @@ impl Pass<'_> {
         })
     }
 
-    fn run<S: Vectors>(&self, simd: S, images: &[f32]) -> Result<Vec<f32>> {
+    fn run<S: Kernels>(&self, simd: S, images: &[f32]) -> Result<Vec<f32>> {
         let nodes = &self.shared.description.nodes;
         let pool = &self.shared.pool;
         let mut values = Values {
@@ -224,7 +225,7 @@ impl Pass<'_> {
             .to_nchw(simd))
     }
 
-    fn copied<S: Vectors>(&self, simd: S, values: &Values, node: usize) -> Option<Maps> {
+    fn copied<S: Kernels>(&self, simd: S, values: &Values, node: usize) -> Option<Maps> {
         self.shared.plan.is_stored(node).then(|| {
             let mut out = Maps::take(self.extents[node], &self.shared.pool);
             self.view(values, node).store(simd, &mut out);
@@ -233,7 +234,7 @@ impl Pass<'_> {
     }
 
     /// A convolution with what is folded into it.
-    fn convolve<S: Vectors>(
+    fn convolve<S: Kernels>(
         &self,
         simd: S,
         node: usize,
@@ -289,7 +290,7 @@ impl Pass<'_> {
     }
 }
 
-fn apply<S: Vectors>(simd: S, nonlinearity: Nonlinearity, out: &mut [Block]) {
+fn apply<S: Kernels>(simd: S, nonlinearity: Nonlinearity, out: &mut [Block]) {
     if nonlinearity == Nonlinearity::Identity {
         return;
     }
@@ -306,7 +307,7 @@ fn apply<S: Vectors>(simd: S, nonlinearity: Nonlinearity, out: &mut [Block]) {
 }
 
 /// Adds the same pixels of other maps.
-fn add<S: Vectors>(
+fn add<S: Kernels>(
     simd: S,
     other: &View<'_>,
     relu: bool,

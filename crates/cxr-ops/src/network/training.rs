@@ -11,6 +11,7 @@ use super::plan::Step;
 use super::{Network, Shared};
 use crate::blocked::conv::{Conv, Epilogue};
 use crate::blocked::depthwise::Depthwise;
+use crate::blocked::kernels::Kernels;
 use crate::blocked::maps::Maps;
 use crate::blocked::point::{self, Coefficients, Gradient, Norm};
 use crate::blocked::pool::{self, Pooling};
@@ -18,7 +19,7 @@ use crate::blocked::{Affine, Block, Extent, LANES, Sums, View, ZERO, by_block, l
 use crate::fused::{Fused, apply_fused};
 use crate::layers::dropout_key;
 use crate::norm::BatchStatistics;
-use crate::simd::{Vectors, with_vectors};
+use crate::simd::with_vectors;
 
 /// Features, with gradients for whatever takes part in autograd.
 ///
@@ -152,7 +153,7 @@ impl Training {
     }
 
     /// The affine map of a node, recorded where it is a batch's own.
-    fn affine<S: Vectors>(
+    fn affine<S: Kernels>(
         &self,
         simd: S,
         node: usize,
@@ -206,7 +207,7 @@ impl Training {
         Ok(())
     }
 
-    fn run<S: Vectors>(&self, simd: S, inputs: &[&[f32]]) -> Result<(Vec<f32>, Shape, Tape)> {
+    fn run<S: Kernels>(&self, simd: S, inputs: &[&[f32]]) -> Result<(Vec<f32>, Shape, Tape)> {
         let nodes = &self.shared.description.nodes;
         let pool = &self.shared.pool;
         let mut tape = Tape {
@@ -327,7 +328,7 @@ impl Training {
     }
 
     /// The maps of a node that is made when read, stored if somebody needs that.
-    fn copied<S: Vectors>(&self, simd: S, tape: &Tape, node: usize) -> Option<Maps> {
+    fn copied<S: Kernels>(&self, simd: S, tape: &Tape, node: usize) -> Option<Maps> {
         self.shared.plan.is_stored(node).then(|| {
             let mut out = Maps::take(self.extents[node], &self.shared.pool);
             self.made(tape, node).store(simd, &mut out);
@@ -360,7 +361,7 @@ impl Training {
         }
     }
 
-    fn back<S: Vectors>(
+    fn back<S: Kernels>(
         &self,
         simd: S,
         inputs: &[&[f32]],
@@ -541,7 +542,7 @@ impl Training {
     }
 
     /// Where a node's gradient is added up, and whether there is something already.
-    fn target<'a, S: Vectors>(
+    fn target<'a, S: Kernels>(
         &self,
         simd: S,
         node: usize,
@@ -557,7 +558,7 @@ impl Training {
 
     /// The gradients of an affine map's parameters, and how the gradient goes on.
     #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
-    fn affine_gradients<S: Vectors>(
+    fn affine_gradients<S: Kernels>(
         &self,
         simd: S,
         affine: usize,
@@ -598,7 +599,7 @@ impl Training {
 }
 
 /// Adds a gradient to what there is.
-fn contribute<S: Vectors>(simd: S, slot: &mut Option<Gradient>, gradient: Gradient) {
+fn contribute<S: Kernels>(simd: S, slot: &mut Option<Gradient>, gradient: Gradient) {
     match slot {
         None => *slot = Some(gradient),
         Some(before) => before.add(simd, gradient),
@@ -688,7 +689,7 @@ impl ConvKind {
     }
 
     /// `weight` comes with a factor for each output map.
-    pub(super) fn forward<S: Vectors>(
+    pub(super) fn forward<S: Kernels>(
         &self,
         simd: S,
         (weight, scale): (&[f32], Option<&[f32]>),
@@ -708,7 +709,7 @@ impl ConvKind {
         }
     }
 
-    fn input_gradient<S: Vectors>(
+    fn input_gradient<S: Kernels>(
         &self,
         simd: S,
         weight: &[f32],
@@ -728,7 +729,7 @@ impl ConvKind {
         }
     }
 
-    fn weight_gradient<S: Vectors>(
+    fn weight_gradient<S: Kernels>(
         &self,
         simd: S,
         view: &View<'_>,
