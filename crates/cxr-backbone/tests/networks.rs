@@ -1,4 +1,5 @@
-//! Every described network against torchvision (Xception: timm) in double precision, and its weight files.
+//! Described networks against torchvision (Xception: timm) in double precision, and their weight files. Of networks that
+//! differ in sizes alone some are computed; of all, names and shapes are compared.
 
 #![expect(
     clippy::expect_used,
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_backbone::{BACKBONES, BackboneConfig, by_name};
-use cxr_ops::{Parameters, Phase, Role};
+use cxr_ops::{Nonlinearity, Parameters, Phase, Role};
 use serde_json::{Value, json};
 
 /// The bound of a relative error where PyTorch's own is smaller.
@@ -42,16 +43,14 @@ fn described() -> impl Iterator<Item = &'static str> {
     BACKBONES.iter().map(|entry| entry.name).filter(parse)
 }
 
+/// Features of the networks as they are; gradients with SiLU in place of ReLU on both sides. In a small batch one unit
+/// that rounding takes across a ReLU's corner changes every gradient before it by a hundredth, in PyTorch too.
 #[test]
 fn networks_agree_with_torchvision() {
     let golden = golden::read("networks.json");
-    let golden = golden["networks"].as_object().unwrap();
     let mut failures = Vec::new();
-    for name in described() {
-        match golden.get(name) {
-            Some(golden) => failures.extend(check(name, golden)),
-            None => failures.push(format!("{name}: not in the golden file")),
-        }
+    for (name, golden) in golden["networks"].as_object().unwrap() {
+        failures.extend(check(name, golden));
     }
     assert!(
         failures.is_empty(),
@@ -91,53 +90,64 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
         .map(|(name, tensor)| (name.clone(), golden::parameter(&name, tensor.dims())))
         .collect();
     parameters.load("", &weights).unwrap();
-
-    let images = golden::tensor(&format!("{} images", name), &shape, 2., 0.);
-    let mut found = BTreeMap::new();
+    let images = golden::tensor(&format!("{name} images"), &shape, 2., 0.);
     let keys: Vec<u64> = (0..shape[0] as u64).collect();
-    let plain = network.forward_t(&images, Phase::Evaluate).unwrap();
-    let (maps, height, width) = network.feature_shape(shape[2], shape[3]);
-    assert_eq!(plain.dims(), [shape[0], maps, height, width]);
-    found.insert("features in evaluation without gradients", plain);
-    let phases = [
-        ("evaluation", Phase::Evaluate),
-        ("training", Phase::Train { image_keys: &keys }),
-    ];
-    let mut found: BTreeMap<String, Tensor> = (found.into_iter())
-        .map(|(name, tensor)| (name.to_owned(), tensor))
-        .collect();
-    for (kind, phase) in phases {
+    let training = Phase::Train { image_keys: &keys };
+    let mut found = BTreeMap::new();
+    let features = network.forward_t(&images, Phase::Evaluate).unwrap();
+    let (channels, height, width) = network.feature_shape(shape[2], shape[3]);
+    assert_eq!(features.dims(), [shape[0], channels, height, width]);
+    found.insert("features in evaluation".to_owned(), features);
+    let features = network.forward_t(&images, training).unwrap();
+    found.insert("features in training".to_owned(), features);
+    for (name, var) in parameters.select(Role::Running, "") {
+        found.insert(name, var.as_tensor().clone());
+    }
+
+    let smooth = config
+        .description()
+        .unwrap()
+        .with_nonlinearities(|own| match own {
+            Nonlinearity::Relu | Nonlinearity::Relu6 => Nonlinearity::Silu,
+            other => other,
+        });
+    let parameters = Parameters::new(0, &Device::Cpu);
+    let network = smooth.build(&parameters.root().pp("features")).unwrap();
+    parameters.load("", &weights).unwrap();
+    for (kind, phase) in [("evaluation", Phase::Evaluate), ("training", training)] {
         let images = Var::from_tensor(&images).unwrap();
         let features = network.forward_t(&images, phase).unwrap();
-        let cotangent = golden::tensor(&format!("{} cotangent", name), features.dims(), 1., 0.);
+        let cotangent = golden::tensor(&format!("{name} cotangent"), features.dims(), 1., 0.);
         let loss = (&features * cotangent).unwrap().sum_all().unwrap();
         let gradients = loss.backward().unwrap();
-        found.insert(format!("features in {kind}"), features);
+        found.insert(format!("smooth features in {kind}"), features);
         let of_images = gradients
             .get(&images)
             .expect("images are asked for")
             .clone();
         found.insert(format!("images gradient in {kind}"), of_images);
-        if kind == "training" {
-            for (name, var) in parameters.select(Role::Trainable, "") {
-                let gradient = gradients.get(&var).expect("every parameter is trained");
-                found.insert(format!("{name} gradient"), gradient.clone());
+        for (name, var) in parameters.select(Role::Trainable, "") {
+            match gradients.get(&var) {
+                Some(gradient) => {
+                    found.insert(format!("{name} gradient"), gradient.clone());
+                }
+                None => assert_eq!(kind, "evaluation", "{name}"),
             }
         }
     }
-    for (name, var) in parameters.select(Role::Running, "") {
-        found.insert(name, var.as_tensor().clone());
-    }
     let expected = golden["expected"].as_object().unwrap();
-    assert_eq!(found.len(), expected.len() + 1, "{}", name);
+    assert_eq!(found.len(), expected.len(), "{name}");
     let mut failures = Vec::new();
     let (mut largest, mut errors) = ((0., String::new()), Vec::new());
-    let both = "features in evaluation";
-    let plain = (both, &found["features in evaluation without gradients"]);
-    let all = expected.keys().map(|name| (name.as_str(), &found[name]));
-    for (what, tensor) in all.chain([plain]) {
+    for (what, tensor) in &found {
         let full_name = format!("{name} {what}");
-        match golden::compare(&full_name, tensor, &expected[what], FLOOR, ZERO) {
+        // A gradient that is zero is held to what PyTorch leaves of it.
+        let number = |key: &str| expected[what][key].as_f64().unwrap();
+        let zero = match number("norm") < ZERO * ZERO {
+            true => ZERO.max(3. * number("norm") * number("torch_f32_error")),
+            false => ZERO,
+        };
+        match golden::compare(&full_name, tensor, &expected[what], FLOOR, zero) {
             Ok(error) => {
                 errors.push(error);
                 if error > largest.0 {
@@ -160,33 +170,38 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
     failures
 }
 
-/// Counts of torchvision's documentation, less the classifier of a thousand classes.
+/// Every network has the tensors that torchvision's has: the same names, the same shapes.
 #[test]
-fn parameter_counts_are_the_published_ones() {
-    let published = [
-        ("resnet18", 11_689_512, 512),
-        ("resnet50", 25_557_032, 2048),
-        ("resnet152", 60_192_808, 2048),
-        ("resnext50_32x4d", 25_028_904, 2048),
-        ("mobilenet_v2", 3_504_872, 1280),
-        ("efficientnet_b0", 5_288_548, 1280),
-        ("efficientnet_b4", 19_341_616, 1792),
-        ("efficientnet_v2_s", 21_458_488, 1280),
-        ("inception_v3", 23_834_568, 2048),
-        ("regnet_x_400mf", 5_495_976, 400),
-        ("regnet_y_3_2gf", 19_436_338, 1512),
-    ];
-    for (name, with_classifier, features) in published {
-        let config = config(name);
+fn names_and_shapes_are_those_of_torchvision() {
+    let golden = golden::read("network_tensors.json");
+    let golden = golden["networks"].as_object().unwrap();
+    assert_eq!(golden.len(), described().count());
+    for name in described() {
         let parameters = Parameters::new(0, &Device::Cpu);
-        config.build(&parameters.root()).unwrap();
-        let trained: usize = parameters
-            .select(Role::Trainable, "")
+        config(name)
+            .build(&parameters.root().pp("features"))
+            .unwrap();
+        let mut lines: Vec<String> = parameters
+            .tensors("")
             .iter()
+            .map(|(name, tensor)| {
+                let sides: Vec<String> = tensor.dims().iter().map(ToString::to_string).collect();
+                format!("{name} {}\n", sides.join("x"))
+            })
+            .collect();
+        lines.sort();
+        let hash = lines
+            .concat()
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+            });
+        let trained: usize = (parameters.select(Role::Trainable, "").iter())
             .map(|(_, var)| var.elem_count())
             .sum();
-        assert_eq!(config.feature_shape(224, 224).0, features, "{name}");
-        assert_eq!(trained + 1000 * (features + 1), with_classifier, "{name}");
+        let found =
+            json!({"tensors": lines.len(), "trained": trained, "hash": format!("{hash:016x}")});
+        assert_eq!(found, golden[name], "{name}");
     }
 }
 

@@ -1,12 +1,12 @@
 //! Convolutions of any window, stride and number of groups, and their two gradients.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Outer, Products, Rows, Tap};
+use super::kernels::{Kernels, Outer, Rows};
 use super::packing::{Packing, Phase, Strip, Window};
+use super::panels::{Panels, connected, needed, panels};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
 
@@ -26,23 +26,6 @@ pub(crate) struct Conv {
     output: Extent,
 }
 
-/// What a block's maps are computed from: the weights of 16 or 32 maps, in the kernel's order.
-struct Panel {
-    /// Blocks that are computed.
-    to: Range<usize>,
-    /// Blocks that are read.
-    from: Range<usize>,
-    taps: Arc<[Tap]>,
-    /// Where its weights begin.
-    weights: usize,
-}
-
-/// A convolution's weights in the kernel's order.
-pub(crate) struct Panels {
-    panels: Vec<Panel>,
-    weights: Vec<Block>,
-}
-
 /// What is done to pixels of a block as soon as they are computed: `(image, block, first pixel, pixels)`.
 pub(crate) type Finish<'a> = &'a (dyn Fn(usize, usize, usize, &mut [Block]) + Sync);
 
@@ -54,24 +37,6 @@ pub(crate) struct Epilogue<'a> {
     /// One per image and block: get Σ y and Σ y².
     pub(crate) sums: Option<&'a mut [Sums]>,
     pub(crate) finish: Option<Finish<'a>>,
-}
-
-/// Blocks of `from` maps that blocks `to` of `maps` maps are connected with.
-fn connected(to: Range<usize>, maps: usize, from: usize, groups: usize) -> Range<usize> {
-    let (per_group, from_group) = (maps / groups, from / groups);
-    let last = (to.end * LANES).min(maps) - 1;
-    let first = to.start * LANES / per_group * from_group;
-    let end = (last / per_group + 1) * from_group;
-    first / LANES..end.div_ceil(LANES)
-}
-
-/// Blocks that are computed together. Blocks of narrow groups read different maps.
-fn width(maps: usize, groups: usize) -> usize {
-    if groups == 1 || maps / groups >= 2 * LANES {
-        2
-    } else {
-        1
-    }
 }
 
 impl Conv {
@@ -580,60 +545,6 @@ struct Scratch {
     phase: Vec<Block>,
 }
 
-impl Panels {
-    /// Those that compute some blocks, of which they are all.
-    fn of_blocks(&self, blocks: Range<usize>) -> &[Panel] {
-        let first = self
-            .panels
-            .partition_point(|panel| panel.to.start < blocks.start);
-        let end = self
-            .panels
-            .partition_point(|panel| panel.to.start < blocks.end);
-        &self.panels[first..end]
-    }
-
-    /// Computes pixels `run` of a panel's blocks, which are `plane` pixels each in `out`.
-    #[expect(clippy::too_many_arguments, reason = "the inside of two loops")]
-    fn run<S: Kernels>(
-        &self,
-        simd: S,
-        panel: &Panel,
-        rows: Rows,
-        x: &[Block],
-        accumulate: bool,
-        plane: usize,
-        run: Range<usize>,
-        out: &mut [Block],
-    ) {
-        let weights = &self.weights[panel.weights..];
-        let taps = &panel.taps[..];
-        if panel.to.len() == 2 {
-            let (first, second) = out.split_at_mut(plane);
-            let mut out = [&mut first[run.clone()], &mut second[run]];
-            let (weights, _) = weights.as_chunks();
-            let products = Products {
-                rows,
-                x,
-                taps,
-                weights,
-                accumulate,
-            };
-            simd.convolve_two(products, &mut out);
-        } else {
-            let mut out = [&mut out[run]];
-            let (weights, _) = weights.as_chunks();
-            let products = Products {
-                rows,
-                x,
-                taps,
-                weights,
-                accumulate,
-            };
-            simd.convolve_one(products, &mut out);
-        }
-    }
-}
-
 fn outer<'a, const W: usize>(
     a: &'a [Block],
     rows: Rows,
@@ -641,13 +552,6 @@ fn outer<'a, const W: usize>(
     d: [&'a [Block]; W],
 ) -> Outer<'a, W> {
     Outer { rows, lanes, a, d }
-}
-
-/// Blocks that some panels read.
-fn needed(panels: &[Panel]) -> Range<usize> {
-    let start = panels.iter().map(|panel| panel.from.start).min();
-    let end = panels.iter().map(|panel| panel.from.end).max();
-    start.unwrap_or(0)..end.unwrap_or(0)
 }
 
 /// Pixels of a flat strip of `blocks` blocks, a multiple of the kernel's tile.
@@ -666,82 +570,6 @@ fn rows_within(packing: Packing, budget: usize, all: usize) -> usize {
 fn part_blocks(images: usize, blocks: usize) -> usize {
     let parts = PARTS.div_ceil(images).min(blocks.div_ceil(2));
     blocks.div_ceil(parts).next_multiple_of(2)
-}
-
-/// Panels for all blocks of `to`, each reading the blocks of `from` that it is connected with. `taps` are `(index,
-/// offset)`; `weight(to map, from map, tap)`.
-fn panels(
-    to: Extent,
-    from: Extent,
-    groups: usize,
-    plane: usize,
-    taps: &[(usize, usize)],
-    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
-) -> Panels {
-    let mut panels: Vec<Panel> = Vec::new();
-    let mut length = 0;
-    let wide = width(to.maps, groups);
-    for first in (0..to.blocks()).step_by(wide) {
-        let blocks = first..(first + wide).min(to.blocks());
-        let read = connected(blocks.clone(), to.maps, from.maps, groups);
-        let same = panels
-            .last()
-            .filter(|panel| panel.from == read && groups == 1);
-        let all: Arc<[Tap]> = match same {
-            Some(panel) => panel.taps.clone(),
-            None => read
-                .clone()
-                .flat_map(|block| {
-                    taps.iter().map(move |&(_, offset)| Tap {
-                        offset: (block - read.start) * plane + offset,
-                        lanes: from.lanes(block),
-                    })
-                })
-                .collect(),
-        };
-        let lines: usize = all.iter().map(|tap| tap.lanes).sum();
-        // Aligned for pairs of blocks.
-        let start = length;
-        length += lines * blocks.len();
-        panels.push(Panel {
-            to: blocks,
-            from: connected(
-                first..(first + wide).min(to.blocks()),
-                to.maps,
-                from.maps,
-                groups,
-            ),
-            taps: all,
-            weights: start,
-        });
-    }
-    let mut weights = vec![ZERO; length];
-    let mut rest = &mut weights[..];
-    let mut parts = Vec::with_capacity(panels.len());
-    for (index, panel) in panels.iter().enumerate() {
-        let end = panels.get(index + 1).map_or(length, |next| next.weights);
-        let (now, later) = rest.split_at_mut(end - panel.weights);
-        rest = later;
-        parts.push((panel, now));
-    }
-    parts.into_par_iter().for_each(|(panel, out)| {
-        let mut lines = out.chunks_exact_mut(panel.to.len());
-        for block in panel.from.clone() {
-            for &(tap, _) in taps {
-                for lane in 0..from.lanes(block) {
-                    let Some(line) = lines.next() else {
-                        continue;
-                    };
-                    let values = line.as_flattened_mut().iter_mut();
-                    let maps = panel.to.start * LANES..to.maps;
-                    for (value, map) in values.zip(maps) {
-                        *value = weight(map, block * LANES + lane, tap);
-                    }
-                }
-            }
-        }
-    });
-    Panels { panels, weights }
 }
 
 /// Writes or adds pixels to every `stride`-th place.

@@ -20,6 +20,7 @@ pub(crate) mod kernels;
 pub(crate) mod layer_norm;
 pub(crate) mod maps;
 pub(crate) mod packing;
+mod panels;
 pub(crate) mod point;
 pub(crate) mod pool;
 

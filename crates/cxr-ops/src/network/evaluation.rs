@@ -2,9 +2,10 @@
 
 use candle_core::{Result, Storage, Tensor, bail};
 
+use super::convolution::ConvKind;
 use super::description::Operation;
 use super::plan::{Fold, Step};
-use super::training::{ConvKind, scaled};
+use super::training::scaled;
 use super::{Network, Shared};
 use crate::blocked::activation::{Curve, with_curve};
 use crate::blocked::conv::Epilogue;

@@ -5,6 +5,8 @@
 //! gradient in the backward pass, and is never stored. In evaluation normalisations go into the weights, and activations
 //! and sums are applied to a convolution's output while it is in the cache.
 
+mod builder;
+mod convolution;
 mod description;
 mod evaluation;
 mod plan;
@@ -20,7 +22,8 @@ use crate::layers::Phase;
 use crate::norm::BatchNorm;
 use crate::{OpsError, ParameterPath};
 
-pub use description::{ConvLayer, NetworkBuilder, NetworkCost, NetworkDescription, Node};
+pub use builder::NetworkBuilder;
+pub use description::{ConvLayer, NetworkCost, NetworkDescription, Node};
 
 use description::Operation;
 use plan::{Plan, Step};
