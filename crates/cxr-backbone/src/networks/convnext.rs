@@ -32,7 +32,7 @@ pub(super) fn v1(
     let mut x = net.layer_norm("0.1", x, EPS);
     let depth = constants.stochastic_depth;
     let all: usize = blocks.iter().sum();
-    let mut done = 0;
+    let mut done = 0_usize;
     for (stage, (blocks, maps)) in blocks.into_iter().zip(maps).enumerate() {
         if stage > 0 {
             let name = 2 * stage;

@@ -105,7 +105,7 @@ fn network(
         ConvLayer::new(stem, 3).stride(2).same(),
     );
     let all: usize = stages.iter().map(|stage| stage.blocks).sum();
-    let mut done = 0;
+    let mut done = 0_usize;
     for (index, &stage) in stages.iter().enumerate() {
         for block in 0..stage.blocks {
             let stage = Stage {
