@@ -75,15 +75,14 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
     assert_eq!(
         trained as u64,
         golden["trained"].as_u64().unwrap(),
-        "{}",
-        name
+        "{name}"
     );
     let cost = config
         .description()
         .unwrap()
         .cost(shape[2], shape[3])
         .unwrap();
-    assert_eq!(cost.parameters, parameters.count("") as u64, "{}", name);
+    assert_eq!(cost.parameters, parameters.count("") as u64, "{name}");
     let weights = parameters
         .tensors("")
         .into_iter()
@@ -159,8 +158,7 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
     }
     errors.sort_by(f64::total_cmp);
     println!(
-        "{}: {trained} trained values, {} tensors, error {:.1e} in the median, at most {:.1e} ({}), {} above the bound",
-        name,
+        "{name}: {trained} trained values, {} tensors, error {:.1e} in the median, at most {:.1e} ({}), {} above the bound",
         expected.len(),
         errors.get(errors.len() / 2).copied().unwrap_or(f64::NAN),
         largest.0,
