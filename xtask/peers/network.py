@@ -1,6 +1,8 @@
-"""DenseNet121 with the paper's top network in PyTorch (channels-last) or ONNX Runtime: images per second.
+"""A backbone with a head in PyTorch (channels-last) or ONNX Runtime: images per second.
 
-usage: network.py train|frozen|infer BATCH STEPS THREADS f32|bf16
+usage: network.py train|frozen|infer BATCH STEPS THREADS f32|bf16 BACKBONE
+
+DenseNet121 has the paper's top network, every other of torchvision's networks a dense layer on the means of its maps.
 
 A step of training is forward, binary cross-entropy, backward and AdamW; `frozen` trains the top network only;
 `infer` is ONNX Runtime's. The median of STEPS counts, two before them do not. Prints one JSON object.
@@ -18,19 +20,44 @@ import torch
 import torchvision
 from torch import nn
 
-work, batch, steps, threads, dtype = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+work, batch, steps, threads, dtype, name = sys.argv[1], *map(int, sys.argv[2:5]), *sys.argv[5:7]
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 
 CLASSES = 14
-top = nn.Sequential(
+paper_top = lambda: nn.Sequential(
     nn.Conv2d(1024, 256, 3), nn.BatchNorm2d(256), nn.ReLU(),
     nn.Conv2d(256, 128, 3), nn.BatchNorm2d(128), nn.ReLU(),
     nn.Flatten(), nn.Dropout(0.1),
     nn.Linear(128 * 3 * 3, 64), nn.BatchNorm1d(64), nn.ReLU(),
     nn.Linear(64, CLASSES), nn.BatchNorm1d(CLASSES),
 )
-backbone = nn.Sequential(torchvision.models.densenet121(weights=None).features, nn.ReLU())
+
+
+def without_classifier(network):
+    """From images to the last maps."""
+    if hasattr(network, "features"):
+        return network.features
+    for layer in ("avgpool", "dropout", "fc"):
+        if hasattr(network, layer):
+            setattr(network, layer, nn.Identity())
+    return network
+
+
+if name == "densenet121":
+    backbone, top = nn.Sequential(torchvision.models.densenet121(weights=None).features, nn.ReLU()), paper_top()
+else:
+    options = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
+    whole = torchvision.models.get_model(name, weights=None, **options)
+    last = [module for module in whole.modules() if isinstance(module, nn.Linear)]
+    # The classifier's first dense layer reads the features; VGG's reads 7×7 pixels of them.
+    features = 512 if name.startswith("vgg") else (last[-1] if name.startswith("convnext") else last[0]).in_features
+    backbone, top = without_classifier(whole), nn.Linear(features, CLASSES)
+    if hasattr(whole, "features"):
+        top = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), top)
+    else:
+        # These flatten what is behind their last maps themselves.
+        whole.avgpool = nn.AdaptiveAvgPool2d(1)
 network = nn.Sequential(backbone, top).to(memory_format=torch.channels_last)
 images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 targets = (torch.rand(batch, CLASSES) < 0.1).float()
@@ -78,5 +105,6 @@ for _ in range(steps + 2):
     begin = time.perf_counter()
     call()
     times.append(time.perf_counter() - begin)
-name = work if dtype == "f32" else f"{work} {dtype}"
-print(json.dumps({name: batch / statistics.median(times[2:])}))
+label = work if dtype == "f32" else f"{work} {dtype}"
+label = label if name == "densenet121" else f"{label} {name}"
+print(json.dumps({label: batch / statistics.median(times[2:])}))

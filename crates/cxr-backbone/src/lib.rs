@@ -29,18 +29,21 @@
 
 mod densenet;
 mod frozen;
+mod networks;
 mod pretrained;
 mod registry;
 
 use candle_core::{Result, Tensor};
-use cxr_ops::Phase;
+use cxr_ops::{Network, Phase};
 
 pub use densenet::{DenseNet, DenseNetConfig};
 pub use frozen::{
     ConvNextConfig, ConvNextSize, DinoV2Config, FrozenConfig, FrozenError, FrozenExtractor,
     TransformerSizes,
 };
-pub use pretrained::{PretrainedError, PretrainedReport, load_extractor, load_pretrained};
+pub use pretrained::{
+    PretrainedError, PretrainedReport, load_extractor, load_network, load_pretrained,
+};
 pub use registry::{BACKBONES, BackboneConfig, BackboneEntry, BackboneError, by_name};
 
 /// A network from images to feature maps.
@@ -66,3 +69,15 @@ pub trait Backbone: Send + Sync {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+impl Backbone for Network {
+    fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        Network::forward_t(self, images, phase)
+    }
+
+    /// Of images that are too small, no pixels.
+    fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
+        let shape = self.description().feature_shape(height, width);
+        shape.unwrap_or((self.description().feature_channels(), 0, 0))
+    }
+}

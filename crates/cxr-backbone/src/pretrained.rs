@@ -90,6 +90,31 @@ pub fn load_extractor(
     })
 }
 
+/// Sets every parameter of a described network under `prefix` (such as `features.`) from the safetensors file at `path`,
+/// as torchvision or timm names the tensors: with this prefix or without. Tensors whose names begin with one of
+/// `classifiers` are ignored.
+///
+/// # Errors
+/// As [`load_pretrained`].
+pub fn load_network(
+    path: &Path,
+    parameters: &Parameters,
+    prefix: &str,
+    classifiers: &[&str],
+) -> Result<PretrainedReport, PretrainedError> {
+    load(path, parameters, prefix, |name| {
+        let is_ignored = classifiers.iter().any(|start| name.starts_with(start));
+        let is_ours = name.starts_with(prefix);
+        (!is_ignored && !name.ends_with(".num_batches_tracked")).then(|| {
+            if is_ours {
+                name.to_owned()
+            } else {
+                format!("{prefix}{name}")
+            }
+        })
+    })
+}
+
 /// The largest file of weights that is read. The largest network here has less than a tenth of it.
 const MAX_BYTES: u64 = 1 << 34;
 

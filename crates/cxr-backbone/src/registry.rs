@@ -3,10 +3,10 @@
 use std::fmt::{Debug, Display};
 use std::path::Path;
 
-use cxr_ops::{OpsError, OptionEntry, OptionError, ParameterPath, Parameters};
+use cxr_ops::{NetworkDescription, OpsError, OptionEntry, OptionError, ParameterPath, Parameters};
 use serde_json::Value;
 
-use crate::{Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, frozen};
+use crate::{Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, frozen, networks};
 
 /// Every backbone that [`by_name`] knows. A new one is a file with its entry and a line here.
 pub const BACKBONES: &[BackboneEntry] = &[
@@ -14,6 +14,35 @@ pub const BACKBONES: &[BackboneEntry] = &[
     densenet::DENSENET169,
     densenet::DENSENET201,
     densenet::DENSENET,
+    networks::RESNET18,
+    networks::RESNET34,
+    networks::RESNET50,
+    networks::RESNET101,
+    networks::RESNET152,
+    networks::RESNEXT50,
+    networks::RESNEXT101,
+    networks::VGG16,
+    networks::VGG16_BN,
+    networks::MOBILENET_V2,
+    networks::EFFICIENTNET_B0,
+    networks::EFFICIENTNET_B1,
+    networks::EFFICIENTNET_B2,
+    networks::EFFICIENTNET_B3,
+    networks::EFFICIENTNET_B4,
+    networks::EFFICIENTNET_V2_S,
+    networks::INCEPTION_V3,
+    networks::REGNET_X_400MF,
+    networks::REGNET_X_800MF,
+    networks::REGNET_X_1_6GF,
+    networks::REGNET_X_3_2GF,
+    networks::REGNET_Y_400MF,
+    networks::REGNET_Y_800MF,
+    networks::REGNET_Y_1_6GF,
+    networks::REGNET_Y_3_2GF,
+    networks::CONVNEXT_TINY,
+    networks::CONVNEXT_SMALL,
+    networks::CONVNEXT_BASE,
+    networks::XCEPTION,
     frozen::CONVNEXT,
     frozen::DINOV2,
 ];
@@ -72,6 +101,11 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
 
     /// `(C, h, w)` of the features of images of `height`×`width` pixels.
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize);
+
+    /// The network as data, if it is described: what it costs, and what its layers are called.
+    fn description(&self) -> Option<&NetworkDescription> {
+        None
+    }
 
     /// Whether a gradient reaches its parameters; one that cannot be trained needs weights.
     fn is_trainable(&self) -> bool {
@@ -194,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_lists_the_others() {
-        let error = by_name("resnet", &Value::Null).unwrap_err().to_string();
+        let error = by_name("resnet-50", &Value::Null).unwrap_err().to_string();
         assert!(
             error.contains("`densenet121`") && error.contains("`dinov2`"),
             "{error}"

@@ -38,6 +38,14 @@ pub enum OpsError {
         /// What is wrong with its values or its type.
         problem: String,
     },
+    /// A described network that cannot be.
+    #[error("layer `{layer}` {problem}")]
+    Network {
+        /// The layer's name.
+        layer: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

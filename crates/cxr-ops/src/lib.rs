@@ -22,6 +22,9 @@
 //! maps, made one operation of candle's autograd by [`apply_fused`]. [`Precision`] says whether its
 //! products are rounded to bf16, [`InstructionSet`] which vectors its kernels use.
 //!
+//! [`NetworkBuilder`] describes a whole network, and [`Network`] trains and evaluates it on the CPU, storing little more
+//! than the outputs of its convolutions.
+//!
 //! **Same bits.** All work is cut into parts by shape, never by thread count, and partial sums
 //! are added in a fixed order: a result does not depend on how many threads computed it. That of [`grouped`]
 //! depends on the instruction set.
@@ -54,6 +57,7 @@
 //! ```
 
 mod bf16;
+mod blocked;
 mod concat;
 mod conv;
 mod cpu;
@@ -69,6 +73,7 @@ mod gpu;
 pub mod grouped;
 mod layers;
 mod linear;
+mod network;
 mod norm;
 mod options;
 mod parameters;
@@ -79,6 +84,7 @@ mod weight_file;
 mod without_cuda;
 
 pub use bf16::Precision;
+pub use blocked::Nonlinearity;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use device::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
@@ -93,6 +99,7 @@ pub use gpu::{
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
+pub use network::{ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node};
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
 };

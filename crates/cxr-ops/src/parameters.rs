@@ -14,7 +14,7 @@ use crate::error::{OpsError, TensorDifference};
 ///
 /// Draws depend on the seed of the [`Parameters`] and the full name alone, so that adding a layer
 /// changes no other layer's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// All 0.
     Zeros,
@@ -23,6 +23,13 @@ pub enum Init {
     /// Normal with variance 2 / fan-in (He et al. 2015, equation 10); fan-in is the number of
     /// values that one output reads.
     KaimingNormal,
+    /// Normal with variance 2 / fan-out; fan-out is the number of outputs times the taps of the window, as PyTorch
+    /// counts it whatever the number of groups.
+    KaimingFanOut,
+    /// Normal with this standard deviation, values beyond ±2 drawn again, as PyTorch's `trunc_normal_` has it.
+    Normal(f32),
+    /// All of one value.
+    Constant(f32),
     /// Uniform in ±√(6 / (fan-in + fan-out)) (Glorot & Bengio 2010, equation 16), Keras's default.
     GlorotUniform,
 }
@@ -256,6 +263,14 @@ fn initial_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Result<Ve
         Init::Zeros => &mut || 0.,
         Init::Ones => &mut || 1.,
         Init::KaimingNormal => &mut || (2. / fan_in).sqrt() * draws.normal(),
+        Init::KaimingFanOut => &mut || (2. / fan_out).sqrt() * draws.normal(),
+        Init::Normal(deviation) => &mut move || loop {
+            let value = f64::from(deviation) * draws.normal();
+            if value.abs() <= 2. {
+                break value;
+            }
+        },
+        Init::Constant(value) => &mut move || f64::from(value),
         Init::GlorotUniform => {
             &mut || (6. / (fan_in + fan_out)).sqrt() * (2. * draws.uniform() - 1.)
         }

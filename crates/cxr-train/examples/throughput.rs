@@ -1,9 +1,10 @@
-//! Images per second of DenseNet121 with the top network, as a JSON object of one entry.
+//! Images per second of a backbone with a head, as a JSON object of one entry.
 //!
-//! `cargo run --release -p cxr-train --example throughput -- train|frozen|infer [BATCH [STEPS [f32|bf16]]]`
+//! `cargo run --release -p cxr-train --example throughput -- train|frozen|infer [BATCH [STEPS [f32|bf16 [BACKBONE]]]]`
 //!
 //! `train` is a step of training in which everything is trained, `frozen` one in which the backbone is not,
-//! `infer` a prediction. The median of STEPS calls counts; two before them do not. `RAYON_NUM_THREADS` limits
+//! `infer` a prediction. The backbone is DenseNet121 with the top network unless another is named, which has a linear
+//! head. The median of STEPS calls counts; two before them do not. `RAYON_NUM_THREADS` limits
 //! the threads.
 
 use std::time::Instant;
@@ -19,7 +20,8 @@ use cxr_train::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIDE: usize = 224;
-const USAGE: &str = "throughput train|frozen|infer [BATCH [STEPS [f32|bf16]]]";
+const USAGE: &str = "throughput train|frozen|infer [BATCH [STEPS [f32|bf16 [BACKBONE]]]]";
+const BACKBONE: &str = "densenet121";
 
 const EXPERIMENT: &str = r#"
 name = "throughput"
@@ -43,7 +45,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .find(|precision| precision.name() == named)
         .ok_or(USAGE)?;
 
-    let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
+    let backbone = arguments.next().unwrap_or_else(|| BACKBONE.to_owned());
+    let head = match backbone.as_str() {
+        BACKBONE => "top-network",
+        _ => "linear",
+    };
+    let model = format!("[model]\nbackbone = \"{backbone}\"\nhead = \"{head}\"\n");
+    let variant = Experiment::parse(&format!("{EXPERIMENT}{model}"))?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
     let classifier = Classifier::new(&ModelCard::new(&variant, &labels)?, 0, &Device::Cpu)?;
     let loss = cxr_train::loss(variant.chosen())?;
@@ -88,10 +96,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     seconds.sort_by(f64::total_cmp);
     let rate = batch as f64 / seconds[seconds.len() / 2];
-    let name = match precision {
-        Precision::Single => work,
-        Precision::Bf16 => format!("{work} {named}"),
-    };
+    let mut name = work;
+    if precision == Precision::Bf16 {
+        name += &format!(" {named}");
+    }
+    if backbone != BACKBONE {
+        name += &format!(" {backbone}");
+    }
     println!(r#"{{"{name}": {rate:.3}}}"#);
     Ok(())
 }

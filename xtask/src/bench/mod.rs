@@ -45,6 +45,10 @@ pub(crate) struct Arguments {
     /// For `gpu`: its program, built elsewhere, on a machine without a Rust toolchain
     #[arg(long, value_name = "FILE")]
     built: Option<PathBuf>,
+    /// For `train`, `frozen` and `infer`: a backbone that torchvision has by the same name. DenseNet121 has the top
+    /// network, all others a linear head
+    #[arg(long, value_name = "NAME", default_value = "densenet121")]
+    backbone: String,
     /// For `train`: the numbers that convolutions multiply
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
@@ -69,11 +73,11 @@ enum Work {
     Metrics,
     /// Decoding, resizing and augmentation, against Pillow and torchvision
     Data,
-    /// A training step of DenseNet121 with the top network, against PyTorch
+    /// A training step of a backbone with a head, against PyTorch
     Train,
-    /// The same with a frozen backbone: the top network learns
+    /// The same with a frozen backbone: the head learns
     Frozen,
-    /// Prediction by DenseNet121 with the top network, against ONNX Runtime
+    /// Prediction by them, against ONNX Runtime
     Infer,
     /// Files to a table of probabilities, end to end, against Pillow and ONNX Runtime
     Predict,
@@ -169,6 +173,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 batch: arguments.batch.unwrap_or(8),
                 threads,
                 dtype: arguments.dtype,
+                backbone: arguments.backbone.clone(),
             };
             network::programs(workspace, &interrupt, &settings)?
         }

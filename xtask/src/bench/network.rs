@@ -1,4 +1,4 @@
-//! DenseNet121 with the top network, by `cxr-train` against PyTorch and ONNX Runtime.
+//! A backbone with a head, by `cxr-train` against PyTorch and ONNX Runtime.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -19,6 +19,7 @@ pub(super) struct Settings {
     pub(super) batch: usize,
     pub(super) threads: usize,
     pub(super) dtype: Dtype,
+    pub(super) backbone: String,
 }
 
 /// What a value is called on the command line, and by ours and the peer.
@@ -52,7 +53,8 @@ pub(super) fn programs(
     let (work, dtype) = (name(settings.work)?, name(settings.dtype)?);
     let [batch, steps, threads] =
         [settings.batch, STEPS, settings.threads].map(|number| number.to_string());
-    let arguments = [&work, &batch, &steps, &dtype].map(OsString::from);
+    let backbone = settings.backbone.clone();
+    let arguments = [&work, &batch, &steps, &dtype, &backbone].map(OsString::from);
     let ours = Program {
         command: Box::new(move || {
             let mut command = Command::new(&executable);
@@ -66,7 +68,7 @@ pub(super) fn programs(
         modules.push("onnx");
         modules.push("onnxruntime");
     }
-    let arguments = [work, batch, steps, threads, dtype];
+    let arguments = [work, batch, steps, threads, dtype, backbone];
     let arguments = arguments.map(OsString::from).to_vec();
     let peer = peer::find(workspace, "network.py", &modules, arguments)?;
     Ok(Some((vec![ours], peer)))

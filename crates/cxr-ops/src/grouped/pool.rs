@@ -15,10 +15,20 @@ pub struct Pool {
 impl Pool {
     /// A buffer of `len` groups with whatever values its last user left.
     pub fn take(&self, len: usize) -> Buffer {
+        self.take_within(len, usize::MAX)
+    }
+
+    /// As [`Self::take`], but never much more memory than is needed: for who asks for small and large buffers in
+    /// turn.
+    pub(crate) fn take_close(&self, len: usize) -> Buffer {
+        self.take_within(len, len + len / 4)
+    }
+
+    fn take_within(&self, len: usize, most: usize) -> Buffer {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that is large enough, so that large ones stay for large requests.
         let fitting = (0..free.len())
-            .filter(|&at| free[at].len() >= len)
+            .filter(|&at| (len..=most).contains(&free[at].len()))
             .min_by_key(|&at| free[at].len());
         let reused = fitting.map(|at| free.swap_remove(at));
         drop(free);

@@ -1,0 +1,424 @@
+//! Gradients on their way through what happens to single pixels: normalisation, activation, gates, sums.
+
+use rayon::prelude::*;
+
+use super::activation::{Curve, with_curve};
+use super::maps::Maps;
+use super::{Affine, Block, Extent, LANES, RUN, Sums, View, ZERO, by_block, min_chunks};
+use crate::grouped::Pool;
+use crate::simd::Vectors;
+
+/// The gradient of maps: `factor·g + shift`, of which the two may be applied when it is next read.
+#[derive(Debug)]
+pub(crate) struct Gradient {
+    pub(crate) maps: Maps,
+    /// One per image and map.
+    factor: Option<Vec<Block>>,
+    /// One per image and map.
+    shift: Option<Vec<Block>>,
+}
+
+/// What multiplies a gradient behind a normalisation, the value before it and 1 in the gradient before it, per block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coefficients {
+    pub(crate) gradient: Block,
+    pub(crate) value: Block,
+    pub(crate) constant: Block,
+}
+
+impl Coefficients {
+    pub(crate) const IDENTITY: Self = Self {
+        gradient: [1.; LANES],
+        value: ZERO,
+        constant: ZERO,
+    };
+}
+
+impl Gradient {
+    pub(crate) fn new(maps: Maps) -> Self {
+        Self {
+            maps,
+            factor: None,
+            shift: None,
+        }
+    }
+
+    /// That of maps of which only the mean over pixels was used: `shift` everywhere.
+    pub(crate) fn constant(extent: Extent, shift: Vec<Block>, pool: &Pool) -> Self {
+        let mut maps = Maps::take(extent, pool);
+        maps.par_chunks_mut(1 << 12)
+            .for_each(|values| values.fill(ZERO));
+        Self {
+            maps,
+            factor: None,
+            shift: Some(shift),
+        }
+    }
+
+    /// Multiplies each map by a factor, later.
+    pub(crate) fn scale(&mut self, factors: &[Block]) {
+        let times = |blocks: &mut Option<Vec<Block>>, or: bool| match blocks {
+            Some(blocks) => {
+                for (block, factor) in blocks.iter_mut().zip(factors) {
+                    for lane in 0..LANES {
+                        block[lane] *= factor[lane];
+                    }
+                }
+            }
+            None if or => *blocks = Some(factors.to_vec()),
+            None => {}
+        };
+        times(&mut self.factor, true);
+        times(&mut self.shift, false);
+    }
+
+    /// Adds a constant to each map, later.
+    pub(crate) fn shift(&mut self, shifts: Vec<Block>) {
+        match &mut self.shift {
+            None => self.shift = Some(shifts),
+            Some(before) => {
+                for (before, shift) in before.iter_mut().zip(&shifts) {
+                    for lane in 0..LANES {
+                        before[lane] += shift[lane];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Factor and shift of one block of an image.
+    fn late(&self, chunk: usize) -> (Block, Block) {
+        (
+            self.factor
+                .as_ref()
+                .map_or([1.; LANES], |factor| factor[chunk]),
+            self.shift.as_ref().map_or(ZERO, |shift| shift[chunk]),
+        )
+    }
+
+    /// Applies what is to be applied.
+    pub(crate) fn settle<S: Vectors>(&mut self, simd: S) {
+        if self.factor.is_none() && self.shift.is_none() {
+            return;
+        }
+        let plane = self.maps.extent().pixels();
+        let (factors, shifts) = (self.factor.take(), self.shift.take());
+        let late = |chunk: usize| {
+            (
+                factors.as_ref().map_or([1.; LANES], |factor| factor[chunk]),
+                shifts.as_ref().map_or(ZERO, |shift| shift[chunk]),
+            )
+        };
+        self.maps
+            .par_chunks_mut(plane)
+            .with_min_len(min_chunks(plane))
+            .enumerate()
+            .for_each(|(chunk, values)| {
+                let (factor, shift) = late(chunk);
+                simd.within(
+                    #[inline(always)]
+                    || {
+                        for value in values {
+                            for lane in 0..LANES {
+                                value[lane] = value[lane] * factor[lane] + shift[lane];
+                            }
+                        }
+                    },
+                );
+            });
+    }
+
+    /// Adds another gradient of the same maps.
+    pub(crate) fn add<S: Vectors>(&mut self, simd: S, mut other: Self) {
+        self.settle(simd);
+        other.settle(simd);
+        self.maps.add(simd, &other.maps);
+    }
+
+    /// Σ g' and Σ g'·(x − centre) of each block, over all images, where g' is the gradient before the activation
+    /// of `view`.
+    pub(crate) fn sums<S: Vectors>(&self, simd: S, view: &View<'_>) -> Vec<Sums> {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        let of_images: Vec<Sums> = self
+            .maps
+            .par_chunks(plane)
+            .with_min_len(min_chunks(plane))
+            .enumerate()
+            .map(|(chunk, gradient)| {
+                let (image, block) = (chunk / blocks, chunk % blocks);
+                let stored = &view.stored(image, block, 0)[..plane];
+                let affine = view.affine_of(block);
+                let (factor, shift) = self.late(chunk);
+                let mut sums = Sums::ZERO;
+                for (gradient, stored) in gradient.chunks(RUN).zip(stored.chunks(RUN)) {
+                    let (mut plain, mut products) = (ZERO, ZERO);
+                    with_curve!(view.nonlinearity, C => simd.within(
+                        #[inline(always)]
+                        || {
+                            for (g, x) in gradient.iter().zip(stored) {
+                                for lane in 0..LANES {
+                                    let g = (g[lane] * factor[lane] + shift[lane])
+                                        * C::slope(affine.apply(lane, x[lane]));
+                                    plain[lane] += g;
+                                    products[lane] += g * (x[lane] - affine.centre[lane]);
+                                }
+                            }
+                        },
+                    ));
+                    sums.add_run(&plain, &products);
+                }
+                sums
+            })
+            .collect();
+        Sums::over_images(&of_images, blocks)
+    }
+
+    /// Takes the gradient back through the activation and the affine map of `view`.
+    pub(crate) fn through<S: Vectors>(
+        &mut self,
+        simd: S,
+        view: &View<'_>,
+        coefficients: Option<&[Coefficients]>,
+    ) {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        let late: Vec<_> = (0..extent.images * blocks)
+            .map(|chunk| self.late(chunk))
+            .collect();
+        (self.factor, self.shift) = (None, None);
+        self.maps
+            .par_chunks_mut(plane)
+            .with_min_len(min_chunks(plane))
+            .zip(&late)
+            .enumerate()
+            .for_each(|(chunk, (gradient, (factor, shift)))| {
+                let (image, block) = (chunk / blocks, chunk % blocks);
+                let stored = &view.stored(image, block, 0)[..plane];
+                let affine = view.affine_of(block);
+                let of = coefficients.map_or(Coefficients::IDENTITY, |all| all[block]);
+                with_curve!(view.nonlinearity, C => simd.within(
+                    #[inline(always)]
+                    || {
+                        for (g, x) in gradient.iter_mut().zip(stored) {
+                            for lane in 0..LANES {
+                                let behind = (g[lane] * factor[lane] + shift[lane])
+                                    * C::slope(affine.apply(lane, x[lane]));
+                                // Centred, as the three terms nearly cancel in small batches.
+                                let centred = x[lane] - affine.centre[lane];
+                                g[lane] = of.gradient[lane] * behind
+                                    + (of.value[lane] * centred + of.constant[lane]);
+                            }
+                        }
+                    },
+                ));
+            });
+    }
+
+    /// Σ g·u over the pixels of each image and map, where `view` is u: the gradient of a gate.
+    pub(crate) fn of_gate<S: Vectors>(&self, simd: S, view: &View<'_>) -> Vec<Block> {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        self.maps
+            .par_chunks(plane)
+            .with_min_len(min_chunks(plane))
+            .enumerate()
+            .map(|(chunk, gradient)| {
+                let (image, block) = (chunk / blocks, chunk % blocks);
+                let (factor, shift) = self.late(chunk);
+                let stored = &view.stored(image, block, 0)[..plane];
+                let affine = view.affine_of(block);
+                let mut total = [0f64; LANES];
+                for (gradient, stored) in gradient.chunks(RUN).zip(stored.chunks(RUN)) {
+                    let mut sum = ZERO;
+                    with_curve!(view.nonlinearity, C => simd.within(
+                        #[inline(always)]
+                        || {
+                            for (g, x) in gradient.iter().zip(stored) {
+                                for lane in 0..LANES {
+                                    sum[lane] += (g[lane] * factor[lane] + shift[lane])
+                                        * C::value(affine.apply(lane, x[lane]));
+                                }
+                            }
+                        },
+                    ));
+                    for lane in 0..LANES {
+                        total[lane] += f64::from(sum[lane]);
+                    }
+                }
+                total.map(|total| total as f32)
+            })
+            .collect()
+    }
+
+    /// Takes the gradient back through the ReLU whose output is `output`.
+    pub(crate) fn through_relu<S: Vectors>(&mut self, simd: S, output: &[Block]) {
+        self.settle(simd);
+        self.maps
+            .par_chunks_mut(1 << 12)
+            .zip(output.par_chunks(1 << 12))
+            .for_each(|(gradient, output)| {
+                simd.within(
+                    #[inline(always)]
+                    || {
+                        for (g, y) in gradient.iter_mut().zip(output) {
+                            for lane in 0..LANES {
+                                g[lane] = if y[lane] > 0. { g[lane] } else { 0. };
+                            }
+                        }
+                    },
+                );
+            });
+    }
+}
+
+/// A batch's own statistics or running ones, as what a normalisation does to its input.
+#[derive(Debug, Clone)]
+pub(crate) struct Norm {
+    pub(crate) affine: Vec<Affine>,
+    /// 1/√(σ² + ε), per map.
+    inverse_deviation: Vec<f64>,
+    /// γ/√(σ² + ε), per map.
+    scale: Vec<f64>,
+    /// Values behind each statistic; `None` where they are constants.
+    count: Option<f64>,
+}
+
+impl Norm {
+    pub(crate) fn new(
+        mean: &[f64],
+        variance: &[f64],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f64,
+        count: Option<f64>,
+    ) -> Self {
+        let inverse_deviation: Vec<f64> =
+            variance.iter().map(|v| (v + eps).sqrt().recip()).collect();
+        let scale: Vec<f64> = (weight.iter().zip(&inverse_deviation))
+            .map(|(&weight, inverse)| f64::from(weight) * inverse)
+            .collect();
+        let centre: Vec<f32> = mean.iter().map(|&mean| mean as f32).collect();
+        // What rounding took off the centre is added to the shift.
+        let shift: Vec<f32> = (bias.iter().zip(mean))
+            .zip(centre.iter().zip(&scale))
+            .map(|((&bias, mean), (&centre, scale))| {
+                (f64::from(bias) - scale * (mean - f64::from(centre))) as f32
+            })
+            .collect();
+        let single: Vec<f32> = scale.iter().map(|&scale| scale as f32).collect();
+        let affine = (by_block(&centre, 0.).into_iter())
+            .zip(by_block(&single, 0.).into_iter().zip(by_block(&shift, 0.)))
+            .map(|(centre, (scale, shift))| Affine {
+                centre,
+                scale,
+                shift,
+            })
+            .collect();
+        Self {
+            affine,
+            inverse_deviation,
+            scale,
+            count,
+        }
+    }
+
+    /// Factor and bias that it makes of a convolution before it, with that convolution's own bias.
+    pub(crate) fn folded(&self, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
+        let scale: Vec<f32> = self.scale.iter().map(|&scale| scale as f32).collect();
+        let shift = (0..scale.len()).map(|map| {
+            let affine = &self.affine[map / LANES];
+            let lane = map % LANES;
+            let centred = bias.map_or(0., |bias| bias[map]) - affine.centre[lane];
+            centred * affine.scale[lane] + affine.shift[lane]
+        });
+        let shift = shift.collect();
+        (scale, shift)
+    }
+
+    /// From Σ g and Σ g·(x − centre): the gradients of γ and β, and how the gradient goes on.
+    pub(crate) fn backward(&self, sums: &[Sums]) -> (Vec<f32>, Vec<f32>, Vec<Coefficients>) {
+        let maps = self.scale.len();
+        let at = |map: usize| &sums[map / LANES];
+        let of_bias: Vec<f64> = (0..maps).map(|map| at(map).plain[map % LANES]).collect();
+        // Σ g·x̂
+        let of_weight: Vec<f64> = (0..maps)
+            .map(|map| at(map).products[map % LANES] * self.inverse_deviation[map])
+            .collect();
+        let mut coefficients = vec![Coefficients::IDENTITY; sums.len()];
+        for map in 0..maps {
+            let (of, lane) = (&mut coefficients[map / LANES], map % LANES);
+            let scale = self.scale[map];
+            of.gradient[lane] = scale as f32;
+            if let Some(count) = self.count {
+                // dx = scale·(g − mean(g) − x̂·mean(g·x̂))
+                let of_value = -scale * self.inverse_deviation[map] * of_weight[map] / count;
+                of.value[lane] = of_value as f32;
+                of.constant[lane] = (-scale * of_bias[map] / count) as f32;
+            }
+        }
+        let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        (single(of_weight), single(of_bias), coefficients)
+    }
+}
+
+/// Σ x and Σ x² of each block, over all images.
+pub(crate) fn statistics<S: Vectors>(simd: S, view: &View<'_>) -> Vec<Sums> {
+    let extent = view.extent;
+    let (blocks, plane) = (extent.blocks(), extent.pixels());
+    let of_images: Vec<Sums> = (0..extent.images * blocks)
+        .into_par_iter()
+        .with_min_len(min_chunks(plane))
+        .map_init(
+            || vec![ZERO; RUN],
+            |line, chunk| {
+                let mut sums = Sums::ZERO;
+                for pixel in (0..plane).step_by(RUN) {
+                    let line = &mut line[..RUN.min(plane - pixel)];
+                    view.read(simd, chunk / blocks, chunk % blocks, pixel, line);
+                    sums.add_squares(simd, line);
+                }
+                sums
+            },
+        )
+        .collect();
+    Sums::over_images(&of_images, blocks)
+}
+
+/// The sum of two views, with a ReLU if wanted.
+pub(crate) fn add<S: Vectors>(
+    simd: S,
+    first: &View<'_>,
+    second: &View<'_>,
+    relu: bool,
+    out: &mut [Block],
+) {
+    let extent = first.extent;
+    let (blocks, plane) = (extent.blocks(), extent.pixels());
+    out.par_chunks_mut(plane)
+        .with_min_len(min_chunks(plane))
+        .enumerate()
+        .for_each_init(
+            || vec![ZERO; RUN],
+            |line, (chunk, out)| {
+                let (image, block) = (chunk / blocks, chunk % blocks);
+                for (run, out) in out.chunks_mut(RUN).enumerate() {
+                    first.read(simd, image, block, run * RUN, out);
+                    let line = &mut line[..out.len()];
+                    second.read(simd, image, block, run * RUN, line);
+                    simd.within(
+                        #[inline(always)]
+                        || {
+                            for (out, value) in out.iter_mut().zip(&*line) {
+                                for lane in 0..LANES {
+                                    let sum = out[lane] + value[lane];
+                                    // A NaN passes, so that a broken training step is noticed.
+                                    out[lane] = if relu && sum <= 0. { 0. } else { sum };
+                                }
+                            }
+                        },
+                    );
+                }
+            },
+        );
+}

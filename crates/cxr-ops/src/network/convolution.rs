@@ -1,0 +1,76 @@
+//! A convolution of either kind, with its weights as candle has them.
+
+use crate::blocked::conv::{Conv, Epilogue};
+use crate::blocked::depthwise::Depthwise;
+use crate::blocked::kernels::Kernels;
+use crate::blocked::packing::Window;
+use crate::blocked::{Block, Extent, View};
+
+/// A convolution of either kind.
+pub(super) enum ConvKind {
+    Dense(Conv),
+    Depthwise(Depthwise),
+}
+
+impl ConvKind {
+    pub(super) fn new(window: Window, groups: usize, input: Extent, output: Extent) -> Self {
+        if groups > 1 && groups == input.maps && groups == output.maps {
+            Self::Depthwise(Depthwise::new(window, input, output))
+        } else {
+            Self::Dense(Conv::new(window, groups, input, output))
+        }
+    }
+
+    /// `weight` comes with a factor for each output map.
+    pub(super) fn forward<S: Kernels>(
+        &self,
+        simd: S,
+        (weight, scale): (&[f32], Option<&[f32]>),
+        view: &View<'_>,
+        epilogue: Epilogue<'_>,
+        out: &mut [Block],
+    ) {
+        match self {
+            Self::Dense(conv) => {
+                let panels = conv.forward_panels(weight, scale);
+                conv.forward(simd, &panels, view, epilogue, out);
+            }
+            Self::Depthwise(conv) => {
+                let weights = conv.weights(weight, scale);
+                conv.forward(simd, &weights, view, epilogue, out);
+            }
+        }
+    }
+
+    pub(super) fn input_gradient<S: Kernels>(
+        &self,
+        simd: S,
+        weight: &[f32],
+        gradient: &View<'_>,
+        accumulate: bool,
+        out: &mut [Block],
+    ) {
+        match self {
+            Self::Dense(conv) => {
+                let panels = conv.backward_panels(weight);
+                conv.input_gradient(simd, &panels, gradient, accumulate, out);
+            }
+            Self::Depthwise(conv) => {
+                let weights = conv.weights(weight, None);
+                conv.input_gradient(simd, &weights, gradient, accumulate, out);
+            }
+        }
+    }
+
+    pub(super) fn weight_gradient<S: Kernels>(
+        &self,
+        simd: S,
+        view: &View<'_>,
+        gradient: &View<'_>,
+    ) -> Vec<f32> {
+        match self {
+            Self::Dense(conv) => conv.weight_gradient(simd, view, gradient),
+            Self::Depthwise(conv) => conv.weight_gradient(simd, view, gradient),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! A network as data.
+
+use std::collections::BTreeMap;
+
+use candle_core::Shape;
+
+use crate::blocked::packing::Window;
+use crate::blocked::{Extent, LANES, Nonlinearity};
+use crate::norm::BatchNormConfig;
+use crate::{Init, OpsError};
+
+/// Maps within a network that is being described: what a layer gives, for other layers to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node(pub(super) usize);
+
+/// A convolution of a description; the default is stride 1, no padding, one group, no bias, He's initial values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvLayer {
+    /// Channels that it makes.
+    pub out_channels: usize,
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Distance between neighbouring windows.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side.
+    pub padding: [usize; 2],
+    /// Number of groups; a map reads the maps of its own.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The weight's initial values.
+    pub init: Init,
+}
+
+impl ConvLayer {
+    /// `out_channels` channels by windows of `side × side`.
+    pub fn new(out_channels: usize, side: usize) -> Self {
+        Self::rectangular(out_channels, [side, side])
+    }
+
+    /// `out_channels` channels by windows of `height × width`.
+    pub fn rectangular(out_channels: usize, kernel: [usize; 2]) -> Self {
+        Self {
+            out_channels,
+            kernel,
+            stride: 1,
+            padding: [0, 0],
+            groups: 1,
+            bias: false,
+            init: Init::KaimingFanOut,
+        }
+    }
+
+    /// Another stride.
+    #[must_use]
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// Half the window on every side, which at stride 1 keeps the size where the window's is odd.
+    #[must_use]
+    pub fn same(self) -> Self {
+        let padding = self.kernel.map(|side| side / 2);
+        Self { padding, ..self }
+    }
+
+    /// Groups.
+    #[must_use]
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// With a bias.
+    #[must_use]
+    pub fn biased(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    /// Other initial values.
+    #[must_use]
+    pub fn init(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
+
+    fn window(self) -> Window {
+        Window {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Operation {
+    Images,
+    Conv {
+        layer: ConvLayer,
+        /// The weight is `O×I`: a dense layer applied to every pixel.
+        is_linear: bool,
+    },
+    BatchNorm(BatchNormConfig),
+    LayerNorm {
+        eps: f64,
+    },
+    LayerScale {
+        initial: f32,
+    },
+    /// `scale·x + shift` with constants, per map.
+    Rescale {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
+    Activation(Nonlinearity),
+    Add,
+    /// The first, each map times the one pixel of it that the second has.
+    Gate,
+    StochasticDepth(f64),
+    Dropout(f64),
+    Concat,
+    MaxPool(Window),
+    AveragePool(Window),
+    GlobalPool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NodeData {
+    /// Its parameters' path; a name for errors where it has none.
+    pub(super) name: String,
+    pub(super) layer: Operation,
+    pub(super) inputs: Vec<usize>,
+    pub(super) maps: usize,
+    /// It has a single pixel.
+    pub(super) is_pooled: bool,
+}
+
+/// A network as data: which layers, with which sizes, read which. It has no weights; [`Network`](crate::Network) has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkDescription {
+    pub(super) nodes: Vec<NodeData>,
+    pub(super) names: BTreeMap<String, usize>,
+    pub(super) output: usize,
+}
+
+/// What a network costs for each image, counted from its description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkCost {
+    /// Multiplications with an addition, of a forward pass; a backward pass has twice as many.
+    pub multiply_adds: u64,
+    /// Bytes that training keeps from the forward to the backward pass, on the CPU.
+    pub training_bytes: u64,
+    /// Values of all parameters, running statistics included.
+    pub parameters: u64,
+}
+
+/// One parameter of a layer.
+pub(super) struct ParameterShape {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    pub(super) init: Init,
+}
+
+impl NetworkDescription {
+    /// The node of a [name](super::NetworkBuilder::name).
+    pub fn node(&self, name: &str) -> Option<Node> {
+        self.names.get(name).copied().map(Node)
+    }
+
+    /// All such names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// The same network up to `node`, whose maps are the features.
+    #[must_use]
+    pub fn up_to(&self, node: Node) -> Self {
+        let nodes = self.nodes[..=node.0].to_vec();
+        let names = self.names.iter().filter(|(_, at)| **at <= node.0);
+        Self {
+            nodes,
+            names: names.map(|(name, at)| (name.clone(), *at)).collect(),
+            output: node.0,
+        }
+    }
+
+    /// The same network with other nonlinearities: `replace` gives that which takes the place of one.
+    #[must_use]
+    pub fn with_nonlinearities(&self, replace: impl Fn(Nonlinearity) -> Nonlinearity) -> Self {
+        let mut other = self.clone();
+        for node in &mut other.nodes {
+            if let Operation::Activation(nonlinearity) = &mut node.layer {
+                *nonlinearity = replace(*nonlinearity);
+            }
+        }
+        other
+    }
+
+    /// Channels of the features.
+    pub fn feature_channels(&self) -> usize {
+        self.nodes[self.output].maps
+    }
+
+    /// `(C, h, w)` of the features of images of `height × width` pixels.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] where a window does not fit its maps.
+    pub fn feature_shape(
+        &self,
+        height: usize,
+        width: usize,
+    ) -> Result<(usize, usize, usize), OpsError> {
+        let extent = self.extents(1, height, width)?[self.output];
+        Ok((extent.maps, extent.height, extent.width))
+    }
+
+    /// What an image of `height × width` pixels costs.
+    ///
+    /// # Errors
+    /// As [`Self::feature_shape`].
+    pub fn cost(&self, height: usize, width: usize) -> Result<NetworkCost, OpsError> {
+        let extents = self.extents(1, height, width)?;
+        let plan = super::plan::Plan::new(self);
+        let (mut multiply_adds, mut blocks) = (0, 0);
+        for (index, node) in self.nodes.iter().enumerate() {
+            let extent = extents[index];
+            if let Operation::Conv { layer, .. } = &node.layer {
+                let inputs = self.nodes[node.inputs[0]].maps / layer.groups;
+                let of_pixel = inputs * layer.kernel[0] * layer.kernel[1] * layer.out_channels;
+                multiply_adds += (extent.pixels() * of_pixel) as u64;
+            }
+            if plan.is_stored(index) {
+                blocks += extent.len() as u64;
+            }
+        }
+        let parameters = (0..self.nodes.len()).flat_map(|index| self.parameters(index));
+        Ok(NetworkCost {
+            multiply_adds,
+            training_bytes: blocks * (LANES * size_of::<f32>()) as u64,
+            parameters: parameters.map(|p| p.shape.elem_count() as u64).sum(),
+        })
+    }
+
+    /// The sizes of all nodes' maps.
+    pub(super) fn extents(
+        &self,
+        images: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<Extent>, OpsError> {
+        let mut extents: Vec<Extent> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let failed = |problem: String| OpsError::Network {
+                layer: node.name.clone(),
+                problem,
+            };
+            let first = node.inputs.first().map(|&input| extents[input]);
+            let input = first.unwrap_or(Extent {
+                images,
+                maps: node.maps,
+                height,
+                width,
+            });
+            let sized = match &node.layer {
+                Operation::Conv { layer, .. } => windowed(input, layer.window()),
+                Operation::MaxPool(window) | Operation::AveragePool(window) => {
+                    windowed(input, *window)
+                }
+                Operation::GlobalPool => Ok(input.pooled()),
+                Operation::Add | Operation::Concat => {
+                    let size = |at: &usize| (extents[*at].height, extents[*at].width);
+                    match node
+                        .inputs
+                        .iter()
+                        .find(|at| size(at) != (input.height, input.width))
+                    {
+                        None => Ok(input),
+                        Some(other) => Err(format!(
+                            "joins maps of {}×{} and {}×{} pixels",
+                            input.height,
+                            input.width,
+                            size(other).0,
+                            size(other).1
+                        )),
+                    }
+                }
+                _ => Ok(input),
+            };
+            let sized = sized.map_err(failed)?;
+            extents.push(Extent {
+                maps: node.maps,
+                ..sized
+            });
+        }
+        Ok(extents)
+    }
+
+    /// The parameters of a node, with full names.
+    pub(super) fn parameters(&self, index: usize) -> Vec<ParameterShape> {
+        let node = &self.nodes[index];
+        let of = |name: &str, shape: Shape, init: Init| ParameterShape {
+            name: match name {
+                "" => node.name.clone(),
+                name => format!("{}.{name}", node.name),
+            },
+            shape,
+            init,
+        };
+        match &node.layer {
+            Operation::Conv { layer, is_linear } => {
+                let inputs = self.nodes[node.inputs[0]].maps / layer.groups;
+                let shape: Shape = if *is_linear {
+                    (layer.out_channels, inputs).into()
+                } else {
+                    (layer.out_channels, inputs, layer.kernel[0], layer.kernel[1]).into()
+                };
+                let mut all = vec![of("weight", shape, layer.init)];
+                if layer.bias {
+                    all.push(of("bias", layer.out_channels.into(), Init::Zeros));
+                }
+                all
+            }
+            Operation::BatchNorm(_) => vec![
+                of("weight", node.maps.into(), Init::Ones),
+                of("bias", node.maps.into(), Init::Zeros),
+                of("running_mean", node.maps.into(), Init::Zeros),
+                of("running_var", node.maps.into(), Init::Ones),
+            ],
+            Operation::LayerNorm { .. } => vec![
+                of("weight", node.maps.into(), Init::Ones),
+                of("bias", node.maps.into(), Init::Zeros),
+            ],
+            Operation::LayerScale { initial } => {
+                vec![of("", (node.maps, 1, 1).into(), Init::Constant(*initial))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The window of a convolution or a pooling.
+    pub(super) fn window(&self, index: usize) -> Option<Window> {
+        match &self.nodes[index].layer {
+            Operation::Conv { layer, .. } => Some(layer.window()),
+            Operation::MaxPool(window) | Operation::AveragePool(window) => Some(*window),
+            _ => None,
+        }
+    }
+}
+
+fn windowed(input: Extent, window: Window) -> Result<Extent, String> {
+    let Some([height, width]) = window.output([input.height, input.width]) else {
+        return Err(format!(
+            "has a window of {}×{}, which does not fit its maps of {}×{} pixels: the images are too small",
+            window.kernel[0], window.kernel[1], input.height, input.width
+        ));
+    };
+    Ok(Extent {
+        height,
+        width,
+        ..input
+    })
+}
