@@ -57,6 +57,7 @@ mod bf16;
 mod concat;
 mod conv;
 mod cpu;
+mod device;
 mod error;
 mod fused;
 #[cfg(any(feature = "cuda", test))]
@@ -74,18 +75,21 @@ mod parameters;
 mod pool;
 mod simd;
 mod weight_file;
+#[cfg(not(feature = "cuda"))]
+mod without_cuda;
 
 pub use bf16::Precision;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
+pub use device::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
 pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
-    AdamWConstants, Algorithms, CudaImages, CudaSize, CudaUpdate, CudaValues, DenseNetPlan,
-    StoredImage, autotuned, cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device,
-    cuda_graph_launches, cuda_lerp, cuda_memory_peak, cuda_sgd, end_autotune, is_exact_f32,
-    release_graphs, set_autotune, set_exact_f32, set_graphs, uses_graphs,
+    CudaImages, CudaSize, CudaValues, DenseNetPlan, autotuned, cuda_adamw, cuda_densenet_evaluate,
+    cuda_densenet_train, cuda_device, cuda_graph_launches, cuda_lerp, cuda_memory_peak, cuda_sgd,
+    end_autotune, is_exact_f32, release_graphs, set_autotune, set_exact_f32, set_graphs,
+    uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
@@ -97,3 +101,8 @@ pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use simd::InstructionSet;
 pub use weight_file::{WeightFile, check_weights};
+#[cfg(not(feature = "cuda"))]
+pub use without_cuda::{
+    CudaImages, CudaSize, CudaValues, autotuned, cuda_adamw, cuda_device, cuda_lerp,
+    cuda_memory_peak, cuda_sgd, release_graphs, set_autotune,
+};

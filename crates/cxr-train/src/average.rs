@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, bail};
 use cxr_ops::Parameters;
-use rayon::prelude::*;
 
-use crate::TrainError;
+use crate::{TrainError, compute};
 
 /// Exponential moving average of a network's weights and running statistics: after the first update
 /// it is what it was given, after each further one `decay·average + (1 − decay)·weights`. So PyTorch's
@@ -48,7 +47,8 @@ impl WeightAverage {
                 Ok((average, now.contiguous()?))
             });
             let pairs = pairs.collect::<candle_core::Result<Vec<_>>>()?;
-            lerp_all(&pairs, (1. - self.decay) as f32)?;
+            let averages = pairs.iter().map(|(average, _)| *average);
+            compute::of_tensors(averages).lerp(&pairs, (1. - self.decay) as f32)?;
         }
         self.updates += 1;
         Ok(())
@@ -75,20 +75,9 @@ impl WeightAverage {
     }
 }
 
-/// Moves averages towards weights, all of one device.
-fn lerp_all(pairs: &[(&Tensor, Tensor)], share: f32) -> candle_core::Result<()> {
-    #[cfg(feature = "cuda")]
-    if pairs.iter().any(|(average, _)| average.device().is_cuda()) {
-        let pairs: Vec<_> = pairs.iter().map(|(average, now)| (*average, now)).collect();
-        return cxr_ops::cuda_lerp(&pairs, f64::from(share));
-    }
-    let lerp = Lerp { share };
-    (pairs.par_iter()).try_for_each(|(average, now)| average.inplace_op2(now, &lerp))
-}
-
 /// `average ← average + share·(weights − average)`.
-struct Lerp {
-    share: f32,
+pub(crate) struct Lerp {
+    pub(crate) share: f32,
 }
 
 impl InplaceOp2 for Lerp {

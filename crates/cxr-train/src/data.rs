@@ -1,7 +1,6 @@
 //! Index, split and store as one.
 
 use std::path::{Path, PathBuf};
-#[cfg(feature = "cuda")]
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,6 @@ pub struct TrainingData {
     is_phantom: bool,
     seconds_to_prepare: f64,
     /// The pixels again, where a CUDA device has come to have them.
-    #[cfg(feature = "cuda")]
     on_device: std::sync::Mutex<Option<(candle_core::Device, Arc<cxr_ops::CudaImages>)>>,
 }
 
@@ -67,7 +65,6 @@ impl TrainingData {
             store,
             is_phantom: false,
             seconds_to_prepare: 0.,
-            #[cfg(feature = "cuda")]
             on_device: std::sync::Mutex::default(),
         })
     }
@@ -180,7 +177,6 @@ impl TrainingData {
     }
 
     /// The pixels on a CUDA device, for as long as no other device asks.
-    #[cfg(feature = "cuda")]
     pub(crate) fn on_device(
         &self,
         device: &candle_core::Device,

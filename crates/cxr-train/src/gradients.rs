@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, Storage, Tensor};
 use cxr_ops::GradientSink;
 use rayon::prelude::*;
 
-use crate::{TrainError, Trained};
+use crate::{TrainError, Trained, compute};
 
 /// The gradients of the parameters that are trained, in their order.
 #[derive(Debug, Clone)]
@@ -14,7 +14,6 @@ pub struct Gradients {
     /// What the optimiser multiplies them by.
     scale: f64,
     /// What it multiplies them by instead, where a CUDA device has bounded their norm.
-    #[cfg(feature = "cuda")]
     on_device: Option<std::sync::Arc<cxr_ops::CudaValues>>,
 }
 
@@ -33,7 +32,6 @@ impl Gradients {
         Ok(Self {
             tensors: tensors.collect::<Result<_, _>>()?,
             scale: 1.,
-            #[cfg(feature = "cuda")]
             on_device: None,
         })
     }
@@ -86,7 +84,6 @@ impl Gradients {
     pub(crate) fn clip_to(&mut self, size: &GradientNorm, largest: f64) -> candle_core::Result<()> {
         match size {
             GradientNorm::Known { norm, .. } => self.clip(self.scale * norm, largest),
-            #[cfg(feature = "cuda")]
             GradientNorm::OnDevice(size) => {
                 self.on_device = Some(size.bound(self.scale, largest)?.into());
             }
@@ -98,7 +95,6 @@ impl Gradients {
         self.scale
     }
 
-    #[cfg(feature = "cuda")]
     pub(crate) fn scale_on_device(&self) -> Option<&cxr_ops::CudaValues> {
         self.on_device.as_deref()
     }
@@ -172,45 +168,13 @@ pub(crate) enum GradientNorm {
         norm: f64,
         first_not_finite: Option<usize>,
     },
-    #[cfg(feature = "cuda")]
     OnDevice(std::sync::Arc<cxr_ops::CudaSize>),
 }
 
 impl GradientNorm {
-    /// Waits for no device, but where tensors are on several: a loss's own variables are on the CPU.
+    /// Waits for no device, but where tensors are on several.
     pub(crate) fn of(tensors: &[Tensor]) -> candle_core::Result<Self> {
-        #[cfg(feature = "cuda")]
-        if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
-            return Self::on_device(tensors);
-        }
-        // All at once: hundreds of small tensors one by one would each wait for other threads.
-        let squares = tensors.par_iter().map(sum_of_squares);
-        let squares = squares.collect::<candle_core::Result<Vec<f64>>>()?;
-        // The second moment is single precision.
-        let is_finite = |square: &f64| (*square as f32).is_finite();
-        Ok(Self::Known {
-            norm: squares.iter().sum::<f64>().sqrt(),
-            first_not_finite: squares.iter().position(|square| !is_finite(square)),
-        })
-    }
-
-    #[cfg(feature = "cuda")]
-    fn on_device(tensors: &[Tensor]) -> candle_core::Result<Self> {
-        let (there, here): (Vec<usize>, Vec<usize>) =
-            (0..tensors.len()).partition(|&at| tensors[at].device().is_cuda());
-        let these = |places: &[usize]| places.iter().map(|&at| tensors[at].clone()).collect();
-        let these: (Vec<Tensor>, Vec<Tensor>) = (these(&there), these(&here));
-        let on_device = cxr_ops::CudaSize::of(&these.0)?;
-        if here.is_empty() {
-            return Ok(Self::OnDevice(on_device.into()));
-        }
-        let (norm, first) = on_device.read()?;
-        let (of_rest, first_of_rest) = Self::of(&these.1)?.read()?;
-        let firsts = first.map(|at| there[at]).into_iter();
-        Ok(Self::Known {
-            norm: norm.hypot(of_rest),
-            first_not_finite: firsts.chain(first_of_rest.map(|at| here[at])).min(),
-        })
+        compute::of_tensors(tensors).norm(tensors)
     }
 
     /// Norm and first tensor that is not finite, for which a device is waited for.
@@ -220,14 +184,13 @@ impl GradientNorm {
                 norm,
                 first_not_finite,
             } => Ok((*norm, *first_not_finite)),
-            #[cfg(feature = "cuda")]
             Self::OnDevice(size) => size.read(),
         }
     }
 }
 
 /// Double precision, in parts of a fixed size that are added in order.
-fn sum_of_squares(tensor: &Tensor) -> candle_core::Result<f64> {
+pub(crate) fn sum_of_squares(tensor: &Tensor) -> candle_core::Result<f64> {
     const PART: usize = 1 << 14;
     const LANES: usize = 8;
     let of_part = |values: &[f32]| {

@@ -40,8 +40,10 @@
 //! # Ok(()) }
 //! ```
 
+mod algorithms;
 mod average;
 mod checkpoint;
+mod compute;
 mod data;
 mod error;
 mod experiment;
@@ -62,11 +64,7 @@ pub use cxr_model::{
     Classifier, ModelCard, OwnNetwork, load_model, load_model_with, load_weights, save_backbone,
     save_model,
 };
-#[cfg(feature = "cuda")]
-pub use cxr_ops::{
-    Algorithms, autotuned, cuda_device, cuda_memory_peak, is_exact_f32, set_autotune,
-    set_exact_f32, set_graphs, uses_graphs,
-};
+pub use cxr_ops::{DeviceOptions, cuda_device, cuda_memory_peak};
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_run::{
     AdamWConfig, BestEpoch, Component, DataConfig, EpochRecord, Event, EventLog, Experiment,
@@ -76,6 +74,7 @@ pub use cxr_run::{
 };
 pub use cxr_top::Head;
 
+pub use algorithms::record_algorithms;
 pub use average::WeightAverage;
 pub use data::TrainingData;
 pub use error::TrainError;
@@ -89,6 +88,4 @@ pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
-#[cfg(feature = "cuda")]
-pub use trainer::algorithms::record_algorithms;
 pub use trainer::{TrainOutcome, Trainer};

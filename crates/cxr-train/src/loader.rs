@@ -4,15 +4,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use candle_core::{Device, Tensor};
-#[cfg(feature = "cuda")]
-use cxr_augment::Affine;
-use cxr_augment::{GrayImageRef, KeyedRng, Normalization, Pipeline, View};
+use cxr_augment::{Affine, GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
 use cxr_model::image_buffer;
 use cxr_run::LastBatch;
 use rayon::prelude::*;
 
-use crate::{TrainError, TrainingData};
+use crate::{TrainError, TrainingData, compute};
 
 /// Threads that make batches, unless told otherwise. One makes thousands of images a second; the
 /// second is for the moment in which the first hands over.
@@ -62,7 +60,7 @@ pub(crate) enum Pixels<'a> {
 
 impl Pixels<'_> {
     /// Width and height of what is written.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Augmented { pipeline, .. } => pipeline.augmentation().crop_size(),
             Self::View { size, .. } => *size,
@@ -70,8 +68,11 @@ impl Pixels<'_> {
     }
 
     /// For each image the map that shows it, where that is all there is to do.
-    #[cfg(feature = "cuda")]
-    fn maps(&self, side: usize, names: &[ImageName]) -> Result<Option<Vec<[f64; 6]>>, TrainError> {
+    pub(crate) fn maps(
+        &self,
+        side: usize,
+        names: &[ImageName],
+    ) -> Result<Option<Vec<[f64; 6]>>, TrainError> {
         if matches!(self, Self::Augmented { pipeline, .. } if pipeline.augmentation().image_size() != side)
         {
             // The way over the CPU says what is wrong.
@@ -127,8 +128,7 @@ pub(crate) fn images(
     device: &Device,
 ) -> Result<Tensor, TrainError> {
     let size = pixels.size();
-    #[cfg(feature = "cuda")]
-    if let Some(images) = warped(data, names, pixels, normalization, device)? {
+    if let Some(images) = compute::of(device).images(data, names, pixels, normalization)? {
         return Ok(images);
     }
     let mut values = image_buffer(names.len(), size)?;
@@ -141,40 +141,6 @@ pub(crate) fn images(
         (names.len(), 3, size, size),
         device,
     )?)
-}
-
-/// As [`images`], resampled and normalised on a CUDA device; `None` where the images are the CPU's work.
-#[cfg(feature = "cuda")]
-fn warped(
-    data: &TrainingData,
-    names: &[ImageName],
-    pixels: Pixels<'_>,
-    normalization: &Normalization,
-    device: &Device,
-) -> Result<Option<Tensor>, TrainError> {
-    let (store, side) = (data.store(), data.store().side());
-    if !device.is_cuda() {
-        return Ok(None);
-    }
-    let Some(maps) = pixels.maps(side, names)? else {
-        return Ok(None);
-    };
-    let pixels = names.iter().map(|name| store.image(name));
-    let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
-    let images = names.iter().zip(&pixels).zip(maps);
-    let images: Vec<_> = images
-        .map(|((name, pixels), map)| cxr_ops::StoredImage {
-            // It was found, so it has a number.
-            number: store.number(name).unwrap_or_default(),
-            pixels,
-            map,
-        })
-        .collect();
-    let lines = normalization.factors_and_summands();
-    let batch = data
-        .on_device(device)?
-        .warp(&images, lines, pixels.size())?;
-    Ok(Some(batch))
 }
 
 /// Targets and mask of the images `names`, on the CPU.
@@ -349,8 +315,8 @@ impl<'a> Loader<'a> {
     /// On this thread: others make other batches.
     fn images(&self, names: &[ImageName], pixels: Pixels<'_>) -> Result<Tensor, TrainError> {
         let normalization = Normalization::IMAGENET;
-        #[cfg(feature = "cuda")]
-        if let Some(images) = warped(self.data, names, pixels, &normalization, self.device)? {
+        let compute = compute::of(self.device);
+        if let Some(images) = compute.images(self.data, names, pixels, &normalization)? {
             return Ok(images);
         }
         let size = pixels.size();

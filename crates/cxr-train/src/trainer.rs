@@ -1,7 +1,5 @@
 //! The course of training.
 
-#[cfg(feature = "cuda")]
-pub(crate) mod algorithms;
 mod course;
 mod evaluation;
 pub(crate) mod step;
@@ -30,6 +28,7 @@ use cxr_run::{
 use self::course::{Course, Standing};
 use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, Identity, State};
+use crate::compute;
 use crate::data::DataFingerprints;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
 use crate::groups;
@@ -172,12 +171,10 @@ impl<'a> Trainer<'a> {
             data_fingerprints: data.fingerprints(),
             state: State::new(training),
             profile: &Profile::OFF,
-            // So many that a GPU, which idles while the host reads, seldom does; so few that progress shows.
-            sync_every: if device.is_cuda() { 16 } else { 1 },
+            sync_every: compute::of(device).sync_every(),
         };
         trainer.course().check()?;
-        #[cfg(feature = "cuda")]
-        algorithms::recall(folder)?;
+        compute::of(device).recall(folder)?;
         let latest = folder.latest_checkpoint();
         if latest.exists() {
             trainer.state = checkpoint::load(
@@ -278,8 +275,7 @@ impl<'a> Trainer<'a> {
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
         let outcome = self.stages(observer, stop);
-        #[cfg(feature = "cuda")]
-        cxr_ops::release_graphs();
+        compute::of(self.classifier.parameters().device()).release();
         self.folder.outcome(outcome)
     }
 
@@ -576,8 +572,7 @@ impl<'a> Trainer<'a> {
             scheduled: course.has_checkpoint_after(step),
         });
         observer.before_checkpoint()?;
-        #[cfg(feature = "cuda")]
-        algorithms::record_algorithms(self.folder)?;
+        compute::of(self.classifier.parameters().device()).record(self.folder)?;
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
         parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use candle_core::Device;
+use cxr_train::DeviceOptions;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
@@ -75,25 +77,20 @@ impl DeviceArgs {
         }
     }
 
-    #[cfg(feature = "cuda")]
     fn cuda(&self, number: usize) -> anyhow::Result<Device> {
-        use anyhow::Context as _;
-
-        cxr_train::set_exact_f32(self.exact_f32);
-        cxr_train::set_graphs(self.graphs);
-        if self.autotune {
-            cxr_train::set_autotune(cxr_train::Algorithms::new());
+        if !cfg!(feature = "cuda") {
+            anyhow::bail!(
+                "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
+            );
         }
-        cxr_train::cuda_device(number).with_context(|| {
+        let options = DeviceOptions {
+            exact_f32: self.exact_f32,
+            autotune: self.autotune,
+            graphs: self.graphs,
+        };
+        cxr_train::cuda_device(number, options).with_context(|| {
             format!("cannot use GPU {number}\nhint: `nvidia-smi` lists those that the driver sees")
         })
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn cuda(&self, _: usize) -> anyhow::Result<Device> {
-        anyhow::bail!(
-            "this `cxr` was built without CUDA\nhint: build it with `cargo build --release --package cxr --features cuda` (docs/cuda.md), or leave `--device` out"
-        )
     }
 }
 
@@ -101,22 +98,17 @@ impl DeviceArgs {
 pub(crate) fn name(device: &Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
-        #[cfg(feature = "cuda")]
         Device::Cuda(_) => {
-            let products = match cxr_train::is_exact_f32() {
-                true => "exact f32",
-                false => "TF32",
-            };
-            let choice = cxr_train::autotuned().map_or("", |_| ", autotuned");
-            let graphs = if cxr_train::uses_graphs() {
-                ", graphs"
+            let options = DeviceOptions::current();
+            let products = if options.exact_f32 {
+                "exact f32"
             } else {
-                ""
+                "TF32"
             };
+            let choice = if options.autotune { ", autotuned" } else { "" };
+            let graphs = if options.graphs { ", graphs" } else { "" };
             format!("cuda, {products}{choice}{graphs}")
         }
-        #[cfg(not(feature = "cuda"))]
-        Device::Cuda(_) => "cuda".to_owned(),
         Device::Metal(_) => "metal".to_owned(),
     }
 }

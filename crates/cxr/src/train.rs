@@ -106,8 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupted());
     };
     watcher.finish()?;
-    #[cfg(feature = "cuda")]
-    cxr_train::record_algorithms(&folder)?;
+    cxr_train::record_algorithms(&folder, &device)?;
     evaluate::print(&metrics, &path);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,11 @@
 //! Which of several algorithms does a piece of work: the first that can, or the one that timing found to be fastest.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, bail};
 
-/// By what is to be done, such as `forward NHWC bf16 64×56×56×128 by 32×3×3/1+1`, the name of an algorithm.
-pub type Algorithms = BTreeMap<String, String>;
+use crate::device::Algorithms;
 
 /// What is to be done with an algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,18 +6,7 @@ use candle_core::{Result, bail};
 
 use super::calls::{self, Warp};
 use super::machine::{Machine, View};
-
-/// One image of a batch, as the host has it.
-#[derive(Debug, Clone, Copy)]
-pub struct StoredImage<'a> {
-    /// What tells it from others: two images with one number are taken to be the same.
-    pub number: usize,
-    /// One byte for each pixel of a square, row by row.
-    pub pixels: &'a [u8],
-    /// From a pixel of the batch to a position in the image: `x = xx·column + xy·row + x0`,
-    /// `y = yx·column + yy·row + y0`, as `[xx, xy, x0, yx, yy, y0]`.
-    pub map: [f64; 6],
-}
+use crate::device::StoredImage;
 
 /// The images that have been sent to a device, and stay there.
 ///

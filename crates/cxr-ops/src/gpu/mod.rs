@@ -35,13 +35,11 @@ mod settings;
 mod tests;
 
 #[cfg(feature = "cuda")]
-pub use choices::Algorithms;
-#[cfg(feature = "cuda")]
 pub use densenet::DenseNetPlan;
 #[cfg(feature = "cuda")]
 pub use graph::release_graphs;
 #[cfg(feature = "cuda")]
-pub use images::{CudaImages, StoredImage};
+pub use images::CudaImages;
 #[cfg(feature = "cuda")]
 pub use network::{cuda_densenet_evaluate, cuda_densenet_train};
 #[cfg(feature = "cuda")]
@@ -52,27 +50,11 @@ pub(crate) use operations::{
     max_pool2d_gradient,
 };
 #[cfg(feature = "cuda")]
-pub use optimiser::{CudaSize, CudaUpdate, CudaValues, cuda_adamw, cuda_lerp, cuda_sgd};
+pub use optimiser::{CudaSize, CudaValues, cuda_adamw, cuda_lerp, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{
     autotuned, cuda_device, cuda_graph_launches, cuda_memory_peak, end_autotune, is_exact_f32,
     set_autotune, set_exact_f32, set_graphs, uses_graphs,
 };
 
-/// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
-/// `w ← kept·w − rate·m / (√v·second_correction + eps)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWConstants {
-    /// β₁.
-    pub beta1: f32,
-    /// 1 − β₁.
-    pub new_in_first: f32,
-    /// β₂.
-    pub beta2: f32,
-    /// 1 − β₂.
-    pub new_in_second: f32,
-    /// 1/√(1 − β₂ᵗ) at step t.
-    pub second_correction: f32,
-    /// ε.
-    pub eps: f32,
-}
+pub(crate) use crate::device::AdamWConstants;

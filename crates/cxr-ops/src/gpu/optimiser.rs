@@ -7,6 +7,7 @@ use super::AdamWConstants;
 use super::calls::{self, Updated};
 use super::cuda::{self, Gpu};
 use super::machine::{Machine as _, View};
+use crate::device::CudaUpdate;
 
 const OP: &str = "optimiser step";
 
@@ -35,21 +36,6 @@ impl CudaValues {
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.gpu.device.clone_dtoh(&self.memory)
     }
-}
-
-/// One tensor of a step.
-#[derive(Debug, Clone, Copy)]
-pub struct CudaUpdate<'a> {
-    /// What is changed in place.
-    pub weights: &'a Tensor,
-    /// Its gradient.
-    pub gradient: &'a Tensor,
-    /// Where in the [`CudaValues`] its own begin.
-    pub state: usize,
-    /// The learning rate, for AdamW over 1 − β₁ᵗ.
-    pub rate: f32,
-    /// AdamW: the share of a weight that is kept. SGD: the weight decay.
-    pub decay: f32,
 }
 
 /// Calls `f` with the tensors of a step, and checks that they and their state fit.

@@ -10,7 +10,9 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
 };
 use candle_core::{CudaDevice, Device, Result};
 
-use super::choices::{Algorithms, Choices};
+use crate::{Algorithms, DeviceOptions};
+
+use super::choices::Choices;
 
 pub(super) static CHOICES: Choices = Choices::none();
 pub(super) static GRAPH_LAUNCHES: AtomicUsize = AtomicUsize::new(0);
@@ -69,10 +71,17 @@ pub fn set_exact_f32(is_exact: bool) {
 
 /// The CUDA device `ordinal`, counted from 0, with a stream of its own, so that tensors may cross threads.
 ///
+/// From now on CUDA devices of this process compute as `options` say.
+///
 /// # Errors
 /// No such device, or libraries that cannot be loaded.
-pub fn cuda_device(ordinal: usize) -> Result<Device> {
-    set_exact_f32(is_exact_f32());
+pub fn cuda_device(ordinal: usize, options: DeviceOptions) -> Result<Device> {
+    set_exact_f32(options.exact_f32);
+    set_graphs(options.graphs);
+    match options.autotune {
+        true => set_autotune(autotuned().unwrap_or_default()),
+        false => end_autotune(),
+    }
     let device = Device::new_cuda_with_stream(ordinal)?;
     let cuda = device.as_cuda_device()?;
     // SAFETY: all work for this device goes to its one stream, in whose order memory is taken and given back. The

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use candle_core::Device;
-use cxr_ops::{Precision, cuda_device};
+use cxr_ops::{DeviceOptions, Precision, cuda_device};
 use serde::Serialize;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -40,11 +40,11 @@ fn main() -> Result<ExitCode> {
     match arguments[..] {
         ["check"] => {
             let seed = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
-            check::run(seed, &cuda_device(0)?)
+            check::run(seed, &cuda_device(0, DeviceOptions::default())?)
         }
-        ["check", seed] => check::run(seed.parse()?, &cuda_device(0)?),
+        ["check", seed] => check::run(seed.parse()?, &cuda_device(0, DeviceOptions::default())?),
         ["check", seed, "cpu"] => check::run(seed.parse()?, &Device::Cpu),
-        ["rates"] => print(&speed::rates(&cuda_device(0)?)?),
+        ["rates"] => print(&speed::rates(&cuda_device(0, DeviceOptions::default())?)?),
         ["time", work, batch, steps, dtype] => {
             let precision = precision(dtype)?;
             print(&speed::time(
@@ -54,11 +54,21 @@ fn main() -> Result<ExitCode> {
                 precision,
             )?)
         }
-        ["course", dtype] => course(dtype, ["3200", "6"], &cuda_device(0)?),
-        ["course", dtype, images, epochs] => course(dtype, [images, epochs], &cuda_device(0)?),
+        ["course", dtype] => course(
+            dtype,
+            ["3200", "6"],
+            &cuda_device(0, DeviceOptions::default())?,
+        ),
+        ["course", dtype, images, epochs] => course(
+            dtype,
+            [images, epochs],
+            &cuda_device(0, DeviceOptions::default())?,
+        ),
         ["course", dtype, images, epochs, "cpu"] => course(dtype, [images, epochs], &Device::Cpu),
-        ["parity"] => course::parity(3, &cuda_device(0)?),
-        ["parity", seeds] => course::parity(seeds.parse()?, &cuda_device(0)?),
+        ["parity"] => course::parity(3, &cuda_device(0, DeviceOptions::default())?),
+        ["parity", seeds] => {
+            course::parity(seeds.parse()?, &cuda_device(0, DeviceOptions::default())?)
+        }
         ["parity", seeds, "cpu"] => course::parity(seeds.parse()?, &Device::Cpu),
         _ => Err(USAGE.into()),
     }

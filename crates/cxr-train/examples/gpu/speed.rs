@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use cxr_ops::{
-    GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak, set_exact_f32, set_graphs,
+    DeviceOptions, GradientSink, Phase, Precision, Role, cuda_device, cuda_memory_peak,
+    set_exact_f32,
 };
 use cxr_train::{
     Classifier, Experiment, Gradients, ModelCard, Optimiser, OptimiserConfig, Trained,
@@ -89,8 +90,13 @@ loss = "bce"
 pub(super) fn time(work: &str, batch: usize, steps: usize, precision: Precision) -> Result<Timed> {
     /// Steps between two looks at the clock.
     const GROUP: usize = 5;
-    let device = cuda_device(0)?;
-    set_graphs(work == "graphs");
+    let options = DeviceOptions {
+        graphs: work == "graphs",
+        // What was chosen before.
+        exact_f32: DeviceOptions::current().exact_f32,
+        ..DeviceOptions::default()
+    };
+    let device = cuda_device(0, options)?;
     let variant = Experiment::parse(EXPERIMENT)?.variant("bce")?;
     let labels: Vec<String> = (0..14).map(|label| label.to_string()).collect();
     let classifier = Classifier::new(&ModelCard::new(&variant, &labels)?, 0, &device)?;

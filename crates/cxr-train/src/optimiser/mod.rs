@@ -1,7 +1,6 @@
 //! What changes the weights: an optimiser's state, and one pass over all parameters.
 
 mod adamw;
-#[cfg(feature = "cuda")]
 mod device;
 mod sgd;
 
@@ -12,7 +11,7 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, bail};
 use cxr_run::OptimiserConfig;
 use rayon::prelude::*;
 
-use crate::{Gradients, TrainError, Trained};
+use crate::{Gradients, TrainError, Trained, compute};
 
 /// An optimiser whose state can be saved and restored. Weights are updated in place, all tensors in
 /// one parallel pass, or one launch on a CUDA device, without intermediate tensors.
@@ -23,7 +22,6 @@ pub struct Optimiser {
     /// What is kept for each parameter, in the order of [`state_names`].
     state: BTreeMap<String, State>,
     /// The state of parameters on a CUDA device, which is not among those above.
-    #[cfg(feature = "cuda")]
     on_device: Option<device::OnDevice>,
 }
 
@@ -36,7 +34,6 @@ impl Optimiser {
             config,
             steps: 0,
             state: BTreeMap::new(),
-            #[cfg(feature = "cuda")]
             on_device: None,
         }
     }
@@ -61,10 +58,8 @@ impl Optimiser {
         self.steps += 1;
         self.begin(trained);
         let pairs: Vec<_> = gradients.pair(trained)?.collect();
-        #[cfg(feature = "cuda")]
-        let (on_device, pairs): (Vec<_>, Vec<_>) =
-            (pairs.into_iter()).partition(|(parameter, _)| parameter.var.device().is_cuda());
-        #[cfg(feature = "cuda")]
+        let (on_device, pairs): (Vec<_>, Vec<_>) = (pairs.into_iter())
+            .partition(|(parameter, _)| compute::of(parameter.var.device()).has_optimiser());
         self.step_on_device(rate, &on_device, gradients)?;
         let mut states: BTreeMap<&str, &mut State> = (self.state.iter_mut())
             .map(|(name, state)| (name.as_str(), state))
@@ -97,7 +92,6 @@ impl Optimiser {
         for parameter in trained {
             let n_values = parameter.var.elem_count();
             let new = || vec![vec![0.; n_values]; state_names(&self.config).len()];
-            #[cfg(feature = "cuda")]
             if (self.on_device.as_ref()).is_some_and(|here| here.place(&parameter.name).is_some()) {
                 continue;
             }
@@ -107,7 +101,6 @@ impl Optimiser {
         }
     }
 
-    #[cfg(feature = "cuda")]
     fn step_on_device(
         &mut self,
         rate: f64,
@@ -159,10 +152,7 @@ impl Optimiser {
     /// The state as tensors, such as `first.…` and `second.…` of each parameter.
     pub(crate) fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
-        #[cfg(feature = "cuda")]
         let on_device = (self.on_device.as_ref()).map(device::OnDevice::to_host);
-        #[cfg(not(feature = "cuda"))]
-        let on_device = None::<candle_core::Result<_>>;
         let on_device: BTreeMap<_, _> = on_device.transpose()?.unwrap_or_default();
         for (name, state) in self.state.iter().chain(&on_device) {
             for (kind, values) in state_names(&self.config).iter().zip(state) {
@@ -220,7 +210,6 @@ impl Optimiser {
             config,
             steps,
             state,
-            #[cfg(feature = "cuda")]
             on_device: None,
         })
     }

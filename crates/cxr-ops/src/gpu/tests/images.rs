@@ -2,8 +2,9 @@
 
 use candle_core::Result;
 
+use crate::StoredImage;
 use crate::gpu::emulator::Emulator;
-use crate::gpu::images::{Residents, StoredImage};
+use crate::gpu::images::Residents;
 
 /// The warp by its definition, in double precision, one channel: bilinear in an image mirrored at its edges.
 fn warped(
