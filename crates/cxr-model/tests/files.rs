@@ -120,16 +120,16 @@ fn an_entry_that_does_not_fit_the_others_is_named() {
             json!([0.0, 1.0, 1.0]),
             "`std`: expected a positive number",
         ),
-        ("backbone", json!("resnet"), "there are `densenet121`,"),
+        ("backbone", json!("resnet"), "must be one of `densenet121`,"),
         (
             "backbone",
             json!({"densenet": {"stem_channels": 8, "growth_rate": 0, "block_layers": [1]}}),
-            "its option `growth_rate` must be at least 1",
+            "growth_rate` of the experiment must be at least 1",
         ),
         (
             "head",
             json!({"linear": {"dropuot": 0.1}}),
-            "must be among `dropout`, got `dropuot`",
+            "got `dropuot`",
         ),
         (
             "calibration",
