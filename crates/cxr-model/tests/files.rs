@@ -126,11 +126,7 @@ fn an_entry_that_does_not_fit_the_others_is_named() {
             json!({"densenet": {"stem_channels": 8, "growth_rate": 0, "block_layers": [1]}}),
             "growth_rate` of the experiment must be at least 1",
         ),
-        (
-            "head",
-            json!({"linear": {"dropuot": 0.1}}),
-            "got `dropuot`",
-        ),
+        ("head", json!({"linear": {"dropuot": 0.1}}), "got `dropuot`"),
         (
             "calibration",
             json!({

@@ -14,7 +14,9 @@ const NEVER: &[(&str, &[&str])] = &[
     ("cxr-phantom", &["candle-", "rand", "ureq"]),
     ("cxr-augment", &["candle-", "image", "rand"]),
     ("cxr-train", &["clap", "ureq", "indicatif", "signal-hook"]),
-    ("cxr-report", &["candle-", "image", "ureq"]),
+    ("cxr-run", &["candle-", "clap", "ureq"]),
+    ("cxr-report", &["candle-", "ureq"]),
+    ("cxr-model", &["clap", "ureq", "indicatif", "signal-hook"]),
     ("cxr-hub", &["candle-", "image"]),
     ("xtask", &["candle-"]),
 ];
