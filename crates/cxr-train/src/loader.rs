@@ -201,7 +201,7 @@ impl<'a> Loader<'a> {
     /// A loader of the training images.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for a batch of no image, or when no batch can be filled.
+    /// [`RunError::Setting`](cxr_run::RunError::Setting) for a batch of no image, or when no batch can be filled.
     pub fn new(
         data: &'a TrainingData,
         pipeline: &'a Pipeline,
