@@ -103,7 +103,7 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(bytes_of(&pictures), first);
 
-    // Made from something else: made anew.
+    // Made from something else: made again.
     let hotter = [&arguments[..], &["--hot-share", "0.9"]].concat();
     let output = cxr(folder.path(), &hotter);
     assert!(output.status.success(), "{}", stderr(&output));

@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Display};
 use std::path::Path;
 
-use cxr_ops::{NetworkDescription, OpsError, OptionEntry, OptionError, ParameterPath, Parameters};
+use cxr_ops::{Entry, EntryError, NetworkDescription, OpsError, ParameterPath, Parameters};
 use serde_json::Value;
 
 use crate::{Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, frozen, networks};
@@ -48,44 +48,7 @@ pub const BACKBONES: &[BackboneEntry] = &[
 ];
 
 /// A backbone that [`by_name`] knows.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct BackboneEntry {
-    /// The name, as in experiment files.
-    pub name: &'static str,
-    /// What it is, in a few words.
-    pub summary: &'static str,
-    /// Its options, in the order in which they are documented.
-    pub options: &'static [OptionEntry],
-    parse: Parse,
-}
-
-type Parse = fn(&Value) -> Result<Box<dyn BackboneConfig>, OptionError>;
-
-impl BackboneEntry {
-    /// An entry, whose options `parse` reads and checks; [`cxr_ops::parse_options`] reads a table.
-    pub const fn new(
-        name: &'static str,
-        summary: &'static str,
-        options: &'static [OptionEntry],
-        parse: Parse,
-    ) -> Self {
-        Self {
-            name,
-            summary,
-            options,
-            parse,
-        }
-    }
-
-    /// The backbone with these options, [`Value::Null`] where there are none; those left out have their defaults.
-    ///
-    /// # Errors
-    /// An option that is unknown, missing, of another type or out of its range.
-    pub fn parse(&self, options: &Value) -> Result<Box<dyn BackboneConfig>, OptionError> {
-        (self.parse)(options)
-    }
-}
+pub type BackboneEntry = Entry<dyn BackboneConfig>;
 
 /// A backbone's checked options: what it is, before it has parameters. Displayed it is what people call it.
 pub trait BackboneConfig: Debug + Display + Send + Sync {
@@ -134,22 +97,9 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackboneError {
-    /// A name that is not among [`BACKBONES`].
-    #[error("unknown backbone `{name}`; there are {available}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// The names there are.
-        available: String,
-    },
-    /// An option that it cannot have.
-    #[error("backbone `{name}`: {source}")]
-    Option {
-        /// The backbone's name.
-        name: String,
-        /// The option.
-        source: OptionError,
-    },
+    /// A name that is not among [`BACKBONES`], or an option that it cannot have.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
     /// A frozen feature extractor that cannot be built.
     #[error(transparent)]
     Frozen(#[from] FrozenError),
@@ -177,21 +127,9 @@ pub enum BackboneError {
 /// # Errors
 /// An unknown name or an option that it cannot have; the message lists what there is.
 pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn BackboneConfig>, BackboneError> {
-    let Some(entry) = BACKBONES.iter().find(|entry| entry.name == name) else {
-        let names: Vec<String> = (BACKBONES.iter())
-            .map(|entry| format!("`{}`", entry.name))
-            .collect();
-        return Err(BackboneError::Unknown {
-            name: name.to_owned(),
-            available: names.join(", "),
-        });
-    };
-    entry
-        .parse(options)
-        .map_err(|source| BackboneError::Option {
-            name: name.to_owned(),
-            source,
-        })
+    Ok(BackboneEntry::by_name(
+        "backbone", BACKBONES, name, options,
+    )?)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub struct LabelSet(Arc<[String]>);
 impl LabelSet {
     /// The fourteen findings of NIH ChestX-ray14 in the order of the paper's Table 2.
     pub fn chest_x_ray14() -> Self {
-        Self(CHEST_X_RAY14.map(str::to_owned).into())
+        Self(CHEST_X_RAY14_LABELS.map(str::to_owned).into())
     }
 
     /// Checks and keeps `names` in their order.
@@ -120,7 +120,8 @@ impl fmt::Debug for LabelSet {
     }
 }
 
-const CHEST_X_RAY14: [&str; 14] = [
+/// The findings of NIH ChestX-ray14, in the order of its papers' tables.
+pub const CHEST_X_RAY14_LABELS: [&str; 14] = [
     "Atelectasis",
     "Cardiomegaly",
     "Effusion",

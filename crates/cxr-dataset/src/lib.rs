@@ -75,7 +75,7 @@ pub use folder::{
 pub use format::ImageFormat;
 pub use gray::GrayImage;
 pub use index::{Index, LabelCount, Release};
-pub use labels::{LabelSet, LabelState};
+pub use labels::{CHEST_X_RAY14_LABELS, LabelSet, LabelState};
 pub use lists::OfficialLists;
 pub use name::{ImageName, PatientId};
 pub use record::{Record, Sex, ViewPosition};

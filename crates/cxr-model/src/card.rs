@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::components::complete_network;
 use crate::{Calibration, ModelError, ReferenceCard};
 
-/// All that is needed to build a classifier and to use it rightly; stands in every model file.
+/// All that is needed to build a classifier and to use it correctly; every model file contains one.
 ///
 /// What is `Option` is unknown in models of earlier versions, and in those whose author did not say it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,7 +221,7 @@ impl ModelCard {
         })
     }
 
-    /// Reads the description that stands in a model file, of this or of an earlier version. Components have all their
+    /// Reads the description in a model file, of this or of an earlier version. Components have all their
     /// options then, by the names of today.
     ///
     /// # Errors

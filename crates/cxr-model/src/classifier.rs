@@ -47,7 +47,7 @@ impl Classifier {
         OwnNetwork::new().classifier(card, seed, device)
     }
 
-    /// A network of other parts. Their parameters stand in `parameters`, under `features.` and
+    /// A network of other parts. Their parameters are in `parameters`, under `features.` and
     /// `top.` if stages are to freeze the one or the other.
     pub fn from_parts(
         parameters: Parameters,

@@ -1,7 +1,7 @@
 //! The backbone and the head that an experiment or a model file names.
 
 use cxr_backbone::{BACKBONES, BackboneConfig, BackboneError};
-use cxr_ops::{OptionEntry, OptionError, old_names};
+use cxr_ops::{EntryError, OptionEntry, old_names};
 use cxr_run::{Component, Experiment, ModelConfig, RunError, Stage};
 use cxr_top::{HEADS, HeadConfig, HeadError};
 
@@ -27,32 +27,37 @@ fn setting(key: &str, expected: impl Into<String>, found: impl ToString) -> Mode
     RunError::setting(key, expected, found).into()
 }
 
+/// What is wrong with the component under a key of an experiment.
+fn of_key(key: &str, error: EntryError) -> ModelError {
+    match error {
+        EntryError::Unknown {
+            name, available, ..
+        } => setting(key, format!("one of {available}"), format!("`{name}`")),
+        EntryError::Option { name, source, .. } => {
+            let key = match source.key.as_str() {
+                "" => format!("{key}.{name}"),
+                option => format!("{key}.{name}.{option}"),
+            };
+            setting(&key, source.expected, source.found)
+        }
+        other => setting(key, "a component", other),
+    }
+}
+
 /// A backbone and a head; `None` for what is the author's own.
 type Parts = (Option<Box<dyn BackboneConfig>>, Option<Box<dyn HeadConfig>>);
 
 /// The backbone and the head of an experiment; errors name its keys.
 fn parts(model: &ModelConfig) -> Result<Parts, ModelError> {
-    let unknown = |key: &str, name: String, available: String| {
-        setting(key, format!("one of {available}"), format!("`{name}`"))
-    };
-    let of_option = |key: &str, name: &str, error: OptionError| {
-        let key = match error.key.as_str() {
-            "" => format!("{key}.{name}"),
-            option => format!("{key}.{name}.{option}"),
-        };
-        setting(&key, error.expected, error.found)
-    };
     let known = |component: &&Component| component.custom_name().is_none();
     let backbone = Some(&model.backbone).filter(known).map(backbone);
     let backbone = backbone.transpose().map_err(|error| match error {
-        BackboneError::Unknown { name, available } => unknown("model.backbone", name, available),
-        BackboneError::Option { name, source } => of_option("model.backbone", &name, source),
+        BackboneError::Entry(error) => of_key("model.backbone", error),
         other => other.into(),
     })?;
     let head = Some(&model.head).filter(known).map(head);
     let head = head.transpose().map_err(|error| match error {
-        HeadError::Unknown { name, available } => unknown("model.head", name, available),
-        HeadError::Option { name, source } => of_option("model.head", &name, source),
+        HeadError::Entry(error) => of_key("model.head", error),
         other => other.into(),
     })?;
     Ok((backbone, head))

@@ -1,7 +1,8 @@
 //! Calibrations and thresholds from the logits of one label and the truth.
 
 use cxr_metrics::{
-    IsotonicRegression, MetricError, OperatingRule, PlattScaling, Scored, TemperatureScaling,
+    IsotonicRegression, MetricError, OperatingRule, PlattScaling, PrevalenceShift, Scored,
+    TemperatureScaling,
 };
 
 use crate::{LabelCalibration, ThresholdRule};
@@ -44,15 +45,9 @@ impl LabelCalibration {
         }
     }
 
-    /// The same for images of which the share `to` has the label, where it was `from` on those it was fitted on: the odds
-    /// change by one factor (Saerens et al. 2002). `None` for an isotonic curve, which is not moved so, and for shares
-    /// that are not in (0, 1).
-    pub fn for_prevalence(&self, from: f64, to: f64) -> Option<Self> {
-        let is_share = |share: f64| share > 0. && share < 1.;
-        if !is_share(from) || !is_share(to) {
-            return None;
-        }
-        let shift = (to / (1. - to)).ln() - (from / (1. - from)).ln();
+    /// The same for images of which another share has the label: the odds change by one factor ([`PrevalenceShift`]).
+    /// `None` for an isotonic curve, which is not moved so.
+    pub fn for_prevalence(&self, shift: PrevalenceShift) -> Option<Self> {
         let (slope, intercept) = match *self {
             Self::None {} => (1., 0.),
             Self::Temperature { temperature } => (1. / temperature, 0.),
@@ -61,7 +56,7 @@ impl LabelCalibration {
         };
         Some(Self::Platt {
             slope,
-            intercept: intercept + shift,
+            intercept: intercept + shift.logit_shift(),
         })
     }
 }
@@ -120,13 +115,13 @@ mod tests {
                 intercept: -1.,
             },
         ] {
-            let moved = calibration.for_prevalence(0.5, 0.1).unwrap();
+            let shift = PrevalenceShift::new(0.5, 0.1).unwrap();
+            let moved = calibration.for_prevalence(shift).unwrap();
             for logit in [-3., 0., 2.5] {
                 let odds = |p: f64| p / (1. - p);
                 let ratio = odds(moved.probability(logit)) / odds(calibration.probability(logit));
                 assert!((ratio - 1. / 9.).abs() < 1e-12, "{calibration:?}: {ratio}");
             }
-            assert_eq!(calibration.for_prevalence(0., 0.1), None);
         }
     }
 }

@@ -7,6 +7,7 @@ mod components;
 mod error;
 mod fit;
 mod model_file;
+mod observed;
 mod own_network;
 mod predictor;
 mod reference;
@@ -33,6 +34,7 @@ pub use model_file::{
     BACKBONE_PREFIX, check_model, load_model, load_model_with, load_weights, model_bytes,
     read_description, read_weight_file, save_backbone, save_model, unusable, write_weight_file,
 };
+pub use observed::{FittedLabel, NotFitted, Observed, TestedLabel, TestedRate};
 pub use own_network::OwnNetwork;
 pub use predictor::{Predictor, PreparedImage, image_buffer, mean_over_views};
 pub use reference::{FEWEST_REFERENCE_IMAGES, REFERENCE_PREFIX, Reference, ReferenceCard};

@@ -62,6 +62,7 @@ mod concat;
 mod conv;
 mod cpu;
 mod device;
+mod entry;
 mod error;
 mod fused;
 #[cfg(any(feature = "cuda", test))]
@@ -88,6 +89,7 @@ pub use blocked::Nonlinearity;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use device::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
+pub use entry::{Entry, EntryError};
 pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]

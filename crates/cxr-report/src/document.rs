@@ -71,7 +71,7 @@ impl Document {
     }
 }
 
-/// Text that stands in a cell without ending it or being taken for Markdown.
+/// Text for a table's cell: it does not end the cell, and is not read as Markdown.
 pub(crate) fn plain(text: &str) -> String {
     text.replace('|', r"\|")
         .replace('<', "&lt;")

@@ -1,4 +1,4 @@
-//! What a report computes anew from the predictions and labels in run folders: ROC curves, paired
+//! What a report computes from the predictions and labels in run folders: ROC curves, paired
 //! tests, means that `metrics.json` has not, and how often each label occurs.
 
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ pub enum ExampleKind {
 }
 
 impl Example {
-    /// What a reader is told of the map.
+    /// The caption of the map.
     pub fn about_map(&self) -> String {
         let sign = if self.logit < 0.0 { "−" } else { "" };
         let empty = if self.is_empty {
@@ -117,7 +117,7 @@ pub struct BoxScores {
     pub hot_share: f64,
     /// One entry per finding that has boxes, in the order of the labels.
     pub findings: Vec<FindingScores>,
-    /// Boxes of the list whose image is not among the test images at hand.
+    /// Boxes of the list whose image is not among the available test images.
     pub boxes_of_other_images: usize,
     /// Boxes outside what the network sees.
     pub boxes_outside: usize,

@@ -8,7 +8,7 @@
 //! - [`card`]: a model's page for a hub;
 //! - [`report`]: an experiment's folder read and its report written, as Markdown and as a page.
 //!
-//! What a run's folder says is read by [`cxr_run`]. A report needs no network, no image and no data set: labels stand in
+//! What a run's folder says is read by [`cxr_run`]. A report needs no network, no image and no data set: labels are in
 //! the run's folder.
 //!
 //! ```no_run

@@ -96,7 +96,7 @@ impl LabelTable {
         self.rows.iter().filter(is_clear).count()
     }
 
-    /// The table as CSV: 1, 0, or nothing for what is not known. Patients stand in it when every
+    /// The table as CSV: 1, 0, or nothing for what is not known. It has the patients when every
     /// image's is known.
     pub fn to_csv(&self) -> String {
         let with_patients = self.rows.iter().all(|row| row.patient.is_some());

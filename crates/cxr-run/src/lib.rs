@@ -22,7 +22,7 @@ mod status;
 mod summary;
 
 pub use cxr_augment::ViewSet;
-pub use cxr_dataset::Part;
+pub use cxr_dataset::{CHEST_X_RAY14_LABELS, Part};
 pub use cxr_metrics::APPROXIMATE_BELOW;
 
 pub use comparison::{Comparison, ComparisonOptions, LabelComparison, MacroComparison};

@@ -20,7 +20,7 @@ pub enum Unscorable {
     Count,
 }
 
-/// The scores of some images for some labels, as they stand in a file.
+/// The scores of some images for some labels, as a file has them.
 ///
 /// The file may be gzip, and separated and encoded in every way that [`cxr_table::Table`] reads. The first column names the image. Every other column is about one label: `Mass`, or
 /// `prob_Mass`, or `logit_Mass`, of which only the last means that a sigmoid makes it a
@@ -51,7 +51,7 @@ pub struct Predictions {
 pub struct ScoreColumn {
     /// The label's name: the header without its prefix.
     pub label: String,
-    /// The header as it stands in the file.
+    /// The header as the file has it.
     pub header: String,
     /// What the scores are.
     pub kind: ScoreKind,

@@ -14,7 +14,7 @@ use crate::{
 pub struct RunStatus {
     /// The names of its stages.
     pub stages: Vec<String>,
-    /// Epochs of the stages before the one it stands in, all of them, where one ended early too.
+    /// All epochs of the stages before the current one, also where one of them ended early.
     pub first_epoch: usize,
     /// Whether a process is working in the folder.
     pub in_use: bool,

@@ -1,4 +1,4 @@
-//! Processes that a program starts: they are told of Ctrl-C, and how each ended is known.
+//! Processes that a program starts: an interrupt is passed on to each, and how it ended is reported.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use cxr_ops::{OpsError, OptionEntry, OptionError, ParameterPath, check_option};
+use cxr_ops::{Entry, EntryError, OpsError, OptionError, ParameterPath, check_option};
 use serde_json::Value;
 
 use crate::{Head, TopNetworkError, linear_head, top_network};
@@ -11,44 +11,7 @@ use crate::{Head, TopNetworkError, linear_head, top_network};
 pub const HEADS: &[HeadEntry] = &[top_network::TOP_NETWORK, linear_head::LINEAR];
 
 /// A head that [`by_name`] knows.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct HeadEntry {
-    /// The name, as in experiment files.
-    pub name: &'static str,
-    /// What it is, in a few words.
-    pub summary: &'static str,
-    /// Its options, in the order in which they are documented.
-    pub options: &'static [OptionEntry],
-    parse: Parse,
-}
-
-type Parse = fn(&Value) -> Result<Box<dyn HeadConfig>, OptionError>;
-
-impl HeadEntry {
-    /// An entry, whose options `parse` reads and checks; [`cxr_ops::parse_options`] reads a table.
-    pub const fn new(
-        name: &'static str,
-        summary: &'static str,
-        options: &'static [OptionEntry],
-        parse: Parse,
-    ) -> Self {
-        Self {
-            name,
-            summary,
-            options,
-            parse,
-        }
-    }
-
-    /// The head with these options, [`Value::Null`] where there are none; those left out have their defaults.
-    ///
-    /// # Errors
-    /// An option that is unknown, missing, of another type or out of its range.
-    pub fn parse(&self, options: &Value) -> Result<Box<dyn HeadConfig>, OptionError> {
-        (self.parse)(options)
-    }
-}
+pub type HeadEntry = Entry<dyn HeadConfig>;
 
 /// A head's checked options: what it is, before it has parameters.
 pub trait HeadConfig: Debug + Send + Sync {
@@ -77,22 +40,9 @@ pub trait HeadConfig: Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// A name that is not among [`HEADS`].
-    #[error("unknown head `{name}`; there are {available}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// The names there are.
-        available: String,
-    },
-    /// An option that it cannot have.
-    #[error("head `{name}`: {source}")]
-    Option {
-        /// The head's name.
-        name: String,
-        /// The option.
-        source: OptionError,
-    },
+    /// A name that is not among [`HEADS`], or an option that it cannot have.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
     /// A top network that cannot be built.
     #[error(transparent)]
     TopNetwork(#[from] TopNetworkError),
@@ -115,19 +65,7 @@ pub enum HeadError {
 /// # Errors
 /// An unknown name or an option that it cannot have; the message lists what there is.
 pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn HeadConfig>, HeadError> {
-    let Some(entry) = HEADS.iter().find(|entry| entry.name == name) else {
-        let names: Vec<String> = (HEADS.iter())
-            .map(|entry| format!("`{}`", entry.name))
-            .collect();
-        return Err(HeadError::Unknown {
-            name: name.to_owned(),
-            available: names.join(", "),
-        });
-    };
-    entry.parse(options).map_err(|source| HeadError::Option {
-        name: name.to_owned(),
-        source,
-    })
+    Ok(HeadEntry::by_name("head", HEADS, name, options)?)
 }
 
 pub(crate) fn check_dropout(share: f64) -> Result<(), OptionError> {

@@ -7,17 +7,14 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
 use cxr_augment::ViewSet;
-use cxr_dataset::{ImageName, Index, Part};
-use cxr_metrics::{
-    Binning, ClusteredProportion, ClusteredRates, Forecast, Level, Scored, brier,
-    expected_calibration_error, sigmoid,
-};
+use cxr_dataset::{Index, Part};
+use cxr_metrics::{ClusteredProportion, PrevalenceShift};
 use cxr_model::{
-    Calibration, CalibrationMethod, FEWEST_REFERENCE_IMAGES, LabelCalibration, ModelCard, Origin,
-    REFERENCE_PREFIX, Reference, ThresholdOrigin, ThresholdRule, read_weight_file,
-    write_weight_file,
+    Calibration, CalibrationMethod, FEWEST_REFERENCE_IMAGES, FittedLabel, ModelCard, Observed,
+    Origin, REFERENCE_PREFIX, Reference, TestedLabel, ThresholdOrigin, ThresholdRule,
+    read_weight_file, write_weight_file,
 };
-use cxr_run::{LabelRow, Predictions, RunFolder, ScoreKind, Unscorable};
+use cxr_run::{Predictions, RunFolder, ScoreKind, Truth, Unscorable};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
@@ -169,59 +166,22 @@ impl FromStr for Rule {
 /// Features of these take 4 MiB for DenseNet121, and their distances no time beside the network.
 const MOST_REFERENCE_IMAGES: usize = 1024;
 
-/// The logits of one label where the truth is known.
-struct Observed {
-    logits: Vec<f32>,
-    labels: Vec<bool>,
-    /// Which patient each image is of; `None` where one is not known.
-    patients: Option<Vec<u64>>,
-}
-
 /// What was fitted for a label, and how good it is.
 #[derive(Debug, Serialize)]
-struct Fitted {
+struct Outcome {
     label: String,
-    /// Images that it was fitted on, and those of them that have the label.
-    images: usize,
-    positives: usize,
-    calibration: LabelCalibration,
-    /// Why there is none, where one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_fitted: Option<&'static str>,
-    threshold_logit: f32,
+    #[serde(flatten)]
+    fitted: FittedLabel,
     threshold_probability: f64,
+    /// On the images that it was fitted on, where rates are too good.
     sensitivity: Option<f64>,
     specificity: Option<f64>,
-    test: Option<Tested>,
-}
-
-/// On images that took no part in the fitting.
-#[derive(Debug, Serialize)]
-struct Tested {
-    images: usize,
-    positives: usize,
-    sensitivity: Option<Rate>,
-    specificity: Option<Rate>,
-    ppv: Option<Rate>,
-    npv: Option<Rate>,
-    brier_before: f64,
-    brier: f64,
-    ece_before: f64,
-    ece: f64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Rate {
-    value: f64,
-    interval: Option<[f64; 2]>,
-    df: Option<f64>,
-    approximate: bool,
-    by_patient: bool,
+    test: Option<TestedLabel>,
 }
 
 #[derive(Debug, Serialize)]
 struct Output<'a> {
-    labels: &'a [Fitted],
+    labels: &'a [Outcome],
     model: &'a Path,
 }
 
@@ -269,29 +229,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .map(|(predictions, labels)| observe(&card, &predictions, &labels))
         .transpose()?;
     let prevalences = prevalences(&args.prevalence, &card)?;
-    let mut fitted = Vec::with_capacity(card.labels.len());
+    let mut outcomes = Vec::with_capacity(card.labels.len());
     for (at, of_label) in observed.iter().enumerate() {
         let test = tested.as_ref().and_then(|tested| tested.get(at));
-        fitted.push(fit(
-            args,
-            &card,
-            at,
-            of_label,
-            prevalences.get(&at).copied(),
-            test,
-        )?);
+        let label = card.labels.get(at).map_or("", String::as_str);
+        let kept = card.logit_thresholds.get(at).copied().unwrap_or_default();
+        let prevalence = prevalences.get(&at).copied();
+        outcomes.push(fit(args, label, kept, of_label, prevalence, test)?);
     }
     let origin = Origin {
         part,
-        images: observed
-            .iter()
-            .map(|of_label| of_label.logits.len())
-            .max()
-            .unwrap_or(0),
+        images: observed.iter().map(Observed::n_images).max().unwrap_or(0),
         views: args.tta,
         fingerprint: Some(cxr_fs::sha256(&predictions)?),
     };
-    card.logit_thresholds = fitted.iter().map(|label| label.threshold_logit).collect();
+    card.logit_thresholds = (outcomes.iter())
+        .map(|outcome| outcome.fitted.threshold_logit)
+        .collect();
     if let Some(rule) = args.threshold.0 {
         card.threshold_origin = ThresholdOrigin {
             rule,
@@ -300,9 +254,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     card.calibration =
         (args.method != Method::None || !prevalences.is_empty()).then(|| Calibration {
-            labels: fitted
-                .iter()
-                .map(|label| label.calibration.clone())
+            labels: (outcomes.iter())
+                .map(|outcome| outcome.fitted.calibration.clone())
                 .collect(),
             origin,
         });
@@ -315,16 +268,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         card.reference = Some(reference.card().clone());
     }
     card.check()?;
-    print(&table(&fitted))?;
-    for label in &fitted {
-        if let Some(reason) = label.not_fitted {
-            say(&format!("{}: {reason}", label.label));
+    print(&table(&outcomes))?;
+    for outcome in &outcomes {
+        if let Some(reason) = outcome.fitted.not_fitted {
+            say(&format!("{}: {reason}", outcome.label));
         }
     }
     write_weight_file(&out, &card, &tensors)?;
     if let Some(json) = &args.json {
         let output = Output {
-            labels: &fitted,
+            labels: &outcomes,
             model: &out,
         };
         let text = serde_json::to_string_pretty(&output)? + "\n";
@@ -365,74 +318,21 @@ fn reference(args: &Args, model: &Path) -> anyhow::Result<Option<Reference>> {
 /// The logits of each label of the model, where the truth is known.
 ///
 /// # Errors
-/// A label without a column or without truth, an image without truth, probabilities of a calibrated model.
+/// Probabilities of a calibrated model, and those of [`Observed::of_labels`].
 fn observe(card: &ModelCard, predictions: &Path, labels: &Path) -> anyhow::Result<Vec<Observed>> {
     let table = Predictions::read(predictions, Unscorable::Refuse)?;
-    let index = Index::read(labels)?;
-    let mut rows = Vec::with_capacity(table.images().len());
-    for (image, line) in table.images().iter().zip(table.lines()) {
-        let name = ImageName::new(image).ok();
-        let record = name.and_then(|name| index.get(&name).cloned());
-        let record = record.with_context(|| {
-            format!(
-                "`{}`, line {line}: `{}` has no image `{image}`",
-                predictions.display(),
-                labels.display()
-            )
-        })?;
-        rows.push(LabelRow::of(&record));
-    }
-    let mut patients = HashMap::new();
-    let patients: Option<Vec<u64>> = rows
-        .iter()
-        .map(|row| {
-            let number = patients.len() as u64;
-            Some(*patients.entry(row.patient.clone()?).or_insert(number))
-        })
-        .collect();
-    let names = index.label_set().names();
-    let of_label = |label: &String| -> anyhow::Result<Observed> {
-        let column = table.columns().iter().find(|column| column.label == *label);
-        let column = column
-            .with_context(|| format!("`{}` has no column for `{label}`", predictions.display()))?;
-        let position = names.iter().position(|name| name == label);
-        let position =
-            position.with_context(|| format!("`{}` has no label `{label}`", labels.display()))?;
-        if column.kind != ScoreKind::Logit && card.calibration.is_some() {
-            bail!(
-                "`{}` has probabilities of a model that is calibrated already\nhint: predict with the model that it was made from",
-                predictions.display()
-            );
-        }
-        let mut observed = Observed {
-            logits: Vec::new(),
-            labels: Vec::new(),
-            patients: patients.as_ref().map(|_| Vec::new()),
-        };
-        for (at, (row, &score)) in rows.iter().zip(&column.scores).enumerate() {
-            let Some(is_there) = row.states.get(position).copied().flatten() else {
-                continue;
-            };
-            let logit = match column.kind {
-                ScoreKind::Logit => score,
-                ScoreKind::Probability => {
-                    ensure!(
-                        score > 0. && score < 1.,
-                        "`{}`: expected logits, or probabilities between 0 and 1, got {score} for `{label}`",
-                        predictions.display()
-                    );
-                    (score / (1. - score)).ln()
-                }
-            };
-            observed.logits.push(logit as f32);
-            observed.labels.push(is_there);
-            if let (Some(known), Some(patients)) = (&mut observed.patients, &patients) {
-                known.extend(patients.get(at));
-            }
-        }
-        Ok(observed)
+    let is_logit = |label: &String| {
+        let mut columns = table.columns().iter();
+        columns.any(|column| column.label == *label && column.kind == ScoreKind::Logit)
     };
-    card.labels.iter().map(of_label).collect()
+    if card.calibration.is_some() && !card.labels.iter().all(is_logit) {
+        bail!(
+            "`{}` has probabilities of a model that is calibrated already\nhint: predict with the model that it was made from",
+            predictions.display()
+        );
+    }
+    let truth = Truth::of(&Index::read(labels)?)?;
+    Ok(Observed::of_labels(&card.labels, &table, &truth)?)
 }
 
 /// The shares that were asked for, by the labels' positions.
@@ -458,137 +358,44 @@ fn prevalences(texts: &[String], card: &ModelCard) -> anyhow::Result<HashMap<usi
     Ok(shares)
 }
 
+/// Fits a label, and tests it where there are images for that.
 fn fit(
     args: &Args,
-    card: &ModelCard,
-    at: usize,
+    label: &str,
+    kept: f32,
     observed: &Observed,
     prevalence: Option<f64>,
     test: Option<&Observed>,
-) -> anyhow::Result<Fitted> {
-    let label = card.labels.get(at).cloned().unwrap_or_default();
-    let positives = observed.labels.iter().filter(|&&is_there| is_there).count();
-    let images = observed.labels.len();
-    let mut not_fitted = None;
-    let kept = card.logit_thresholds.get(at).copied().unwrap_or_default();
-    let (mut calibration, mut threshold) = (LabelCalibration::None {}, kept);
-    match Scored::new(&observed.logits, &observed.labels) {
-        Ok(scored) if positives > 0 && positives < images => {
-            match LabelCalibration::fit(args.method.into(), scored) {
-                Some(fitted) => calibration = fitted,
-                None => not_fitted = Some("no temperature fits; its probabilities are as before"),
-            }
-            if let Some(rule) = args.threshold.0 {
-                match rule.choose(scored)? {
-                    Some(chosen) => threshold = chosen,
-                    None => {
-                        not_fitted =
-                            Some("no threshold reaches what was asked for; it is as before");
-                    }
-                }
-            }
-        }
-        _ => not_fitted = Some("no images with it and without it to fit on; it is as before"),
-    }
+) -> anyhow::Result<Outcome> {
+    let mut fitted = observed.fit(args.method.into(), args.threshold.0, kept)?;
     if let Some(to) = prevalence {
-        let from = positives as f64 / images.max(1) as f64;
-        calibration = calibration.for_prevalence(from, to).with_context(|| {
+        let from = fitted.positives as f64 / fitted.images.max(1) as f64;
+        let shift = PrevalenceShift::new(from, to).ok();
+        let moved = shift.and_then(|shift| fitted.calibration.for_prevalence(shift));
+        fitted.calibration = moved.with_context(|| {
             format!(
                 "`{label}` cannot be moved to another prevalence\nhint: an isotonic curve cannot, nor a label that no or every image has; take `--method platt`"
             )
         })?;
     }
-    let counted = rates(observed, threshold)?;
+    let threshold = fitted.threshold_logit;
+    let counted = observed.rates(threshold)?;
     let value = |rate: Option<ClusteredProportion>| rate.map(|rate| rate.proportion.value());
-    let test = test
-        .map(|test| tested(&calibration, threshold, test))
+    let tested = test
+        .map(|test| test.test(&fitted.calibration, threshold))
         .transpose()?;
-    Ok(Fitted {
-        images,
-        positives,
-        threshold_logit: threshold,
-        threshold_probability: calibration.probability(f64::from(threshold)),
+    Ok(Outcome {
+        label: label.to_owned(),
+        threshold_probability: fitted.calibration.probability(f64::from(threshold)),
         sensitivity: counted.as_ref().and_then(|rates| value(rates.sensitivity)),
         specificity: counted.as_ref().and_then(|rates| value(rates.specificity)),
-        test: test.flatten(),
-        label,
-        calibration,
-        not_fitted,
+        test: tested.flatten(),
+        fitted,
     })
 }
 
-/// The rates of calls above a threshold, by patient where all are known; `None` without images.
-fn rates(observed: &Observed, threshold: f32) -> anyhow::Result<Option<ClusteredRates>> {
-    if observed.logits.is_empty() {
-        return Ok(None);
-    }
-    let called: Vec<bool> = observed
-        .logits
-        .iter()
-        .map(|&logit| logit > threshold)
-        .collect();
-    let images: Vec<u64>;
-    let clusters = match &observed.patients {
-        Some(patients) => patients,
-        None => {
-            images = (0..called.len() as u64).collect();
-            &images
-        }
-    };
-    Ok(Some(ClusteredRates::of_calls(
-        &called,
-        &observed.labels,
-        clusters,
-    )?))
-}
-
-fn tested(
-    calibration: &LabelCalibration,
-    threshold: f32,
-    observed: &Observed,
-) -> anyhow::Result<Option<Tested>> {
-    let Some(rates) = rates(observed, threshold)? else {
-        return Ok(None);
-    };
-    let by_patient = observed.patients.is_some();
-    let rate = |found: Option<ClusteredProportion>| {
-        let found = found?;
-        let ends = found.wilson(Level::P95);
-        Some(Rate {
-            value: found.proportion.value(),
-            interval: ends.map(|ends| [ends.lower, ends.upper]),
-            df: found.degrees_of_freedom,
-            approximate: found.is_approximate(),
-            by_patient,
-        })
-    };
-    let probabilities = |of: &dyn Fn(f64) -> f64| -> Vec<f32> {
-        let logits = observed.logits.iter().map(|&logit| f64::from(logit));
-        logits.map(|logit| of(logit) as f32).collect()
-    };
-    let before = probabilities(&sigmoid);
-    let after = probabilities(&|logit| calibration.probability(logit));
-    let (before, forecast) = (
-        Forecast::new(&before, &observed.labels)?,
-        Forecast::new(&after, &observed.labels)?,
-    );
-    const BINS: Binning = Binning::EqualWidth(15);
-    Ok(Some(Tested {
-        images: observed.labels.len(),
-        positives: observed.labels.iter().filter(|&&is_there| is_there).count(),
-        sensitivity: rate(rates.sensitivity),
-        specificity: rate(rates.specificity),
-        ppv: rate(rates.ppv),
-        npv: rate(rates.npv),
-        brier_before: brier(before),
-        brier: brier(forecast),
-        ece_before: expected_calibration_error(before, BINS)?,
-        ece: expected_calibration_error(forecast, BINS)?,
-    }))
-}
-
-fn table(fitted: &[Fitted]) -> String {
-    let has_test = fitted.iter().any(|label| label.test.is_some());
+fn table(outcomes: &[Outcome]) -> String {
+    let has_test = outcomes.iter().any(|label| label.test.is_some());
     let mut header = vec![
         "label",
         "positives",
@@ -609,10 +416,10 @@ fn table(fitted: &[Fitted]) -> String {
         ]);
     }
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
-    for label in fitted {
+    for label in outcomes {
         let mut row = vec![
             label.label.clone(),
-            label.positives.to_string(),
+            label.fitted.positives.to_string(),
             number(Some(label.threshold_probability), 3),
             number(label.sensitivity, 3),
             number(label.specificity, 3),
@@ -631,9 +438,8 @@ fn table(fitted: &[Fitted]) -> String {
         }
         rows.push(row);
     }
-    let tests = fitted.iter().filter_map(|label| label.test.as_ref());
-    let mut rates = tests.filter_map(|test| test.sensitivity);
-    let note = match (has_test, rates.all(|rate| rate.by_patient)) {
+    let mut tests = outcomes.iter().filter_map(|label| label.test.as_ref());
+    let note = match (has_test, tests.all(|test| test.by_patient)) {
         (true, true) => "intervals are by patient\n",
         (true, false) => "intervals are by image, as patients are not known: they are too narrow\n",
         (false, _) => {

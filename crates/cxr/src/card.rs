@@ -14,8 +14,8 @@ use crate::scoring;
 
 /// Write the page of a model, README.md as Hugging Face reads it
 ///
-/// What the model is stands in its file; the results of its test images, with 95 % intervals, in the metrics.json of its
-/// run, which is looked for beside it. Both become text for people, and `model-index` for the hub.
+/// The description is read from the model file; the results of the test images, with 95 % intervals, from the metrics.json of
+/// its run, if that is in the same folder. Both become text for people and `model-index` for the hub.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   cxr card models/runs/paper/fzlpr-0.2 --out README.md")]

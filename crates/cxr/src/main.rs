@@ -1,7 +1,7 @@
 //! Multi-label chest X-ray classification from the command line.
 //!
 //! One module per command. A command parses its arguments, calls the crates and prints; what it
-//! computes stands in them.
+//! computes is in them.
 
 #![warn(
     clippy::print_stdout,

@@ -6,6 +6,7 @@ use super::convolution::ConvKind;
 use super::description::Operation;
 use super::plan::{Fold, Step};
 use super::training::scaled;
+use super::values::Values;
 use super::{Network, Shared};
 use crate::blocked::activation::{Curve, with_curve};
 use crate::blocked::conv::Epilogue;
@@ -61,13 +62,6 @@ struct Pass<'a> {
     running: Vec<Option<[Vec<f32>; 2]>>,
 }
 
-#[derive(Default)]
-struct Values {
-    maps: Vec<Option<Maps>>,
-    affines: Vec<Option<Vec<Affine>>>,
-    gates: Vec<Option<Vec<Block>>>,
-}
-
 impl Pass<'_> {
     /// A node's parameter, by its place.
     fn parameter(&self, node: usize, place: usize) -> Option<&[f32]> {
@@ -77,25 +71,7 @@ impl Pass<'_> {
     }
 
     fn view<'a>(&'a self, values: &'a Values, node: usize) -> View<'a> {
-        if let Some(maps) = &values.maps[node] {
-            return maps.view();
-        }
-        match self.shared.plan.steps[node] {
-            Step::Point {
-                input,
-                affine,
-                nonlinearity,
-            } => View {
-                affine: affine.and_then(|affine| values.affines[affine].as_deref()),
-                nonlinearity,
-                ..self.view(values, input)
-            },
-            Step::Gate { input, .. } => View {
-                gate: values.gates[node].as_deref(),
-                ..self.view(values, input)
-            },
-            _ => View::plain(&[], self.extents[node]),
-        }
+        values.view(&self.shared.plan, &self.extents, node)
     }
 
     fn norm(&self, node: usize) -> Result<Norm> {
@@ -128,11 +104,7 @@ impl Pass<'_> {
     fn run<S: Kernels>(&self, simd: S, images: &[f32]) -> Result<Vec<f32>> {
         let nodes = &self.shared.description.nodes;
         let pool = &self.shared.pool;
-        let mut values = Values {
-            maps: nodes.iter().map(|_| None).collect(),
-            affines: vec![None; nodes.len()],
-            gates: vec![None; nodes.len()],
-        };
+        let mut values = Values::of(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
             let extent = self.extents[index];
             let first = node.inputs.first().copied().unwrap_or(0);

@@ -11,6 +11,7 @@ mod description;
 mod evaluation;
 mod plan;
 mod training;
+mod values;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::convolution::ConvKind;
 use super::description::Operation;
 use super::plan::Step;
+use super::values::Values;
 use super::{Network, Shared};
 use crate::blocked::conv::Epilogue;
 use crate::blocked::kernels::Kernels;
@@ -78,12 +79,8 @@ struct Training {
 
 /// What the forward pass keeps.
 struct Tape {
-    values: Vec<Option<Maps>>,
-    /// Affine maps of normalisations and scales.
-    affines: Vec<Option<Vec<Affine>>>,
+    values: Values,
     norms: Vec<Option<Norm>>,
-    /// Factors of gates, one per image and map.
-    gates: Vec<Option<Vec<Block>>>,
 }
 
 impl Shared {
@@ -100,32 +97,12 @@ impl Shared {
 }
 
 impl Training {
-    /// The maps of a node, as whoever reads them sees them.
     fn view<'a>(&'a self, tape: &'a Tape, node: usize) -> View<'a> {
-        match &tape.values[node] {
-            Some(maps) => maps.view(),
-            None => self.made(tape, node),
-        }
+        tape.values.view(&self.shared.plan, &self.extents, node)
     }
 
-    /// The maps of a node as they are made of stored ones.
     fn made<'a>(&'a self, tape: &'a Tape, node: usize) -> View<'a> {
-        match self.shared.plan.steps[node] {
-            Step::Point {
-                input,
-                affine,
-                nonlinearity,
-            } => View {
-                affine: affine.and_then(|affine| tape.affines[affine].as_deref()),
-                nonlinearity,
-                ..self.view(tape, input)
-            },
-            Step::Gate { input, .. } => View {
-                gate: tape.gates[node].as_deref(),
-                ..self.view(tape, input)
-            },
-            _ => View::plain(&[], self.extents[node]),
-        }
+        tape.values.made(&self.shared.plan, &self.extents, node)
     }
 
     fn conv(&self, node: usize) -> Option<ConvKind> {
@@ -193,14 +170,14 @@ impl Training {
                     let count = Some(count as f64);
                     Norm::new(&statistics.mean, variance, weight, bias, config.eps, count)
                 };
-                tape.affines[node] = Some(norm.affine.clone());
+                tape.values.affines[node] = Some(norm.affine.clone());
                 tape.norms[node] = Some(norm);
             }
             Operation::LayerScale { .. } => {
-                tape.affines[node] = Some(scaled(inputs[slots.start], None));
+                tape.values.affines[node] = Some(scaled(inputs[slots.start], None));
             }
             Operation::Rescale { scale, shift } => {
-                tape.affines[node] = Some(scaled(scale, Some(shift)));
+                tape.values.affines[node] = Some(scaled(scale, Some(shift)));
             }
             _ => {}
         }
@@ -211,10 +188,8 @@ impl Training {
         let nodes = &self.shared.description.nodes;
         let pool = &self.shared.pool;
         let mut tape = Tape {
-            values: nodes.iter().map(|_| None).collect(),
-            affines: vec![None; nodes.len()],
+            values: Values::of(nodes.len()),
             norms: vec![None; nodes.len()],
-            gates: vec![None; nodes.len()],
         };
         // Of the outputs of convolutions that are normalised.
         let mut sums: Vec<Option<Vec<Sums>>> = vec![None; nodes.len()];
@@ -256,8 +231,10 @@ impl Training {
                     self.copied(simd, &tape, index)
                 }
                 &Step::Gate { factors, .. } => {
-                    tape.gates[index] = match (factors, &node.layer) {
-                        (Some(factors), _) => tape.values[factors].as_ref().map(|v| v.to_vec()),
+                    tape.values.gates[index] = match (factors, &node.layer) {
+                        (Some(factors), _) => {
+                            tape.values.maps[factors].as_ref().map(|v| v.to_vec())
+                        }
                         (None, Operation::StochasticDepth(rate)) => self
                             .image_keys
                             .as_ref()
@@ -319,7 +296,7 @@ impl Training {
                     Some(out)
                 }
             };
-            tape.values[index] = value;
+            tape.values.maps[index] = value;
         }
         let output = self.view(&tape, self.shared.description.output);
         let e = output.extent;
@@ -434,7 +411,7 @@ impl Training {
                         contribute(simd, &mut gradients[factors], Gradient::new(maps));
                     }
                     if self.needs[input] {
-                        if let Some(factors) = &tape.gates[index] {
+                        if let Some(factors) = &tape.values.gates[index] {
                             gradient.scale(factors);
                         }
                         contribute(simd, &mut gradients[input], gradient);
@@ -444,7 +421,7 @@ impl Training {
                     inputs: [a, b],
                     relu,
                 } => {
-                    match &tape.values[index] {
+                    match &tape.values.maps[index] {
                         Some(output) if relu => gradient.through_relu(simd, output),
                         _ => gradient.settle(simd),
                     }

@@ -73,7 +73,7 @@ pub(super) fn draw(report: &Report) -> Option<Figure> {
         name: "figure3".to_owned(),
         title: "Figure 3. Label frequencies".to_owned(),
         caption: format!(
-            "Images with each label among the {} at hand, sorted. An image may have several labels; \
+            "Images with each label among the {} that are available, sorted. An image may have several labels; \
              percentages are of all images.",
             count(total(&frequencies.images))
         ),

@@ -18,7 +18,7 @@ pub struct Palette {
     pub series: [&'static str; 8],
 }
 
-/// Colours that need not be told apart by hue alone: lines of a higher number are dashed.
+/// Colours that need not be distinguished by hue alone: lines of a higher number are dashed.
 pub(super) const N_SERIES: usize = 8;
 
 impl Palette {

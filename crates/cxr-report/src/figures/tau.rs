@@ -114,7 +114,7 @@ pub(super) fn draw_differences(report: &Report) -> Option<Figure> {
         name: "figure6".to_owned(),
         title: "Figure 6. AUC of each τ minus that of τ = 1.0".to_owned(),
         caption: "Per finding, on the test images in single view; right of the line the τ does \
-                  better than ZLPR. How sure single differences are stands in the paired tests."
+                  better than ZLPR. The paired tests say how certain single differences are."
             .to_owned(),
         width: 740.0,
         height: frame.bottom() + 52.0,

@@ -44,7 +44,7 @@ pub(super) fn html(text: &str) -> String {
     html
 }
 
-/// A cell: what stands in brackets at its end goes to a line of its own, in smaller letters.
+/// A cell: what is in brackets at its end goes to a line of its own, in smaller letters.
 pub(super) fn cell(text: &str) -> String {
     let opening = text
         .find(" (")

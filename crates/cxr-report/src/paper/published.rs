@@ -4,23 +4,8 @@
 //!
 //! AUCs are kept with the four decimals of print, labels in the paper's order.
 
-/// The labels in the order of the paper's tables, which are those of NIH ChestX-ray14.
-pub const LABELS: [&str; 14] = [
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-];
+/// The labels in the order of the paper's tables.
+pub use cxr_run::CHEST_X_RAY14_LABELS as LABELS;
 
 /// A table of the paper: one AUC per label and column.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -184,7 +184,7 @@ fn notes(table: &AucTable, runs: &[RunMetrics]) -> Vec<String> {
         .max()
     {
         notes.push(format!(
-            "±: standard deviation over {n} seeds, each trained anew; the AUC before it is their mean."
+            "±: standard deviation over {n} seeds, each a training of its own; the AUC before it is their mean."
         ));
     }
     if table.has_published() {

@@ -96,7 +96,7 @@ fn add_boxes(page: &mut Document, boxes: &BoxScores) {
         ),
         (
             boxes.boxes_of_other_images,
-            "boxes are of images that are not among the test images at hand: not scored",
+            "boxes are of images that are not among the available test images: not scored",
         ),
         (
             boxes.boxes_outside,

@@ -36,7 +36,7 @@ pub struct MethodsTable {
     pub methods: Vec<&'static str>,
     /// The labels, then the means.
     pub rows: Vec<MethodsRow>,
-    /// Whether listed images were not at hand.
+    /// Whether listed images were missing.
     pub is_sample: bool,
 }
 

@@ -31,7 +31,7 @@ fn not_there(report: &Report, figures: &[Figure], tables: &[AucTable]) -> Vec<St
             .collect();
         lines.push(format!(
             "**Not in the curves and tests**: {}, whose folders lack predictions or labels; \
-             `cxr evaluate` writes them anew.",
+             `cxr evaluate` writes them again.",
             names.join(", ")
         ));
     }
@@ -83,7 +83,7 @@ fn warnings(report: &Report) -> Vec<String> {
     if let Some(data) = data.clone().find(|data| data.is_sample()) {
         let (at_hand, absent) = (data.images.total(), data.absent.total());
         let mut warning = format!(
-            "**A sample of {} images.** The lists name {}; {} were not at hand (training {}, \
+            "**A sample of {} images.** The lists name {}; {} were missing (training {}, \
              validation {}, test {}).",
             count(at_hand),
             count(at_hand + absent),

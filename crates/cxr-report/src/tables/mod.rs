@@ -25,7 +25,7 @@ use cxr_run::{BootstrapSummary, Part, RunMetrics, ViewSet};
 pub(crate) const PHANTOM_LABEL: &str = "; phantom data";
 
 /// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
-/// nothing but the seed share a column. Columns stand in the order of the
+/// nothing but the seed share a column. Columns are in the order of the
 /// runs, which should be that of [`RunFolder::find`](cxr_run::RunFolder::find).
 pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {
     let of_sections = SECTIONS.iter().filter_map(|section| section.table(runs));
@@ -194,7 +194,7 @@ impl Subject {
 }
 
 impl AucTable {
-    /// Whether a published figure stands in it.
+    /// Whether it contains a published figure.
     pub fn has_published(&self) -> bool {
         self.columns.iter().any(|column| column.is_published)
     }

@@ -34,7 +34,7 @@ const SAMPLES: usize = 8;
 const PER_KIND: usize = 3;
 /// Boxes are in pixels of the original.
 const ORIGINAL_SIDE: f64 = 1024.;
-/// The order in which images are looked at, told in the report.
+/// The order in which images are looked at, as the report states it.
 const ORDER: &str = "Test images are taken in an order drawn from their names alone";
 
 pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitCode> {
@@ -326,7 +326,7 @@ fn fingerprint(args: &Args, data: &TrainingData, boxes: Option<&Path>) -> anyhow
 
 /// Whether the run has explanations that were made from just this, with all their pictures.
 fn is_there(run: &Path, made_from: &str) -> bool {
-    // Those of another version are made anew.
+    // Those of another version are made again.
     let Ok(Some(found)) = Explanations::read(run) else {
         return false;
     };
@@ -361,7 +361,7 @@ fn print(boxes: &BoxScores) {
     let mut text = crate::scoring::align(&rows);
     if boxes.boxes_of_other_images > 0 {
         text += &format!(
-            "{} boxes are of images that are not among the test images at hand\n",
+            "{} boxes are of images that are not among the available test images\n",
             boxes.boxes_of_other_images
         );
     }

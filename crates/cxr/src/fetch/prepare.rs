@@ -2,7 +2,7 @@
 //! streamed into one store.
 //!
 //! What is done survives a kill at any moment: images are in the unfinished store, and archives
-//! whose images are all there stand in a ledger beside it, so that they need not be fetched again
+//! whose images are all there are listed in a ledger beside it, so that they need not be fetched again
 //! after they were dropped.
 
 use std::path::{Path, PathBuf};
@@ -244,7 +244,7 @@ impl Preparation<'_> {
         let path = self.archives.join(name);
         std::fs::remove_file(&path)
             .with_context(|| format!("cannot remove `{}`", path.display()))?;
-        // What it was verified against stands in the ledger.
+        // The ledger has the digest that it was verified against.
         let _ = std::fs::remove_file(self.archives.join(format!("{name}.fetched.toml")));
         watcher.say(&format!("{name}: removed"));
         Ok(())

@@ -586,13 +586,13 @@ mod tests {
                 .map(|shard| (0..n_images).filter(|&at| shard.has(at)).count())
                 .collect();
             assert_eq!(of.iter().sum::<usize>(), n_images);
-            let told: Vec<usize> = shares.map(|shard| shard.share(n_images)).collect();
-            assert_eq!(of, told, "{n_images} in {count}");
+            let reported: Vec<usize> = shares.map(|shard| shard.share(n_images)).collect();
+            assert_eq!(of, reported, "{n_images} in {count}");
         }
     }
 
     proptest! {
-        /// Whatever stands in a part, it is an error or rows in their order.
+        /// Whatever a part contains, reading it is an error or gives rows in their order.
         #[test]
         fn a_damaged_part_is_an_error_or_has_rows_in_order(
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),

@@ -19,7 +19,7 @@ use cxr_terminal::{Ended, Ending, Interrupt};
 pub(super) struct Work<'a> {
     pub(super) interrupt: &'a Interrupt,
     pub(super) experiment: &'a Experiment,
-    /// How the children are told of it.
+    /// How an interrupt is passed on to the children.
     pub(super) source: &'a ExperimentSource,
     /// This program.
     pub(super) executable: PathBuf,
