@@ -1,4 +1,8 @@
-//! The little Markdown of a document's texts as HTML.
+//! The little Markdown of a document's sentences, and a table's cells, as HTML.
+
+use crate::document::TableCell;
+use crate::figures::escape;
+use crate::ranks::Rank;
 
 /// The text as HTML. Links to files beside the report are given as plain text: the page is sent alone.
 pub(super) fn html(text: &str) -> String {
@@ -15,9 +19,6 @@ pub(super) fn html(text: &str) -> String {
             rest = after;
         } else if let Some((code, after)) = between(rest, "`", "`") {
             html.push_str(&format!("<code>{}</code>", escape(code)));
-            rest = after;
-        } else if let Some((underlined, after)) = between(rest, "<u>", "</u>") {
-            html.push_str(&format!("<u>{}</u>", escape(underlined)));
             rest = after;
         } else if let Some((address, after)) =
             between(rest, "<", ">").filter(|(address, _)| address.starts_with("https://"))
@@ -44,25 +45,24 @@ pub(super) fn html(text: &str) -> String {
     html
 }
 
-/// A cell: what is in brackets at its end goes to a line of its own, in smaller letters.
-pub(super) fn cell(text: &str) -> String {
-    let opening = text
-        .find(" (")
-        .filter(|_| text.trim_end_matches("**").ends_with(')'));
-    let Some((main, aside)) = opening.and_then(|at| text.split_at_checked(at)) else {
-        return html(text);
+/// A cell: what is in brackets goes to a line of its own, in smaller letters.
+pub(super) fn cell(cell: &TableCell) -> String {
+    let mut html = escape(&cell.text);
+    if cell.is_code {
+        html = format!("<code>{html}</code>");
+    }
+    html = match cell.rank {
+        Some(Rank::Best) => format!("<strong>{html}</strong>"),
+        Some(Rank::RunnerUp) => format!("<u>{html}</u>"),
+        None => html,
     };
-    // Bold that spans the bracket is closed before it.
-    let spans = main.starts_with("**") && aside.ends_with("**");
-    let (main, aside) = match spans {
-        true => (format!("{main}**"), aside.trim_end_matches("**")),
-        false => (main.to_owned(), aside),
-    };
-    format!(
-        "{} <small>{}</small>",
-        html(&main),
-        html(aside.trim_start())
-    )
+    if let Some(aside) = &cell.aside {
+        html = format!("{html} <small>({})</small>", escape(aside));
+    }
+    if !cell.after.is_empty() {
+        html = format!("{html} {}", escape(&cell.after));
+    }
+    html
 }
 
 /// The text without its marks.
@@ -78,8 +78,6 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a s
     Some((inside, after.strip_prefix(close)?))
 }
 
-use crate::figures::escape;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +87,6 @@ mod tests {
         for (given, expected) in [
             ("**a** b", "<strong>a</strong> b"),
             ("`x<y`", "<code>x&lt;y</code>"),
-            ("<u>0.8</u>", "<u>0.8</u>"),
             ("a < b & c", "a &lt; b &amp; c"),
             ("&lt;script>", "&lt;script&gt;"),
             (r"a\|b", "a|b"),
@@ -110,14 +107,14 @@ mod tests {
 
     #[test]
     fn a_cell_s_bracket_is_set_apart() {
+        let best = TableCell::from("0.8").ranked(Some(Rank::Best));
         assert_eq!(
-            cell("**0.8** (0.7–0.9)"),
-            "<strong>0.8</strong> <small>(0.7–0.9)</small>"
+            cell(&best.aside("0.7–0.9").after("± 0.1")),
+            "<strong>0.8</strong> <small>(0.7–0.9)</small> ± 0.1"
         );
-        assert_eq!(
-            cell("**+0.1 (0.0 to 0.2)**"),
-            "<strong>+0.1</strong> <small>(0.0 to 0.2)</small>"
-        );
-        assert_eq!(cell("–"), "–");
+        let run = TableCell::code("a<b").leading_to("a/metrics.json".to_owned());
+        assert_eq!(cell(&run), "<code>a&lt;b</code>");
+        assert_eq!(cell(&"–".into()), "–");
+        assert_eq!(cell(&"**a** `b`".into()), "**a** `b`");
     }
 }

@@ -125,7 +125,7 @@ impl Page<'_> {
             let _ = write!(
                 text,
                 "<th scope=\"col\" aria-sort=\"none\"><button type=\"button\">{}</button></th>",
-                inline::html(heading)
+                inline::cell(heading)
             );
         }
         text.push_str("</tr></thead>\n");
@@ -139,7 +139,7 @@ impl Page<'_> {
                 text.push_str("<tr>");
                 for (column, cell) in row.iter().enumerate() {
                     let _ = match column {
-                        0 => write!(text, "<th scope=\"row\">{}</th>", inline::html(cell)),
+                        0 => write!(text, "<th scope=\"row\">{}</th>", inline::cell(cell)),
                         _ => write!(text, "<td>{}</td>", inline::cell(cell)),
                     };
                 }

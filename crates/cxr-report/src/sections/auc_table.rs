@@ -1,8 +1,8 @@
 //! A table of AUCs: ours, then the published one with the difference.
 
 use super::Material;
-use super::words::{auc, count, dash, marked, signed};
-use crate::document::{Block, Document, Table, plain as escape};
+use super::words::{auc, cells, count, dash, signed};
+use crate::document::{Block, Document, Table, TableCell, plain as escape};
 use crate::paper::LABELS;
 use crate::tables::{AucTable, Cell, Interval, IntervalMethod, Row, Subject};
 use cxr_run::RunMetrics;
@@ -27,7 +27,7 @@ fn add_table(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.heading(format!("Table {}. {}", table.number, table.title));
     let is_label = |row: &&Row| matches!(row.subject, Subject::Label(_));
     let n_labels = table.rows.iter().filter(is_label).count();
-    let mut add = |rows: Vec<Vec<String>>, feet: usize| {
+    let mut add = |rows: Vec<Vec<TableCell>>, feet: usize| {
         page.add(Block::Table(Table {
             rows,
             feet,
@@ -51,26 +51,26 @@ fn add_table(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.list(notes(table, runs));
 }
 
-fn ours(table: &AucTable) -> Vec<Vec<String>> {
-    let mut header = vec!["finding".to_owned(), "images with it".to_owned()];
-    header.extend(table.columns.iter().map(|column| escape(&column.heading)));
+fn ours(table: &AucTable) -> Vec<Vec<TableCell>> {
+    let mut header: Vec<TableCell> = vec!["finding".into(), "images with it".into()];
+    header.extend((table.columns.iter()).map(|column| column.heading.as_str().into()));
     let mut rows = vec![header];
     for row in &table.rows {
         let n_labels = common_n_labels(row);
         let mut cells = vec![
-            subject(row, n_labels),
+            subject(row, n_labels).into(),
             match (&row.subject, row.positives) {
-                (Subject::Label(_), Some(positives)) => count(positives),
+                (Subject::Label(_), Some(positives)) => count(positives).into(),
                 (Subject::Label(_), None) => dash(),
-                _ => String::new(),
+                _ => TableCell::default(),
             },
         ];
         for cell in &row.cells {
-            let mut text = with_uncertainty(cell);
+            let mut shown = with_uncertainty(cell);
             if n_labels.is_none() && cell.auc.is_some() {
-                text.push_str(&format!(" of {}", cell.n_labels));
+                shown = shown.after(&format!("of {}", cell.n_labels));
             }
-            cells.push(text);
+            cells.push(shown);
         }
         rows.push(cells);
     }
@@ -78,8 +78,8 @@ fn ours(table: &AucTable) -> Vec<Vec<String>> {
 }
 
 /// An AUC with its interval, or with its spread over seeds.
-fn with_uncertainty(cell: &Cell) -> String {
-    let mut text = marked(auc(cell.auc), cell.rank);
+fn with_uncertainty(cell: &Cell) -> TableCell {
+    let mut shown = auc(cell.auc).ranked(cell.rank);
     if let Some(interval) = cell.interval {
         let Interval { lower, upper, .. } = interval;
         let about = if interval.is_approximate() {
@@ -87,30 +87,30 @@ fn with_uncertainty(cell: &Cell) -> String {
         } else {
             ""
         };
-        text.push_str(&format!(" ({about}{lower:.4}–{upper:.4})"));
+        shown = shown.aside(format!("{about}{lower:.4}–{upper:.4}"));
     }
     if let Some(spread) = &cell.spread {
-        text.push_str(&format!(" ± {:.4}", spread.sd));
+        shown = shown.after(&format!("± {:.4}", spread.sd));
     }
-    text
+    shown
 }
 
-fn published(table: &AucTable) -> Vec<Vec<String>> {
+fn published(table: &AucTable) -> Vec<Vec<TableCell>> {
     let kept: Vec<usize> = (0..table.columns.len())
         .filter(|&column| table.columns[column].is_published)
         .collect();
-    let mut header = vec!["finding".to_owned()];
+    let mut header: Vec<TableCell> = vec!["finding".into()];
     header.extend(
         kept.iter()
-            .map(|&column| escape(&table.columns[column].heading)),
+            .map(|&column| table.columns[column].heading.as_str().into()),
     );
     let mut rows = vec![header];
     for row in &table.rows {
-        let mut cells = vec![subject(row, common_n_labels(row))];
+        let mut cells = vec![subject(row, common_n_labels(row)).into()];
         cells.extend(kept.iter().map(|&column| {
             let cell = &row.cells[column];
-            let published = marked(auc(cell.published), cell.published_rank);
-            format!("{published} ({})", difference(cell))
+            let published = auc(cell.published).ranked(cell.published_rank);
+            published.aside(difference(cell))
         }));
         rows.push(cells);
     }
@@ -118,31 +118,31 @@ fn published(table: &AucTable) -> Vec<Vec<String>> {
 }
 
 /// A table without labels: one line per column, so that ours and the published stand side by side.
-fn means_only(table: &AucTable) -> Vec<Vec<String>> {
+fn means_only(table: &AucTable) -> Vec<Vec<TableCell>> {
     let has_published = table.has_published();
-    let mut header = vec!["loss".to_owned()];
+    let mut header: Vec<TableCell> = vec!["loss".into()];
     for row in &table.rows {
-        header.push(subject(row, common_n_labels(row)));
+        header.push(subject(row, common_n_labels(row)).into());
     }
     if has_published {
-        header.extend(["published mean".to_owned(), "ours − published".to_owned()]);
+        header.extend(cells(&["published mean", "ours − published"]));
     }
     let mut lines = vec![header];
     for (column, about) in table.columns.iter().enumerate() {
-        let mut line = vec![escape(&about.heading)];
+        let mut line: Vec<TableCell> = vec![about.heading.as_str().into()];
         for row in &table.rows {
             let cell = &row.cells[column];
-            let mut text = with_uncertainty(cell);
+            let mut shown = with_uncertainty(cell);
             if common_n_labels(row).is_none() {
-                text.push_str(&format!(" of {}", cell.n_labels));
+                shown = shown.after(&format!("of {}", cell.n_labels));
             }
-            line.push(text);
+            line.push(shown);
         }
         let mean = table.rows.iter().find(|row| row.subject == Subject::Mean);
         if let (true, Some(row)) = (has_published, mean) {
             let cell = &row.cells[column];
-            line.push(marked(auc(cell.published), cell.published_rank));
-            line.push(difference(cell));
+            line.push(auc(cell.published).ranked(cell.published_rank));
+            line.push(difference(cell).into());
         }
         lines.push(line);
     }
@@ -159,14 +159,14 @@ fn common_n_labels(row: &Row) -> Option<usize> {
 fn subject(row: &Row, n_labels: Option<usize>) -> String {
     let over = n_labels.map_or_else(String::new, |n_labels| format!(" of {n_labels} labels"));
     match &row.subject {
-        Subject::Label(label) => escape(label),
+        Subject::Label(label) => label.clone(),
         Subject::Mean => format!("mean{over}"),
         Subject::MeanWithout(label) => format!("mean without {label}{over}"),
     }
 }
 
 fn difference(cell: &Cell) -> String {
-    cell.difference().map_or_else(dash, signed)
+    (cell.difference()).map_or_else(|| "–".to_owned(), signed)
 }
 
 fn notes(table: &AucTable, runs: &[RunMetrics]) -> Vec<String> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::words::{cells, dash, shell_line};
+use super::words::{cells, shell_line};
 use super::{Material, Section};
-use crate::document::{Document, plain as escape};
+use crate::document::Document;
 use crate::report::Report;
 
 /// The key under which a run may keep the command that made it, argument by argument.
@@ -41,19 +41,18 @@ fn add(page: &mut Document, report: &Report) {
     let mut rows = vec![cells(&["what", "value"])];
     for key in keys {
         let values: Vec<Option<&String>> = runs.iter().map(|(_, leaves)| leaves.get(key)).collect();
-        let shown = |value: Option<&String>| value.map_or_else(dash, |value| escape(value));
         let value = match values.first() {
-            Some(&first) if values.iter().all(|&value| value == first) => shown(first),
+            Some(&first) if values.iter().all(|&value| value == first) => shown(first).to_owned(),
             _ => {
                 let by_run: Vec<String> = runs
                     .iter()
                     .zip(&values)
-                    .map(|((variant, _), value)| format!("`{variant}`: {}", shown(*value)))
+                    .map(|((variant, _), value)| format!("{variant}: {}", shown(*value)))
                     .collect();
                 by_run.join("; ")
             }
         };
-        rows.push(vec![escape(key), value]);
+        rows.push(vec![key.as_str().into(), value.into()]);
     }
     page.heading("Environment");
     page.table(rows);
@@ -100,6 +99,10 @@ fn flatten(prefix: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
             leaves.insert(prefix.to_owned(), leaf(value));
         }
     }
+}
+
+fn shown(value: Option<&String>) -> &str {
+    value.map_or("–", String::as_str)
 }
 
 fn leaf(value: &Value) -> String {

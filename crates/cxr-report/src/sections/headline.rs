@@ -4,8 +4,8 @@
 use cxr_metrics::Level;
 
 use super::paired_tests::{SIGNIFICANT, with_interval};
-use super::words::{auc, dash, heading_of, marked, signed};
-use crate::document::{Block, Document, Table, plain as escape};
+use super::words::{auc, dash, heading_of, signed};
+use crate::document::{Block, Document, Table, TableCell};
 use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
 use crate::report::Report;
 use crate::tables::{AucTable, Cell, Column, Row, Subject};
@@ -25,34 +25,34 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
         .filter(|subject| row_of(losses, subject).is_some())
         .collect();
 
-    let mut header = vec!["test images".to_owned()];
+    let mut header: Vec<TableCell> = vec!["test images".into()];
     for subject in &subjects {
         let of_what = match subject {
             Subject::MeanWithout(label) => format!("mean AUC without {label}"),
             Subject::Label(_) | Subject::Mean => "mean AUC".to_owned(),
         };
         let n = row_of(losses, subject).map_or(0, most_labels);
-        header.push(format!("{of_what}, {n} findings"));
+        header.push(format!("{of_what}, {n} findings").into());
         if with_published {
-            header.push("published".to_owned());
+            header.push("published".into());
             if *subject == Subject::Mean {
-                header.push("ours − published".to_owned());
+                header.push("ours − published".into());
             }
         }
     }
     let tests = &report.evidence.tests;
     let proposal = tests.first().map(|test| test.a.as_str());
     if let Some(proposal) = proposal {
-        let name = escape(&heading_of(report, proposal));
-        header.push(format!("{name} − this"));
+        let name = heading_of(report, proposal);
+        header.push(format!("{name} − this").into());
         if subjects.len() > 1 {
-            header.push(format!("the same without {LEFT_OUT_OF_SECOND_MEAN}"));
+            header.push(format!("the same without {LEFT_OUT_OF_SECOND_MEAN}").into());
         }
-        header.push("findings that differ".to_owned());
+        header.push("findings that differ".into());
     }
     let mut rows = vec![header];
     for (at, column) in losses.columns.iter().enumerate() {
-        let mut row = vec![escape(&column.heading)];
+        let mut row = vec![column.heading.clone().into()];
         for subject in &subjects {
             let cell = row_of(losses, subject).map(|row| (&row.cells[at], most_labels(row)));
             add_cells(&mut row, cell, subject, with_published);
@@ -76,7 +76,7 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
                 let labels = &test.comparison.labels;
                 let is_clear = |p: Option<f64>| p.is_some_and(|p| p < SIGNIFICANT);
                 let clear = labels.iter().filter(|label| is_clear(label.p_value_holm));
-                format!("{} of {}", clear.count(), labels.len())
+                format!("{} of {}", clear.count(), labels.len()).into()
             }));
         }
         rows.push(row);
@@ -89,7 +89,7 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
         if column.views == ViewSet::Single {
             continue;
         }
-        let mut row = vec![name_of_views(report, column)];
+        let mut row = vec![name_of_views(report, column).into()];
         for subject in &subjects {
             let found = views.and_then(|table| row_of(table, subject));
             // Its own rank is among the view sets: not shown among the losses.
@@ -122,29 +122,29 @@ pub(super) fn add(page: &mut Document, report: &Report, tables: &[AucTable]) {
 }
 
 fn add_cells(
-    row: &mut Vec<String>,
+    row: &mut Vec<TableCell>,
     cell: Option<(&Cell, usize)>,
     subject: &Subject,
     with_published: bool,
 ) {
-    let mut text = cell.map_or_else(dash, |(cell, _)| marked(auc(cell.auc), cell.rank));
+    let mut shown = cell.map_or_else(dash, |(cell, _)| auc(cell.auc).ranked(cell.rank));
     if let Some((cell, most)) = cell {
         if let Some(interval) = cell.interval {
-            text.push_str(&format!(" ({:.4}–{:.4})", interval.lower, interval.upper));
+            shown = shown.aside(format!("{:.4}–{:.4}", interval.lower, interval.upper));
         }
         if let Some(spread) = cell.spread {
-            text.push_str(&format!(" ± {:.4}", spread.sd));
+            shown = shown.after(&format!("± {:.4}", spread.sd));
         }
         if cell.auc.is_some() && cell.n_labels < most {
-            text.push_str(&format!(" of {}", cell.n_labels));
+            shown = shown.after(&format!("of {}", cell.n_labels));
         }
     }
-    row.push(text);
+    row.push(shown);
     if with_published {
         row.push(auc(cell.and_then(|(cell, _)| cell.published)));
         if *subject == Subject::Mean {
             let difference = cell.and_then(|(cell, _)| cell.difference());
-            row.push(difference.map_or_else(dash, signed));
+            row.push(difference.map_or_else(dash, |difference| signed(difference).into()));
         }
     }
 }
@@ -164,7 +164,7 @@ fn most_labels(row: &Row) -> usize {
 fn name_of_views(report: &Report, column: &Column) -> String {
     format!(
         "{}, {}",
-        escape(&heading_of(report, &column.variant)),
+        heading_of(report, &column.variant),
         column.heading
     )
 }

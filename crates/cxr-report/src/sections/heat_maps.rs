@@ -2,7 +2,7 @@
 
 use super::words::{cells, count, dash};
 use super::{Material, Section};
-use crate::document::{Block, Document, Table, plain as escape};
+use crate::document::{Block, Document, Table};
 use crate::explanations::BoxScores;
 use crate::tables::or_empty;
 use cxr_table::csv_line as line;
@@ -48,12 +48,12 @@ fn add_boxes(page: &mut Document, boxes: &BoxScores) {
     let (mut n, mut hits, mut area, mut overlap) = (0, 0, 0.0, 0.0);
     for finding in &boxes.findings {
         rows.push(vec![
-            escape(&finding.finding),
-            count(finding.boxes),
-            count(finding.hits),
-            finding.accuracy().map_or_else(dash, percent),
-            percent(finding.mean_box_area),
-            format!("{:.3}", finding.mean_overlap),
+            finding.finding.as_str().into(),
+            count(finding.boxes).into(),
+            count(finding.hits).into(),
+            (finding.accuracy()).map_or_else(dash, |share| percent(share).into()),
+            percent(finding.mean_box_area).into(),
+            format!("{:.3}", finding.mean_overlap).into(),
         ]);
         n += finding.boxes;
         hits += finding.hits;
@@ -63,12 +63,12 @@ fn add_boxes(page: &mut Document, boxes: &BoxScores) {
     if n > 0 {
         let n_boxes = n as f64;
         rows.push(vec![
-            "all boxes".to_owned(),
-            count(n),
-            count(hits),
-            percent(hits as f64 / n_boxes),
-            percent(area / n_boxes),
-            format!("{:.3}", overlap / n_boxes),
+            "all boxes".into(),
+            count(n).into(),
+            count(hits).into(),
+            percent(hits as f64 / n_boxes).into(),
+            percent(area / n_boxes).into(),
+            format!("{:.3}", overlap / n_boxes).into(),
         ]);
     }
     page.text("**Heat maps against boxes.** The heat map of a boxed finding, whatever the model predicts:");

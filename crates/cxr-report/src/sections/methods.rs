@@ -1,8 +1,8 @@
 //! Table 5: the methods that the paper quotes, the paper's own figures, and ours.
 
-use super::words::{auc, dash, marked, signed};
+use super::words::{auc, dash, signed};
 use super::{Material, Section};
-use crate::document::{Block, Document, Table, plain as escape};
+use crate::document::{Block, Document, Table, TableCell};
 use crate::paper::{LABELS, LEFT_OUT_OF_SECOND_MEAN, TABLE_5, TABLE_5_DELTAS, is_proposal};
 use crate::ranks::{Rank, ranks};
 use crate::report::Report;
@@ -206,8 +206,8 @@ fn add(page: &mut Document, report: &Report) {
         true => "Table 5. Test AUC, flip and zoom averaged; phantom data",
         false => "Table 5. Test AUC beside published methods, flip and zoom averaged",
     });
-    let mut header = vec!["finding".to_owned()];
-    header.extend(table.methods.iter().map(|&method| escape(method)));
+    let mut header: Vec<TableCell> = vec!["finding".into()];
+    header.extend(table.methods.iter().map(|&method| method.into()));
     let ours: &[&str] = match is_alone {
         true => &["FZLPR (τ = 0.2)"],
         false => &[
@@ -217,14 +217,14 @@ fn add(page: &mut Document, report: &Report) {
             "our Δ to the best other",
         ],
     };
-    header.extend(ours.iter().map(|&heading| heading.to_owned()));
+    header.extend(ours.iter().map(|&heading| heading.into()));
     let mut rows = vec![header];
     for row in &table.rows {
         let mut line = vec![match &row.subject {
-            Subject::Label(label) => escape(label),
-            Subject::Mean => format!("mean of {} labels", row.n_labels),
+            Subject::Label(label) => label.as_str().into(),
+            Subject::Mean => format!("mean of {} labels", row.n_labels).into(),
             Subject::MeanWithout(label) => {
-                format!("mean without {label} of {} labels", row.n_labels)
+                format!("mean without {label} of {} labels", row.n_labels).into()
             }
         }];
         let (ours, others) = match row.ranks.split_last() {
@@ -235,15 +235,15 @@ fn add(page: &mut Document, report: &Report) {
             row.others
                 .iter()
                 .zip(others)
-                .map(|(&value, &rank)| marked(auc(value), rank)),
+                .map(|(&value, &rank)| auc(value).ranked(rank)),
         );
         if is_alone {
             line.push(auc(row.ours));
         } else {
             line.push(auc(row.paper));
-            line.push(row.paper_delta.map_or_else(dash, signed));
-            line.push(marked(auc(row.ours), ours));
-            line.push(row.delta().map_or_else(dash, signed));
+            line.push((row.paper_delta).map_or_else(dash, |delta| signed(delta).into()));
+            line.push(auc(row.ours).ranked(ours));
+            line.push((row.delta()).map_or_else(dash, |delta| signed(delta).into()));
         }
         rows.push(line);
     }

@@ -2,11 +2,10 @@
 
 use cxr_metrics::Level;
 
-use super::words::{dash, heading_of, marked, signed};
-use crate::document::{Block, Document, Table, plain as escape};
+use super::words::{dash, heading_of, signed};
+use crate::document::{Block, Document, Table, TableCell, plain as escape};
 use crate::evidence::LossTest;
 use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
-use crate::ranks::Rank;
 use crate::report::Report;
 use crate::tables::or_empty;
 use cxr_run::ends;
@@ -39,22 +38,22 @@ pub(super) fn add_tau(page: &mut Document, report: &Report) {
 }
 
 fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &str) {
-    let mut header = vec!["finding".to_owned()];
-    header.extend(tests.iter().map(|test| escape(&about(report, test))));
+    let mut header: Vec<TableCell> = vec!["finding".into()];
+    header.extend(tests.iter().map(|test| about(report, test).into()));
     let mut rows = vec![header];
     let first = tests.first().map(|test| &test.comparison.labels);
     for label in first.into_iter().flatten() {
-        let mut row = vec![escape(&label.label)];
+        let mut row: Vec<TableCell> = vec![label.label.as_str().into()];
         for test in tests {
             let of_label = test.comparison.labels.iter();
             let found = of_label.clone().find(|other| other.label == label.label);
             row.push(
                 match found.and_then(|found| Some((found.difference?, found))) {
                     Some((difference, found)) => {
-                        let p = found.p_value_holm.map_or_else(dash, p_value);
+                        let p = (found.p_value_holm).map_or_else(|| "–".to_owned(), p_value);
                         let is_clear = found.p_value_holm.is_some_and(|p| p < SIGNIFICANT);
-                        let text = format!("{} (p {p})", signed(difference));
-                        marked(text, is_clear.then_some(Rank::Best))
+                        let cell = TableCell::from(signed(difference)).aside(format!("p {p}"));
+                        cell.bold_if(is_clear)
                     }
                     None => dash(),
                 },
@@ -62,7 +61,7 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
         }
         rows.push(row);
     }
-    let mut mean = vec!["mean, 95 % interval".to_owned()];
+    let mut mean: Vec<TableCell> = vec!["mean, 95 % interval".into()];
     mean.extend(tests.iter().map(|test| {
         let means = &test.comparison.means;
         means
@@ -72,9 +71,8 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     rows.push(mean);
     let mut feet = 1;
     if tests.iter().any(|test| test.without.is_some()) {
-        let mut row = vec![format!(
-            "mean without {LEFT_OUT_OF_SECOND_MEAN}, 95 % interval"
-        )];
+        let subject = format!("mean without {LEFT_OUT_OF_SECOND_MEAN}, 95 % interval");
+        let mut row: Vec<TableCell> = vec![subject.into()];
         row.extend(tests.iter().map(|test| {
             test.without.map_or_else(dash, |test| {
                 with_interval(test.difference, test.interval(Level::P95).map(ends))
@@ -115,20 +113,13 @@ fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &st
     )]);
 }
 
-pub(super) fn with_interval(difference: f64, interval: Option<[f64; 2]>) -> String {
-    let text = match interval {
-        Some([lower, upper]) => {
-            format!(
-                "{} ({} to {})",
-                signed(difference),
-                signed(lower),
-                signed(upper)
-            )
-        }
-        None => signed(difference),
+pub(super) fn with_interval(difference: f64, interval: Option<[f64; 2]>) -> TableCell {
+    let cell = TableCell::from(signed(difference));
+    let Some([lower, upper]) = interval else {
+        return cell;
     };
-    let is_clear = interval.is_some_and(|[lower, upper]| lower > 0.0 || upper < 0.0);
-    marked(text, is_clear.then_some(Rank::Best))
+    cell.aside(format!("{} to {}", signed(lower), signed(upper)))
+        .bold_if(lower > 0.0 || upper < 0.0)
 }
 
 /// The pair, as a heading.
@@ -139,7 +130,7 @@ fn about(report: &Report, test: &LossTest) -> String {
 
 fn p_value(p: f64) -> String {
     if p < 0.0001 {
-        "< 0.0001".replace('<', "&lt;")
+        "< 0.0001".to_owned()
     } else {
         format!("{p:.4}")
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::words::{auc, cells, dash};
 use super::{Material, Section};
-use crate::document::{Document, plain as escape};
+use crate::document::{Document, TableCell};
 use crate::report::Report;
 use crate::tables::or_empty;
 use cxr_run::{Summary, ViewSet};
@@ -33,7 +33,7 @@ impl Section for Runs {
     }
 }
 
-fn runs_table(report: &Report) -> Vec<Vec<String>> {
+fn runs_table(report: &Report) -> Vec<Vec<TableCell>> {
     let mut rows = vec![cells(&[
         "variant",
         "loss",
@@ -57,22 +57,18 @@ fn runs_table(report: &Report) -> Vec<Vec<String>> {
                 .and_then(|summary| summary.means.auc))
         };
         rows.push(vec![
-            format!("[`{0}`]({0}/metrics.json)", escape(&run.variant)),
-            escape(&run.loss),
-            escape(&parameters.join(", ")),
-            run.seed.to_string(),
-            run.history.len().to_string(),
+            TableCell::code(&run.variant).leading_to(format!("{}/metrics.json", run.variant)),
+            run.loss.clone().into(),
+            parameters.join(", ").into(),
+            run.seed.to_string().into(),
+            run.history.len().to_string().into(),
             run.history
                 .last()
-                .map_or_else(dash, |epoch| format!("{:.4}", epoch.mean_loss)),
+                .map_or_else(dash, |epoch| format!("{:.4}", epoch.mean_loss).into()),
             mean(&run.validation),
             run.best_epoch.as_ref().map_or_else(dash, |best| {
-                format!(
-                    "{} ({}, {:.4})",
-                    best.epoch,
-                    escape(&best.stage),
-                    best.validation_auc
-                )
+                let cell = TableCell::from(best.epoch.to_string());
+                cell.aside(format!("{}, {:.4}", best.stage, best.validation_auc))
             }),
             mean(&run.test),
         ]);

@@ -2,7 +2,7 @@
 
 use super::words::auc;
 use super::{Material, Section};
-use crate::document::{Block, Document, Table, plain as escape};
+use crate::document::{Block, Document, Table, TableCell};
 use crate::paper::loss_heading;
 use crate::tables::{PHANTOM_LABEL, or_empty};
 use cxr_run::{MeanAuc, Part, RunMetrics, ViewSet};
@@ -138,11 +138,11 @@ fn add_stages(page: &mut Document, table: &StageTable) {
     };
     page.heading(format!("What each stage adds{of_what}"));
     page.text(format!("**{}.**", table.title));
-    let mut header = vec!["loss".to_owned()];
-    header.extend(table.headings.iter().map(|heading| escape(heading)));
+    let mut header: Vec<TableCell> = vec!["loss".into()];
+    header.extend((table.headings.iter()).map(|heading| heading.as_str().into()));
     let mut rows = vec![header];
     for row in &table.rows {
-        let mut cells = vec![escape(&row.heading)];
+        let mut cells = vec![row.heading.as_str().into()];
         cells.extend(row.means.iter().map(|[_, test]| auc(test.auc)));
         rows.push(cells);
     }

@@ -2,7 +2,7 @@
 
 use super::words::{cells, dash, duration};
 use super::{Material, Section};
-use crate::document::{Block, Document, Table, plain as escape};
+use crate::document::{Block, Document, Table, TableCell};
 use crate::paper::{TRAINING_MINUTES, paper_variant};
 use crate::report::Report;
 use cxr_run::RunMetrics;
@@ -44,29 +44,25 @@ fn add_time(page: &mut Document, report: &Report) {
     };
     let with_published = report.runs.iter().any(|run| published(run).is_some());
     let mut header = cells(&["variant", "prepare"]);
-    header.extend(
-        stages
-            .iter()
-            .map(|stage| format!("train, {}", escape(stage))),
-    );
+    header.extend(stages.iter().map(|stage| format!("train, {stage}").into()));
     header.extend(cells(&["predict", "together"]));
     if with_published {
-        header.push("published training, one GTX 1080 Ti".to_owned());
+        header.push("published training, one GTX 1080 Ti".into());
     }
     let mut rows = vec![header];
     for run in &report.runs {
         let mut row = vec![
-            format!("`{}`", escape(&run.variant)),
-            duration(run.seconds.prepare),
+            TableCell::code(&run.variant),
+            duration(run.seconds.prepare).into(),
         ];
         row.extend(stages.iter().map(|&stage| {
             let seconds = run.seconds.train.get(stage).copied();
-            seconds.map_or_else(dash, duration)
+            seconds.map_or_else(dash, |seconds| duration(seconds).into())
         }));
-        row.push(duration(run.seconds.predict));
-        row.push(duration(run.seconds.total()));
+        row.push(duration(run.seconds.predict).into());
+        row.push(duration(run.seconds.total()).into());
         if with_published {
-            row.push(published(run).unwrap_or_else(dash));
+            row.push(published(run).map_or_else(dash, TableCell::from));
         }
         rows.push(row);
     }

@@ -1,22 +1,13 @@
 //! Words and numbers as cells and sentences have them.
 
+use crate::document::TableCell;
 use crate::paper::loss_heading;
-use crate::ranks::Rank;
 use crate::report::Report;
 
 /// A variant as a reader is shown it.
 pub(super) fn heading_of(report: &Report, variant: &str) -> String {
     let run = report.runs.iter().find(|run| run.variant == variant);
     run.map_or_else(|| variant.to_owned(), loss_heading)
-}
-
-/// Bold for the best, underlined for the runner-up, as in the paper.
-pub(super) fn marked(text: String, rank: Option<Rank>) -> String {
-    match rank {
-        Some(Rank::Best) => format!("**{text}**"),
-        Some(Rank::RunnerUp) => format!("<u>{text}</u>"),
-        None => text,
-    }
 }
 
 /// Four decimals with a sign; what is shown as zero has none.
@@ -47,16 +38,17 @@ pub(super) fn shell_line(arguments: &[String]) -> String {
     quoted.join(" ")
 }
 
-pub(super) fn cells(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|&text| text.to_owned()).collect()
+pub(super) fn cells(texts: &[&str]) -> Vec<TableCell> {
+    texts.iter().map(|&text| text.into()).collect()
 }
 
-pub(super) fn auc(value: Option<f64>) -> String {
-    value.map_or_else(dash, |value| format!("{value:.4}"))
+/// Four decimals, or a dash where it is undefined.
+pub(super) fn auc(value: Option<f64>) -> TableCell {
+    value.map_or_else(dash, |value| format!("{value:.4}").into())
 }
 
-pub(super) fn dash() -> String {
-    "–".to_owned()
+pub(super) fn dash() -> TableCell {
+    "–".into()
 }
 
 /// A count with commas between thousands.
