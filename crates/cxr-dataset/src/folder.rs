@@ -353,7 +353,7 @@ impl DataFolder {
             });
         }
         found(Found::Missing { missing, listed });
-        Ok(split.keep(is_here))
+        Ok(split.keep_present(is_here))
     }
 
     /// The store that was named, or the one that is in the folder.

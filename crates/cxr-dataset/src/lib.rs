@@ -74,7 +74,7 @@ pub use folder::{
 };
 pub use format::ImageFormat;
 pub use gray::GrayImage;
-pub use index::{Index, LabelCount, Release};
+pub use index::{Index, LabelCount, MergeSource, Release};
 pub use labels::{CHEST_X_RAY14_LABELS, LabelSet, LabelState};
 pub use lists::OfficialLists;
 pub use name::{ImageName, PatientId};

@@ -269,7 +269,7 @@ fn absent_images_are_counted_and_the_others_keep_their_part() {
     let (index, lists) = data_set();
     let whole = Split::new(&index, &lists, ValidationSplit::Paper, 7).unwrap();
     let is_present = |name: &ImageName| name.as_str().ends_with("5.png");
-    let kept = whole.keep(is_present);
+    let kept = whole.keep_present(is_present);
     for part in Part::ALL {
         let expected: Vec<_> = whole
             .part(part)
@@ -283,6 +283,31 @@ fn absent_images_are_counted_and_the_others_keep_their_part() {
     let report = kept.report(&index).unwrap();
     assert_eq!(report.n_images_in_no_part, 180);
     assert!(report.to_string().contains("absent"));
+}
+
+/// A chosen subset was once counted as absent, and a report said that its images were missing.
+#[test]
+fn images_that_are_not_wanted_are_not_absent() {
+    let (index, lists) = data_set();
+    let whole = Split::new(&index, &lists, ValidationSplit::Paper, 7).unwrap();
+    let kept = whole.keep(|name| name.as_str().ends_with("5.png"));
+    let both = kept.keep_present(|name| name.as_str() < "00000040");
+    for part in Part::ALL {
+        let n_excluded = whole.part(part).len() - kept.part(part).len();
+        assert_eq!(
+            (kept.n_absent(part), kept.n_excluded(part)),
+            (0, n_excluded)
+        );
+        let n_absent = kept.part(part).len() - both.part(part).len();
+        assert_eq!(
+            (both.n_absent(part), both.n_excluded(part)),
+            (n_absent, n_excluded)
+        );
+    }
+    let excluded: Vec<usize> = (both.report(&index).unwrap().parts.iter())
+        .map(|part| part.n_excluded)
+        .collect();
+    assert_eq!(excluded, Part::ALL.map(|part| kept.n_excluded(part)));
 }
 
 #[test]
@@ -409,6 +434,7 @@ fn a_split_survives_its_file() {
     let path = folder.path().join("split.csv");
     let split = Split::new(&index, &lists, ValidationSplit::Patient, u64::MAX).unwrap();
     let split = split.keep(|name| !name.as_str().ends_with("9.png"));
+    let split = split.keep_present(|name| !name.as_str().ends_with("8.png"));
     split.write(&path).unwrap();
     assert_eq!(Split::read(&path).unwrap(), split);
 
@@ -462,6 +488,7 @@ fn rules_are_read_as_they_are_written() {
         ValidationSplit::Paper,
         ValidationSplit::Patient,
         ValidationSplit::PatientFold { fold: 3, of: 5 },
+        ValidationSplit::Lists,
     ] {
         let text = rule.to_string();
         assert_eq!(text.parse::<ValidationSplit>().unwrap(), rule);
@@ -485,4 +512,38 @@ fn rules_are_read_as_they_are_written() {
     };
     assert_eq!(subset.to_string(), "view PA, at least 18 years");
     assert_eq!(Subset::default().to_string(), "all images");
+}
+
+#[test]
+fn three_lists_are_a_split() {
+    let (index, lists) = data_set();
+    let (train, validation) = lists.train_val().split_at(100);
+    let test = lists.test();
+    let split = |train: &[ImageName], validation: &[ImageName], test: &[ImageName]| {
+        Split::from_lists(&index, train.to_vec(), validation.to_vec(), test.to_vec())
+    };
+    let found = split(train, validation, test).unwrap();
+    assert_eq!(
+        (found.train(), found.validation(), found.test()),
+        (train, validation, test)
+    );
+    let report = found.report(&index).unwrap();
+    assert_eq!(report.rule, "lists");
+    // Patients 40 to 59 have images in the first hundred and behind them.
+    assert!(report.shared_patients[0].n_patients > 0);
+    let path = tempfile::tempdir().unwrap();
+    let path = path.path().join("split.csv");
+    found.write(&path).unwrap();
+    assert_eq!(Split::read(&path).unwrap(), found);
+
+    let error = |train: &[ImageName], validation: &[ImageName]| {
+        split(train, validation, test).unwrap_err().to_string()
+    };
+    assert!(error(train, &train[..1]).contains("is listed twice"));
+    assert!(error(&[&train[..1], &train[..1]].concat(), validation).contains("is listed twice"));
+    let stranger = ImageName::new("stranger.png").unwrap();
+    assert!(error(train, &[stranger]).contains("`stranger.png` is not in the index"));
+    // The rule alone does not say which images are meant.
+    let error = Split::new(&index, &lists, ValidationSplit::Lists, 0).unwrap_err();
+    assert!(error.to_string().contains("from_lists"), "{error}");
 }

@@ -37,8 +37,9 @@ impl TrainingData {
                 return Err(TrainError::EmptyPart {
                     part: part.name(),
                     hint: format!(
-                        "{} of its listed images are missing from the image folder",
-                        split.n_absent(part)
+                        "of its listed images {} are missing, and {} were left out by a subset",
+                        split.n_absent(part),
+                        split.n_excluded(part)
                     ),
                 });
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum TrainError {
     /// A part of the data set without images.
-    #[error("the {part} part has no images at hand; {hint}")]
+    #[error("the {part} part has no images; {hint}")]
     EmptyPart {
         /// Train, validation or test.
         part: &'static str,

@@ -1,7 +1,10 @@
 //! The index of a data set: one record for each image, read from a published or a user's table.
 
 mod chest_x_ray14;
+mod merge;
 mod user_table;
+
+pub use merge::MergeSource;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -1,6 +1,7 @@
 //! Training, validation and test: which image is used for what.
 
 mod file;
+mod given;
 mod report;
 mod stratify;
 
@@ -71,6 +72,8 @@ pub enum ValidationSplit {
         /// How many folds there are, at least 2.
         of: usize,
     },
+    /// Three lists that somebody made, [`Split::from_lists`]; no rule by which this crate could choose.
+    Lists,
 }
 
 impl fmt::Display for ValidationSplit {
@@ -80,6 +83,7 @@ impl fmt::Display for ValidationSplit {
             Self::Paper => formatter.write_str("paper"),
             Self::Patient => formatter.write_str("patient"),
             Self::PatientFold { fold, of } => write!(formatter, "patient-fold {fold} of {of}"),
+            Self::Lists => formatter.write_str("lists"),
         }
     }
 }
@@ -101,6 +105,7 @@ impl FromStr for ValidationSplit {
             "official" => Some(Self::Official),
             "paper" => Some(Self::Paper),
             "patient" => Some(Self::Patient),
+            "lists" => Some(Self::Lists),
             _ => fold(&text.replace(' ', "-")),
         };
         rule.ok_or_else(|| DatasetError::Split {
@@ -118,9 +123,9 @@ impl FromStr for ValidationSplit {
 /// name. Of images the first tenth, rounded down, is validation. Patients are dealt into folds in
 /// the order of their rank, such that every fold has its share of the images and of each label's
 /// positive images (iterative stratification); one fold is validation. So an image's part depends
-/// on the list, its labels and the seed, and not on which files are at hand: absent files are taken
-/// out afterwards by [`Self::keep`], and images that are not wanted by [`Self::select`]; both count
-/// them.
+/// on the list, its labels and the seed, and not on which files there are. Absent files are taken
+/// out afterwards by [`Self::keep_present`], images that are not wanted by [`Self::keep`] and
+/// [`Self::select`]. Both kinds are counted, each by itself: the former makes a run one of a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     rule: ValidationSplit,
@@ -134,8 +139,9 @@ impl Split {
     /// Splits the lists by `rule` and `seed`.
     ///
     /// # Errors
-    /// [`DatasetError::Split`] when a listed image is not in the index, or when patients are
-    /// needed and the index does not know them or there are fewer than folds.
+    /// [`DatasetError::Split`] when a listed image is not in the index, when patients are
+    /// needed and the index does not know them or there are fewer than folds, or for the rule
+    /// [`ValidationSplit::Lists`].
     pub fn new(
         index: &Index,
         lists: &OfficialLists,
@@ -166,6 +172,16 @@ impl Split {
                     });
                 }
                 by_patient(index, lists.train_val(), seed, fold, of)?
+            }
+            ValidationSplit::Lists => {
+                return Err(DatasetError::Split {
+                    problem:
+                        "the rule `lists` says that validation images were listed by hand, and \
+                              not which"
+                            .to_owned(),
+                    repair: "give the three lists to `Split::from_lists`, or take another rule"
+                        .to_owned(),
+                });
             }
         };
         Ok(Self {
@@ -207,18 +223,29 @@ impl Split {
         self.seed
     }
 
-    /// Keeps the images for which `present` is true, and counts the others as absent: for a folder
-    /// or store that holds only part of the data set.
+    /// Keeps the images that are wanted, such as the first hundred of each part, and counts the
+    /// others as excluded. For images that are not there, see [`Self::keep_present`].
     #[must_use]
-    pub fn keep(&self, present: impl Fn(&ImageName) -> bool) -> Self {
+    pub fn keep(&self, is_wanted: impl Fn(&ImageName) -> bool) -> Self {
         let mut kept = self.clone();
-        for (images, absent) in kept.parts.iter_mut().zip(&mut kept.absent) {
-            *absent += retain(images, &present);
+        for (images, excluded) in kept.parts.iter_mut().zip(&mut kept.excluded) {
+            *excluded += retain(images, &is_wanted);
         }
         kept
     }
 
-    /// How many listed images of one part [`Self::keep`] took out.
+    /// Keeps the images that are there, and counts the others as absent: for a folder or store that
+    /// holds only part of the data set. Reports of a run say that it is of a sample then.
+    #[must_use]
+    pub fn keep_present(&self, is_present: impl Fn(&ImageName) -> bool) -> Self {
+        let mut kept = self.clone();
+        for (images, absent) in kept.parts.iter_mut().zip(&mut kept.absent) {
+            *absent += retain(images, &is_present);
+        }
+        kept
+    }
+
+    /// How many listed images of one part [`Self::keep_present`] took out.
     pub fn n_absent(&self, part: Part) -> usize {
         *of_part(&self.absent, part)
     }
@@ -237,14 +264,10 @@ impl Split {
                 wanted.insert(name.clone());
             }
         }
-        let mut kept = self.clone();
-        for (images, excluded) in kept.parts.iter_mut().zip(&mut kept.excluded) {
-            *excluded += retain(images, |name| wanted.contains(name));
-        }
-        Ok(kept)
+        Ok(self.keep(|name| wanted.contains(name)))
     }
 
-    /// How many listed images of one part [`Self::select`] took out.
+    /// How many listed images of one part [`Self::keep`] and [`Self::select`] took out.
     pub fn n_excluded(&self, part: Part) -> usize {
         *of_part(&self.excluded, part)
     }
