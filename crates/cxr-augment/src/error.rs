@@ -48,6 +48,9 @@ pub enum AugmentError {
     /// Two transforms of a pipeline have the same name, and would draw the same numbers.
     #[error("two transforms are named `{0}`")]
     TransformTwice(String),
+    /// A transform made grey levels that are not numbers; its name.
+    #[error("transform `{0}` makes grey levels that are not numbers")]
+    NotANumber(String),
     /// No set of views has this name.
     #[error("expected `single`, `hflip` or `hflip-zoom`, got `{0}`")]
     ViewSet(String),

@@ -77,7 +77,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Augmentation::apply`]; [`AugmentError::MapTooFar`] when the transforms together move
-    /// the image out of sight.
+    /// the image out of sight; [`AugmentError::NotANumber`] when one makes grey levels that are none.
     pub fn apply(
         &self,
         seed: u64,
@@ -112,8 +112,13 @@ impl Pipeline {
         let (gray, rest) = output.split_at_mut(size * size);
         for (transform, rng) in self.transforms.iter().zip(&mut streams) {
             transform.change_gray(rng, gray, size);
+            let mut are_numbers = true;
             for gray in gray.iter_mut() {
+                are_numbers &= !gray.is_nan();
                 *gray = gray.clamp(0.0, 255.0);
+            }
+            if !are_numbers {
+                return Err(AugmentError::NotANumber(transform.name().to_owned()));
             }
         }
         let [red, green, blue] = normalization.lines();

@@ -1,5 +1,7 @@
 //! Further ways to vary an image, to be added to the paper's, and a trait for one's own.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::center;
@@ -22,25 +24,34 @@ pub trait Transform: Send + Sync {
     }
 
     /// Grey levels of the cropped image, row by row, 0 black and 255 white; results are clamped to
-    /// that range. Called after [`Self::map`] with the same stream.
+    /// that range, and must be numbers. Called after [`Self::map`] with the same stream.
     fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
         let _ = (rng, gray, width);
     }
 }
 
-impl<T: Transform + ?Sized> Transform for Box<T> {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
+/// A pointer to a transform is that transform.
+macro_rules! forward_to_the_transform {
+    ($($pointer:ident),*) => {
+        $(
+            impl<T: Transform + ?Sized> Transform for $pointer<T> {
+                fn name(&self) -> &str {
+                    (**self).name()
+                }
 
-    fn map(&self, rng: &mut KeyedRng, width: usize, height: usize) -> Affine {
-        (**self).map(rng, width, height)
-    }
+                fn map(&self, rng: &mut KeyedRng, width: usize, height: usize) -> Affine {
+                    (**self).map(rng, width, height)
+                }
 
-    fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
-        (**self).change_gray(rng, gray, width);
-    }
+                fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
+                    (**self).change_gray(rng, gray, width);
+                }
+            }
+        )*
+    };
 }
+
+forward_to_the_transform!(Box, Arc);
 
 /// The transforms of this crate as data, for experiment files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

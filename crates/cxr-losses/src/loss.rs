@@ -1,4 +1,5 @@
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor, Var};
 
@@ -103,32 +104,41 @@ impl Granularity {
     }
 }
 
-impl<L: MultiLabelLoss + ?Sized> MultiLabelLoss for Box<L> {
-    fn forward(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        (**self).forward(logits, targets, mask)
-    }
+/// A pointer to a loss is that loss.
+macro_rules! forward_to_the_loss {
+    ($($pointer:ident),*) => {
+        $(
+            impl<L: MultiLabelLoss + ?Sized> MultiLabelLoss for $pointer<L> {
+                fn forward(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+                    (**self).forward(logits, targets, mask)
+                }
 
-    fn name(&self) -> &str {
-        (**self).name()
-    }
+                fn name(&self) -> &str {
+                    (**self).name()
+                }
 
-    fn granularity(&self) -> Granularity {
-        (**self).granularity()
-    }
+                fn granularity(&self) -> Granularity {
+                    (**self).granularity()
+                }
 
-    fn vars(&self) -> Vec<Var> {
-        (**self).vars()
-    }
+                fn vars(&self) -> Vec<Var> {
+                    (**self).vars()
+                }
 
-    fn logit_threshold(&self) -> Result<f64> {
-        (**self).logit_threshold()
-    }
+                fn logit_threshold(&self) -> Result<f64> {
+                    (**self).logit_threshold()
+                }
 
-    fn default_reduction(&self) -> Reduction {
-        (**self).default_reduction()
-    }
+                fn default_reduction(&self) -> Reduction {
+                    (**self).default_reduction()
+                }
 
-    fn loss(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        (**self).loss(logits, targets, mask)
-    }
+                fn loss(&self, logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+                    (**self).loss(logits, targets, mask)
+                }
+            }
+        )*
+    };
 }
+
+forward_to_the_loss!(Box, Arc);

@@ -71,6 +71,11 @@ impl Classifier {
         self.backbone.is_trainable()
     }
 
+    /// The shape `(C, h, w)` that the backbone says its feature maps have, of images of `height`×`width` pixels.
+    pub fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
+        self.backbone.feature_shape(height, width)
+    }
+
     /// Feature maps `N×C×h×w` of images `N×3×H×W`.
     ///
     /// # Errors

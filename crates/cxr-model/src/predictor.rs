@@ -59,8 +59,19 @@ impl Predictor {
     /// # Errors
     /// As [`load_model`](crate::load_model).
     pub fn open(path: &Path, device: &Device) -> Result<Self, ModelError> {
-        let own = OwnNetwork::new();
-        let (card, classifier, reference) = load_model_and_reference(path, &own, device)?;
+        Self::open_with(path, &OwnNetwork::new(), device)
+    }
+
+    /// Reads a model file whose network has parts of one's own.
+    ///
+    /// # Errors
+    /// As [`load_model_with`](crate::load_model_with).
+    pub fn open_with(
+        path: &Path,
+        own: &OwnNetwork<'_>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let (card, classifier, reference) = load_model_and_reference(path, own, device)?;
         Ok(Self {
             reference,
             ..Self::new(card, classifier)?

@@ -81,6 +81,15 @@ pub enum Event<'a> {
         /// The stage's patience.
         patience: usize,
     },
+    /// An observer decided at the end of an epoch that the training does not go on as the experiment says.
+    Decided {
+        /// The stage's name.
+        stage: &'a str,
+        /// The epoch that had ended, counted through the stages from 0.
+        epoch: usize,
+        /// What was decided.
+        decision: Decision,
+    },
     /// A checkpoint is written now: what was reported before this is not reported again when the run goes on from it.
     Checkpoint {
         /// The epoch it resumes in.
@@ -100,6 +109,19 @@ pub enum Event<'a> {
         /// Images in all.
         total: usize,
     },
+}
+
+/// How a training goes on after an epoch. Of two decisions the later in this order is the stronger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// As the experiment says.
+    #[default]
+    Continue,
+    /// With the next stage; after the last one it is finished.
+    EndStage,
+    /// Not at all: it is finished, as after its last stage.
+    Finish,
 }
 
 /// Writes `events.jsonl` of a run folder.
@@ -139,7 +161,7 @@ impl When {
         match (self.event.as_str(), self.epoch, self.step, self.first_epoch) {
             ("stage", _, _, Some(first_epoch)) => (first_epoch, 0) < next,
             ("step", Some(epoch), Some(step), _) => (epoch, step) < next,
-            ("epoch" | "early-stop", Some(epoch), _, _) => epoch < next.0,
+            ("epoch" | "early-stop" | "decided", Some(epoch), _, _) => epoch < next.0,
             ("checkpoint", Some(epoch), Some(step), _) => (epoch, step) <= next,
             _ => false,
         }
@@ -272,7 +294,7 @@ fn first_gap(text: &[u8], next: (usize, usize)) -> Option<(usize, usize)> {
                     false => (epoch.saturating_add(1), 0),
                 };
             }
-            ("early-stop", _, _, _) => may_skip_epochs = true,
+            ("early-stop" | "decided", _, _, _) => may_skip_epochs = true,
             _ => {}
         }
     }
@@ -335,8 +357,12 @@ mod tests {
     }
 
     #[test]
-    fn epochs_that_an_early_stop_left_out_are_not_missed() {
-        let stop = "{\"event\":\"early-stop\",\"epoch\":0,\"patience\":1}\n";
+    fn epochs_that_were_left_out_are_not_missed() {
+        epochs_are_left_out_after("{\"event\":\"early-stop\",\"epoch\":0,\"patience\":1}\n");
+        epochs_are_left_out_after("{\"event\":\"decided\",\"epoch\":0,\"decision\":\"finish\"}\n");
+    }
+
+    fn epochs_are_left_out_after(stop: &str) {
         let before = [&step(0, 0), &step(0, 1), stop].concat();
         assert_eq!(first_gap(before.as_bytes(), (4, 0)), None);
         let after = [&before, &step(4, 0)].map(String::as_str).concat();

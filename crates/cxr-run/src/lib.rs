@@ -31,7 +31,7 @@ pub use description::{DESCRIPTION_KEY, description_of};
 pub use environment::Environment;
 pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
-pub use events::{Event, EventLog, LastStep, last_step};
+pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
     DataConfig, Experiment, LastBatch, PhantomLabels, PhantomSettings, Precision, Stage,
     TrainingConfig, Variant, VariantExperiment,

@@ -48,6 +48,20 @@ pub enum TrainError {
         /// The parameter.
         name: String,
     },
+    /// A part from outside that does not go with the others, found before anything is trained.
+    #[error("{part}: {problem}")]
+    Part {
+        /// Which part, such as ``head `max` ``.
+        part: String,
+        /// What it makes, and what is expected of it.
+        problem: String,
+    },
+    /// An observer's own error, which ended the training.
+    #[error("an observer ended the training")]
+    Observer {
+        /// Its error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A checkpoint or model file that is not whole.
     #[error("`{}` is not a usable {kind}: {problem}", path.display())]
     BadFile {
@@ -136,6 +150,16 @@ impl From<cxr_fs::FsError> for TrainError {
             action: error.action,
             path: error.path,
             source: error.source,
+        }
+    }
+}
+
+impl From<Box<dyn std::error::Error + Send + Sync>> for TrainError {
+    /// An error of this crate stays what it is; another is that of an observer.
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(source) => Self::Observer { source },
         }
     }
 }

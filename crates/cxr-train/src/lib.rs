@@ -45,6 +45,7 @@ mod average;
 mod checkpoint;
 mod compute;
 mod data;
+mod dry_pass;
 mod error;
 mod experiment;
 mod gradients;
@@ -67,22 +68,23 @@ pub use cxr_model::{
 pub use cxr_ops::{DeviceOptions, cuda_device, cuda_memory_peak};
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_run::{
-    AdamWConfig, BestEpoch, Component, DataConfig, EpochRecord, Event, EventLog, Experiment,
-    LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig, ParameterGroup, Per,
-    PhantomLabels, PhantomSettings, Position, RunError, RunFolder, RunStatus, Schedule, SgdConfig,
-    Stage, StageTime, TrainingConfig, Variant, VariantExperiment, ViewSet,
+    AdamWConfig, BestEpoch, Component, DataConfig, Decision, EpochRecord, Event, EventLog,
+    Experiment, LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig, ParameterGroup,
+    Per, PhantomLabels, PhantomSettings, Position, RunError, RunFolder, RunStatus, Schedule,
+    SgdConfig, Stage, StageTime, TrainingConfig, Variant, VariantExperiment, ViewSet,
 };
 pub use cxr_top::Head;
 
 pub use algorithms::record_algorithms;
 pub use average::WeightAverage;
 pub use data::TrainingData;
+pub use dry_pass::dry_pass;
 pub use error::TrainError;
 pub use experiment::{check_experiment, complete, is_written_as, loss, read_experiment};
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::Trained;
 pub use loader::{Batch, Batches, Loader, epoch_order, image_keys};
-pub use observer::Observer;
+pub use observer::{EpochEnd, Observer, at_epoch_end, on_event};
 pub use optimiser::Optimiser;
 pub use own_parts::OwnParts;
 pub use predict::{Prediction, predict};

@@ -144,7 +144,7 @@ pub(crate) fn images(
 }
 
 /// Targets and mask of the images `names`, on the CPU.
-fn targets(
+pub(crate) fn targets(
     data: &TrainingData,
     names: &[ImageName],
 ) -> Result<(Tensor, Option<Tensor>), TrainError> {

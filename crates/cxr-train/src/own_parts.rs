@@ -1,18 +1,27 @@
 //! Parts from outside this workspace in place of those that an experiment names.
 
-use cxr_augment::Transform;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use cxr_augment::{Pipeline, Transform};
 use cxr_backbone::Backbone;
 use cxr_losses::MultiLabelLoss;
 use cxr_model::{ModelError, OwnNetwork};
 use cxr_ops::ParameterPath;
+use cxr_run::Experiment;
 use cxr_top::Head;
+
+use crate::TrainError;
 
 /// Parts that take the place of those of an experiment, for
 /// [`Trainer::with_parts`](crate::Trainer::with_parts). Without any, everything is the experiment's.
 ///
-/// A run knows its own parts by name: the names stand in `experiment.toml` (as a comment) and in
+/// A run knows its own parts by name: the names are in `experiment.toml` (as a comment) and in
 /// the model file, and a run is resumed only with parts of the same names. That a part of one name
 /// stays what it was is up to its author.
+///
+/// Several runs may be trained with the same parts, such as the folds of a cross-validation. A loss with variables of its
+/// own begins each run with the values that it had when it was added here, and serves one trainer at a time.
 ///
 /// ```
 /// use candle_core::{Result, Tensor};
@@ -44,8 +53,14 @@ use cxr_top::Head;
 #[derive(Default)]
 pub struct OwnParts<'a> {
     network: OwnNetwork<'a>,
-    pub(crate) loss: Option<Box<dyn MultiLabelLoss>>,
-    pub(crate) transforms: Vec<Box<dyn Transform>>,
+    loss: Option<OwnLoss>,
+    transforms: Vec<Arc<dyn Transform>>,
+}
+
+/// A loss with the values that its variables begin with.
+struct OwnLoss {
+    loss: Arc<dyn MultiLabelLoss>,
+    begin: candle_core::Result<Vec<Tensor>>,
 }
 
 impl<'a> OwnParts<'a> {
@@ -80,20 +95,24 @@ impl<'a> OwnParts<'a> {
     /// Another loss.
     #[must_use]
     pub fn loss(mut self, loss: impl MultiLabelLoss + 'static) -> Self {
-        self.loss = Some(Box::new(loss));
+        let variables = loss.vars();
+        self.loss = Some(OwnLoss {
+            loss: Arc::new(loss),
+            begin: variables.iter().map(|var| var.copy()).collect(),
+        });
         self
     }
 
     /// A further variation of training images, behind those of the experiment.
     #[must_use]
     pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
-        self.transforms.push(Box::new(transform));
+        self.transforms.push(Arc::new(transform));
         self
     }
 
     /// What takes the place of the experiment's parts, such as ``loss `brier` ``.
     pub fn names(&self) -> Vec<String> {
-        let loss = self.loss.iter().map(|loss| ("loss", loss.name()));
+        let loss = self.loss.iter().map(|own| ("loss", own.loss.name()));
         let transforms = self
             .transforms
             .iter()
@@ -101,6 +120,42 @@ impl<'a> OwnParts<'a> {
         let others = loss.chain(transforms);
         let others = others.map(|(kind, name)| format!("{kind} `{name}`"));
         self.network.names().into_iter().chain(others).collect()
+    }
+
+    /// How training images are varied: as an experiment says, and behind that by these transforms.
+    ///
+    /// # Errors
+    /// Two transforms of one name.
+    pub fn pipeline(&self, experiment: &Experiment) -> Result<Pipeline, TrainError> {
+        let mut transforms = self.transforms.iter().cloned();
+        Ok(transforms.try_fold(experiment.pipeline()?, Pipeline::with)?)
+    }
+
+    /// The loss for a run, its variables as they begin; `None` where it is the experiment's.
+    ///
+    /// # Errors
+    /// A loss with variables that another trainer is still using.
+    pub(crate) fn loss_of_a_run(&self) -> Result<Option<Arc<dyn MultiLabelLoss>>, TrainError> {
+        let Some(OwnLoss { loss, begin }) = &self.loss else {
+            return Ok(None);
+        };
+        let variables = loss.vars();
+        if !variables.is_empty() && Arc::strong_count(loss) > 1 {
+            return Err(TrainError::Part {
+                part: format!("loss `{}`", loss.name()),
+                problem: "it has variables of its own, and another trainer is still using it; drop that trainer \
+                          first, or give each its own `OwnParts`"
+                    .to_owned(),
+            });
+        }
+        let begin = begin.as_ref().map_err(|error| TrainError::Part {
+            part: format!("loss `{}`", loss.name()),
+            problem: error.to_string(),
+        })?;
+        for (variable, begin) in variables.iter().zip(begin) {
+            variable.set(begin)?;
+        }
+        Ok(Some(Arc::clone(loss)))
     }
 
     /// Backbone and head, for [`cxr_model::load_model_with`] and for networks that are not trained.

@@ -21,7 +21,7 @@ use cxr_model::{
     check_network, model_bytes,
 };
 use cxr_run::{
-    BestEpoch, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
+    BestEpoch, Decision, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
     VariantExperiment,
 };
 
@@ -34,8 +34,8 @@ use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::{
-    Classifier, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, TrainError, Trained,
-    TrainingData, predict, save_model,
+    Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile,
+    TrainError, Trained, TrainingData, dry_pass, predict, save_model,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -60,7 +60,7 @@ pub struct Trainer<'a> {
     card: ModelCard,
     classifier: Classifier,
     pipeline: Arc<Pipeline>,
-    loss: Box<dyn MultiLabelLoss>,
+    loss: Arc<dyn MultiLabelLoss>,
     loss_is_own: bool,
     loss_variables: Vec<(String, Var)>,
     experiment_text: String,
@@ -83,19 +83,20 @@ impl<'a> Trainer<'a> {
         folder: &'a LockedRunFolder,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        Self::with_parts(variant, data, folder, device, OwnParts::new())
+        Self::with_parts(variant, data, folder, device, &OwnParts::new())
     }
 
-    /// The same with parts of your own in place of those that the experiment names.
+    /// The same with parts of your own in place of those that the experiment names. Before anything is trained, two images
+    /// are taken through all of them: see [`dry_pass`].
     ///
     /// # Errors
-    /// As [`Self::new`], and a part that cannot be made.
+    /// As [`Self::new`], a part that cannot be made, and [`TrainError::Part`] for one that does not go with the others.
     pub fn with_parts(
         variant: &VariantExperiment,
         data: &'a TrainingData,
         folder: &'a LockedRunFolder,
         device: &Device,
-        mut parts: OwnParts<'_>,
+        parts: &OwnParts<'_>,
     ) -> Result<Self, TrainError> {
         let (names, begins_as) = (parts.names(), &variant.experiment().model.backbone);
         let variant = with_custom(variant, names.iter().map(String::as_str));
@@ -120,8 +121,7 @@ impl<'a> Trainer<'a> {
                 asked,
             ));
         }
-        let mut transforms = std::mem::take(&mut parts.transforms).into_iter();
-        let pipeline = transforms.try_fold(experiment.pipeline()?, Pipeline::with)?;
+        let pipeline = parts.pipeline(experiment)?;
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         Loader::new(
             data,
@@ -133,17 +133,19 @@ impl<'a> Trainer<'a> {
         )?;
         let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.network().classifier(&card, experiment.seed, device)?;
-        let loss_is_own = parts.loss.is_some();
-        let loss = match parts.loss {
+        let own_loss = parts.loss_of_a_run()?;
+        let loss_is_own = own_loss.is_some();
+        let loss = match own_loss {
             Some(loss) => {
                 card.loss = loss.name().to_owned();
                 card.loss_parameters.clear();
                 loss
             }
-            None => loss(variant.chosen())?,
+            None => loss(variant.chosen())?.into(),
         };
         let mut experiment_text = variant.to_toml()?;
-        if !names.is_empty() {
+        let has_own_parts = !names.is_empty();
+        if has_own_parts {
             experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
@@ -174,6 +176,9 @@ impl<'a> Trainer<'a> {
             sync_every: compute::of(device).sync_every(),
         };
         trainer.course().check()?;
+        if has_own_parts {
+            trainer.dry_pass()?;
+        }
         compute::of(device).recall(folder)?;
         let latest = folder.latest_checkpoint();
         if latest.exists() {
@@ -240,6 +245,40 @@ impl<'a> Trainer<'a> {
         &self.card
     }
 
+    /// What it is trained on.
+    pub fn data(&self) -> &'a TrainingData {
+        self.data
+    }
+
+    /// The experiment, with every option of its network.
+    pub fn variant(&self) -> &VariantExperiment {
+        &self.variant
+    }
+
+    /// How training images are varied.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The loss, with its variables where it has some.
+    pub fn loss(&self) -> &dyn MultiLabelLoss {
+        &*self.loss
+    }
+
+    /// Takes two images through all parts, as [`dry_pass`](crate::dry_pass) says; nothing changes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dry_pass(&self) -> Result<(), TrainError> {
+        dry_pass(
+            &self.classifier,
+            &self.card,
+            self.data,
+            &self.pipeline,
+            &*self.loss,
+        )
+    }
+
     /// The step that is made next.
     pub fn position(&self) -> Position {
         self.state.progress.position
@@ -263,12 +302,12 @@ impl<'a> Trainer<'a> {
         Ok(outcome)
     }
 
-    /// Trains to the end of the last stage, or until `stop` is set: it is looked at after each
-    /// step, and a checkpoint is written before returning. The model is still to be written.
+    /// Trains to the end of the last stage, until `observer` decides to finish, or until `stop` is set: it is looked at
+    /// after each step, and a checkpoint is written before returning. The model is still to be written.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, an image that cannot be read, a file that cannot be
-    /// written. The last checkpoint stays.
+    /// written, an error of the observer. The last checkpoint stays.
     pub fn train(
         &mut self,
         observer: &mut dyn Observer,
@@ -313,24 +352,40 @@ impl<'a> Trainer<'a> {
             });
             while self.state.progress.position.epoch < stage.epochs {
                 let finished = self.epoch(course, stage, &trained, observer, stop)?;
-                if !finished || !self.end_epoch(course, stage, observer, stop)? {
+                let ended = match finished {
+                    true => self.end_epoch(course, stage, observer, stop)?,
+                    false => None,
+                };
+                let Some(decision) = ended else {
                     self.checkpoint(observer)?;
                     return Ok(TrainOutcome::Stopped(self.state.progress.position));
-                }
+                };
+                let epoch = course.epoch(self.state.progress.position) - 1;
                 let standing = course.standing(stage, &self.state.progress);
                 if let Standing::StoppedEarly { patience } = standing {
                     observer.on(&Event::EarlyStop {
                         stage: &stage.name,
-                        epoch: course.epoch(self.state.progress.position) - 1,
+                        epoch,
                         patience,
                     });
                 }
-                if standing == Standing::GoesOn {
-                    self.checkpoint(observer)?;
-                    continue;
+                if decision != Decision::Continue {
+                    observer.on(&Event::Decided {
+                        stage: &stage.name,
+                        epoch,
+                        decision,
+                    });
                 }
+                let next_stage = match (decision, standing) {
+                    (Decision::Continue, Standing::GoesOn) => {
+                        self.checkpoint(observer)?;
+                        continue;
+                    }
+                    (Decision::Finish, _) => training.stages.len(),
+                    _ => position.stage + 1,
+                };
                 self.state.progress.position = Position {
-                    stage: position.stage + 1,
+                    stage: next_stage,
                     epoch: 0,
                     step: 0,
                 };
@@ -480,14 +535,14 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Scores the validation images and closes the epoch; false when stopped before that.
+    /// Scores the validation images, closes the epoch and asks the observer how it goes on; `None` when stopped before.
     fn end_epoch(
         &mut self,
         course: Course<'_>,
         stage: &Stage,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<bool, TrainError> {
+    ) -> Result<Option<Decision>, TrainError> {
         let start = Instant::now();
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
         let span = self.profile.span("validation");
@@ -514,7 +569,7 @@ impl<'a> Trainer<'a> {
             prediction => prediction?,
         };
         let Some(prediction) = prediction else {
-            return Ok(false);
+            return Ok(None);
         };
         let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
         let epoch = course.epoch(self.state.progress.position);
@@ -537,9 +592,8 @@ impl<'a> Trainer<'a> {
         let best = mean.is_some_and(|mean| so_far.is_none_or(|so_far| mean.value > so_far));
         if let (true, Some(mean)) = (best, mean) {
             self.save(&self.folder.best_checkpoint())?;
-            let stage = stage.name.clone();
             self.state.progress.best = Some(BestEpoch {
-                stage,
+                stage: stage.name.clone(),
                 epoch,
                 validation_auc: mean.value,
             });
@@ -553,12 +607,25 @@ impl<'a> Trainer<'a> {
             best,
             seconds: record.seconds,
         });
-        self.state.progress.history.push(record);
+        self.state.progress.history.push(record.clone());
+        let decision = self.with_average(|trainer| {
+            observer.epoch_end(&EpochEnd {
+                stage: &stage.name,
+                epoch,
+                classifier: &trainer.classifier,
+                card: &trainer.card,
+                data: trainer.data,
+                validation: &prediction,
+                record: &record,
+                history: &trainer.state.progress.history,
+                best: trainer.state.progress.best.as_ref(),
+            })
+        })?;
         self.state.progress.position.epoch += 1;
         self.state.progress.position.step = 0;
         self.state.progress.loss_sum = 0.;
         self.state.progress.seconds = 0.;
-        Ok(true)
+        Ok(Some(decision))
     }
 
     fn checkpoint(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {

@@ -55,7 +55,7 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
     let table = folder.path().join("labels.csv");
     let data = TrainingData::from_table(&table, folder.path(), 4, &experiment).unwrap();
     let run = RunFolder::open(&run).unwrap();
-    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, OwnParts::new()).err();
+    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, &OwnParts::new()).err();
     let error = error.unwrap().to_string();
     assert!(
         error.contains("head `max`, which is its author's own"),
@@ -67,7 +67,7 @@ fn the_example_learns_and_its_run_is_known_by_its_parts() {
     let other = OwnParts::new().head("mean", |(maps, ..), labels, path| {
         cxr_top::LinearHead::new(maps, labels, &Default::default(), path)
     });
-    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, other).err();
+    let error = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, &other).err();
     let error = error.unwrap();
     assert!(
         matches!(&error, TrainError::AnotherRun { what, .. } if what.contains("max")),

@@ -169,7 +169,7 @@ fn a_run_with_parts_of_ones_own_is_evaluated_after_a_resume_and_reported_with_it
     let never = AtomicBool::new(false);
     let evaluated = |name: &str, steps: Option<usize>| {
         let run = RunFolder::open(folder.path().join("own").join(name)).unwrap();
-        let mut trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, own()).unwrap();
+        let mut trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, &own()).unwrap();
         if let Some(steps) = steps {
             let stop = AtomicBool::new(false);
             let mut observer = StopAfter {
@@ -177,7 +177,7 @@ fn a_run_with_parts_of_ones_own_is_evaluated_after_a_resume_and_reported_with_it
                 stop: &stop,
             };
             trainer.train(&mut observer, &stop).unwrap();
-            trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, own()).unwrap();
+            trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, &own()).unwrap();
         }
         trainer.train(&mut (), &never).unwrap();
         let metrics = trainer.evaluate(&mut (), &never).unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cxr_train::{Event, EventLog, Observer, TrainError};
+use cxr_train::{Decision, Event, EventLog, Observer, TrainError};
 
 use crate::progress::{Bar, duration, say};
 
@@ -145,6 +145,14 @@ impl Observer for Watcher {
             } => say(&format!(
                 "stage `{stage}` ends after epoch {epoch}: no better validation mean for {patience} epochs"
             )),
+            Event::Decided {
+                stage,
+                epoch,
+                decision,
+            } => say(&match decision {
+                Decision::Finish => format!("training ends after epoch {epoch}, as was decided"),
+                _ => format!("stage `{stage}` ends after epoch {epoch}, as was decided"),
+            }),
             Event::Predicting { part, done, total } => {
                 if self.part != part {
                     self.clear();

@@ -50,7 +50,7 @@ pub(crate) fn train(folder: &std::path::Path) -> Result<TrainOutcome, Box<dyn st
     let parts = parts.head("max", |(maps, ..), labels, path| {
         Linear::new(maps, labels, Init::GlorotUniform, path).map(MaxHead)
     });
-    let mut trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, parts)?;
+    let mut trainer = Trainer::with_parts(&variant, &data, &run, &Device::Cpu, &parts)?;
     Ok(trainer.run(&mut (), &Default::default())?)
 }
 fn main() -> Result<(), Box<dyn std::error::Error>> {

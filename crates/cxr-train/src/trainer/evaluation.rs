@@ -179,7 +179,14 @@ impl Trainer<'_> {
     ) -> Result<Option<Vec<StageFacts>>, TrainError> {
         let stages = &self.variant.experiment().training.stages;
         let mut facts = Vec::with_capacity(stages.len());
+        let mut first_epoch = 0;
         for (index, stage) in stages.iter().enumerate() {
+            let mut history = self.state.progress.history.iter();
+            if !history.any(|record| record.epoch >= first_epoch) {
+                // An observer finished the training before this stage.
+                break;
+            }
+            first_epoch += stage.epochs;
             let path = self.folder.before_stage(index);
             if !path.is_file() {
                 // A run of an earlier version; what it did not keep is not guessed.
