@@ -58,6 +58,9 @@ pub enum ExplainError {
         /// The number of pixels given.
         found: usize,
     },
+    /// An image that the model does not take.
+    #[error(transparent)]
+    Model(#[from] cxr_model::ModelError),
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -2,9 +2,23 @@
 //! Localization, ICCV 2017, equations 1 and 2).
 
 use candle_core::{Tensor, Var};
-use cxr_model::{Classifier, Phase};
+use cxr_model::{Classifier, Phase, Predictor, PreparedImage, View};
 
 use crate::{ExplainError, HeatMap};
+
+/// The heat map of one label of an image as a model takes it, by [`grad_cam`]: of the central view, made as for the
+/// model's own predictions.
+///
+/// # Errors
+/// An image that was prepared for a model of another size, or as [`grad_cam`].
+pub fn explain(
+    predictor: &Predictor,
+    image: &PreparedImage,
+    label: usize,
+) -> Result<HeatMap, ExplainError> {
+    let batch = predictor.batch(&[image], View::Center)?;
+    grad_cam(predictor.classifier(), &batch, label)
+}
 
 /// The heat map of one label: the feature maps, each weighted by the mean gradient of the label's
 /// logit with respect to it, summed and cut at zero.

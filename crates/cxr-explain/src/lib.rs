@@ -1,6 +1,7 @@
 //! Where a classifier looks: Grad-CAM, and how well it agrees with boxes that radiologists drew.
 //!
-//! [`grad_cam`] gives a [`HeatMap`] for one label of one image; [`overlay`] lays it over the
+//! [`explain`] gives a [`HeatMap`] for one label of one image that a [`cxr_model::Predictor`] takes, [`grad_cam`] for a
+//! tensor and any classifier; [`overlay`] lays it over the
 //! radiograph; [`HeatMap::peak_is_in`] (the pointing game) and [`HeatMap::overlap`] (intersection
 //! over union) score it against a [`Region`], and a [`BoxTally`] sums that up; [`choose_panel`]
 //! says which images to show, by a rule.
@@ -36,7 +37,7 @@ mod panel;
 mod tally;
 
 pub use error::ExplainError;
-pub use grad_cam::grad_cam;
+pub use grad_cam::{explain, grad_cam};
 pub use heat_map::{HeatMap, Region};
 pub use overlay::{OverlayStyle, overlay};
 pub use panel::{Agreement, Candidate, Choice, choose_panel};

@@ -148,3 +148,50 @@ fn a_box_of_the_original_is_found_in_the_crop() {
         None
     );
 }
+
+/// What is explained is what is predicted: the same pixels, by the same way.
+#[test]
+fn an_image_is_explained_as_the_predictor_sees_it() {
+    use cxr_model::{GrayImage, ModelCard, Predictor, View, ViewSet};
+    let card = ModelCard::parse(
+        r#"{"experiment": "tiny", "variant": "bce", "loss": "bce", "loss_parameters": {},
+            "labels": ["A", "B", "C"], "image_size": 72, "crop_size": 64,
+            "backbone": {"densenet": {"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 1]}},
+            "head": {"linear": {}}, "normalization_mean": [0.4, 0.5, 0.6],
+            "normalization_std": [0.2, 0.3, 0.4], "logit_thresholds": [0.0, 0.0, 0.0]}"#,
+    );
+    let card = card.unwrap();
+    let classifier = cxr_model::Classifier::new(&card, 3, &candle_core::Device::Cpu).unwrap();
+    let predictor = Predictor::new(card, classifier).unwrap();
+    let pixels = (0..90 * 100).map(|at| (at * 7 % 251) as u8).collect();
+    let image = GrayImage::new(90, 100, pixels).unwrap();
+    let prepared = predictor.prepare(&image).unwrap();
+    let batch = predictor.batch(&[&prepared], View::Center).unwrap();
+    let logits = predictor
+        .classifier()
+        .forward_t(&batch, cxr_model::Phase::Evaluate)
+        .unwrap();
+    let predicted = predictor.logits(&[&prepared], ViewSet::Single).unwrap();
+    assert_eq!(logits.to_vec2::<f32>().unwrap(), predicted);
+    for label in 0..3 {
+        let expected = cxr_explain::grad_cam(predictor.classifier(), &batch, label).unwrap();
+        assert_eq!(
+            cxr_explain::explain(&predictor, &prepared, label).unwrap(),
+            expected
+        );
+    }
+    let other = Predictor::new(
+        cxr_model::ModelCard {
+            image_size: 80,
+            ..predictor.card().clone()
+        },
+        cxr_model::Classifier::new(predictor.card(), 3, &candle_core::Device::Cpu).unwrap(),
+    );
+    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("expected an image of 80×80 pixels"),
+        "{error}"
+    );
+}

@@ -68,6 +68,20 @@ pub enum ModelError {
         /// The number of pixels that there are.
         found: usize,
     },
+    /// An image that is predicted twice.
+    #[error("`{name}` is predicted twice; give every image once, by a name of its own")]
+    ImageTwice {
+        /// Its name.
+        name: String,
+    },
+    /// An image or a label of a prediction of which a label table says nothing.
+    #[error("the {what} `{name}` was predicted, and the label table does not have it")]
+    NotInIndex {
+        /// `image` or `label`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// Memory that the system did not give.
     #[error("cannot have {bytes} bytes of memory for {what}; choose fewer")]
     Memory {
@@ -91,6 +105,9 @@ pub enum ModelError {
     /// An error of an image.
     #[error(transparent)]
     Dataset(#[from] cxr_dataset::DatasetError),
+    /// Predictions that no metric can be of.
+    #[error(transparent)]
+    Metric(#[from] cxr_metrics::MetricError),
     /// An error of a view.
     #[error(transparent)]
     Augment(#[from] cxr_augment::AugmentError),

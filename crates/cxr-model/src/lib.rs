@@ -9,6 +9,7 @@ mod fit;
 mod model_file;
 mod observed;
 mod own_network;
+mod prediction;
 mod predictor;
 mod reference;
 
@@ -36,5 +37,6 @@ pub use model_file::{
 };
 pub use observed::{FittedLabel, NotFitted, Observed, TestedLabel, TestedRate};
 pub use own_network::OwnNetwork;
+pub use prediction::Prediction;
 pub use predictor::{Predictor, PreparedImage, image_buffer, mean_over_views};
 pub use reference::{FEWEST_REFERENCE_IMAGES, REFERENCE_PREFIX, Reference, ReferenceCard};

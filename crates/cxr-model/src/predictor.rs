@@ -215,7 +215,7 @@ impl Predictor {
         means_of_maps(&self.classifier.features(&batch, Phase::Evaluate)?)
     }
 
-    /// Logits, and features of the central view where they are wanted.
+    /// Mean logits, and features of the central view where they are wanted.
     fn answer(
         &self,
         images: &[impl Borrow<PreparedImage> + Sync],
@@ -225,6 +225,23 @@ impl Predictor {
         if images.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
+        let image = |row: usize| format!("image {row} of the call");
+        let (of_views, features) = self.view_logits(images, views, wants_features, &image)?;
+        let of_views: Vec<&[f32]> = of_views.iter().map(Vec::as_slice).collect();
+        let means = mean_over_views(&of_views);
+        let rows = means.chunks(self.card.labels.len());
+        Ok((rows.map(<[f32]>::to_vec).collect(), features))
+    }
+
+    /// The logits of at least one image in each view, and features of the central view where they are wanted; `image`
+    /// says in an error which one is in a row.
+    pub(crate) fn view_logits(
+        &self,
+        images: &[impl Borrow<PreparedImage> + Sync],
+        views: ViewSet,
+        wants_features: bool,
+        image: &dyn Fn(usize) -> String,
+    ) -> Result<(Vec<Vec<f32>>, Rows), ModelError> {
         let mut of_views = Vec::with_capacity(views.views().len());
         let mut features = Vec::new();
         for &view in views.views() {
@@ -242,15 +259,10 @@ impl Predictor {
                 });
             }
             let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-            check_finite(&logits, &self.card.labels, |row| {
-                format!("image {row} of the call")
-            })?;
+            check_finite(&logits, &self.card.labels, image)?;
             of_views.push(logits);
         }
-        let of_views: Vec<&[f32]> = of_views.iter().map(Vec::as_slice).collect();
-        let means = mean_over_views(&of_views);
-        let rows = means.chunks(self.card.labels.len());
-        Ok((rows.map(<[f32]>::to_vec).collect(), features))
+        Ok((of_views, features))
     }
 }
 

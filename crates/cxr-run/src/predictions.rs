@@ -5,10 +5,12 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use cxr_dataset::Index;
+use cxr_metrics::MultiLabel;
 use cxr_table::{LARGEST_TEXT, Row, Table, csv_line, decode_text, excerpt};
 
-use crate::RunError;
 use crate::error::MAX_BYTES;
+use crate::{Evaluation, RunError, Truth};
 
 /// What to do about rows, columns and cells that cannot be scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +180,18 @@ impl Predictions {
             out.write_all(csv_line(row).as_bytes())?;
         }
         out.flush()
+    }
+
+    /// The scores beside what `index` says of the images, for every metric of `cxr-metrics`: the images in the order of
+    /// their names, the labels in that of the index. Images of the index that are not in the table are left out.
+    ///
+    /// # Errors
+    /// An image without labels, a label without scores or scores without a label; [`Evaluation::join`] can count them
+    /// instead.
+    pub fn to_multi_label(&self, index: &Index) -> Result<MultiLabel, RunError> {
+        let truth = Truth::of(index)?;
+        let evaluation = Evaluation::join(self, &truth, &[], Unscorable::Refuse)?;
+        Ok(evaluation.data().clone())
     }
 
     /// The file the predictions came from.

@@ -398,3 +398,38 @@ fn two_models_are_compared_on_the_images_of_both() {
         (3, 2)
     );
 }
+
+#[test]
+fn a_table_of_scores_is_joined_with_labels_in_one_call() {
+    use cxr_dataset::{ImageName, Index, LabelSet, LabelState, Record};
+    let labels = LabelSet::new(["Mass", "Hernia"].map(str::to_owned).to_vec()).unwrap();
+    let record =
+        |name: &str, states: [LabelState; 2]| Record::new(ImageName::new(name).unwrap(), states);
+    use LabelState::{Negative, Positive, Unknown};
+    let records = vec![
+        record("3.png", [Negative, Positive]),
+        record("2.png", [Positive, Unknown]),
+        record("1.png", [Positive, Negative]),
+        record("not predicted.png", [Positive, Positive]),
+    ];
+    let index = Index::new(labels, records).unwrap();
+    // The columns and rows are in another order than the index has them.
+    let table = strict("image,logit_Hernia,logit_Mass\n1.png,-1,2\n2.png,5,0.5\n3.png,3,1\n");
+    let found = table.to_multi_label(&index).unwrap();
+    let expected = cxr_metrics::MultiLabel::new(
+        ["Mass", "Hernia"],
+        &[2., -1., 0.5, 5., 1., 3.],
+        &[true, false, true, false, false, true],
+        Some(&[true, true, true, false, true, true]),
+    )
+    .unwrap();
+    assert_eq!(found.per_label_auc(), expected.per_label_auc());
+    assert_eq!(found.per_label_auc(), [Some(0.5), Some(1.)]);
+    let error = |csv: &str| strict(csv).to_multi_label(&index).unwrap_err();
+    let stranger = error("image,Mass,Hernia\n9.png,1,1\n");
+    assert!(matches!(stranger, RunError::ImageWithoutLabels { .. }));
+    assert!(matches!(
+        error("image,Mass\n1.png,1\n"),
+        RunError::LabelWithoutScores { .. }
+    ));
+}

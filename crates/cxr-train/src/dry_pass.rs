@@ -37,6 +37,7 @@ pub fn dry_pass(
         pipeline,
         seed: 0,
         epoch: 0,
+        copies: &[],
     };
     let images = images(data, names, pixels, &card.normalization()?, device)?;
     let shape = [n_images, 3, card.crop_size, card.crop_size];

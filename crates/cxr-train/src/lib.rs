@@ -57,13 +57,14 @@ mod own_parts;
 mod predict;
 mod profile;
 mod rehearsal;
+mod sampler;
 mod trainer;
 
 pub use cxr_backbone::Backbone;
 pub use cxr_losses::{Granularity, MultiLabelLoss, known};
 pub use cxr_model::{
-    Classifier, ModelCard, OwnNetwork, load_model, load_model_with, load_weights, save_backbone,
-    save_model,
+    Classifier, ModelCard, OwnNetwork, Prediction, load_model, load_model_with, load_weights,
+    save_backbone, save_model,
 };
 pub use cxr_ops::{DeviceOptions, cuda_device, cuda_memory_peak};
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
@@ -83,11 +84,12 @@ pub use error::TrainError;
 pub use experiment::{check_experiment, complete, is_written_as, loss, read_experiment};
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::Trained;
-pub use loader::{Batch, Batches, Loader, epoch_order, image_keys};
+pub use loader::{Batch, Batches, Loader, epoch_order};
 pub use observer::{EpochEnd, Observer, at_epoch_end, on_event};
 pub use optimiser::Optimiser;
 pub use own_parts::OwnParts;
-pub use predict::{Prediction, predict};
+pub use predict::predict;
 pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
+pub use sampler::{Sampler, Shuffled, WeightedSampler};
 pub use trainer::{TrainOutcome, Trainer};

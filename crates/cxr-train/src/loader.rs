@@ -1,5 +1,6 @@
 //! Images of the store to batches of tensors, ahead of the training step.
 
+use std::borrow::Cow;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -10,7 +11,8 @@ use cxr_model::image_buffer;
 use cxr_run::LastBatch;
 use rayon::prelude::*;
 
-use crate::{TrainError, TrainingData, compute};
+use crate::sampler::checked_order;
+use crate::{Sampler, Shuffled, TrainError, TrainingData, compute};
 
 /// Threads that make batches, unless told otherwise. One makes thousands of images a second; the
 /// second is for the moment in which the first hands over.
@@ -27,6 +29,28 @@ pub struct Batch {
     pub mask: Option<Tensor>,
     /// The images' names, in order.
     pub names: Vec<ImageName>,
+    /// How often each has occurred in the epoch before: 0, unless a [`Sampler`] repeats images.
+    pub copies: Vec<u32>,
+}
+
+impl Batch {
+    /// One key per image, from which a network draws what is random for it (dropout).
+    pub fn image_keys(&self, seed: u64, epoch: usize) -> Vec<u64> {
+        let key = |(at, name): (usize, &ImageName)| {
+            let copy = self.copies.get(at).copied().unwrap_or(0);
+            KeyedRng::new("network", seed, epoch as u64, &draw_name(name, copy)).next_u64()
+        };
+        self.names.iter().enumerate().map(key).collect()
+    }
+}
+
+/// What the draws for an image are keyed by: its name, where it is its first occurrence in the epoch.
+fn draw_name(name: &ImageName, copy: u32) -> Cow<'_, str> {
+    match copy {
+        0 => Cow::Borrowed(name.as_str()),
+        // No name has a control character.
+        _ => Cow::Owned(format!("{name}\n{copy}")),
+    }
 }
 
 /// The training images in the order of an epoch: a function of the names, the seed and the epoch.
@@ -38,13 +62,6 @@ pub fn epoch_order(names: &[ImageName], seed: u64, epoch: usize) -> Vec<ImageNam
     order
 }
 
-/// One key per image, from which a network draws what is random for it (dropout).
-pub fn image_keys(names: &[ImageName], seed: u64, epoch: usize) -> Vec<u64> {
-    let key =
-        |name: &ImageName| KeyedRng::new("network", seed, epoch as u64, name.as_str()).next_u64();
-    names.iter().map(key).collect()
-}
-
 /// How the pixels of a batch are taken from the stored images.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pixels<'a> {
@@ -53,6 +70,8 @@ pub(crate) enum Pixels<'a> {
         pipeline: &'a Pipeline,
         seed: u64,
         epoch: usize,
+        /// As of a [`Batch`]; empty where all are 0.
+        copies: &'a [u32],
     },
     /// One test-time view of this size.
     View { view: View, size: usize },
@@ -78,27 +97,32 @@ impl Pixels<'_> {
             // The way over the CPU says what is wrong.
             return Ok(None);
         }
-        let map = |name: &ImageName| match *self {
+        let map = |(at, name): (usize, &ImageName)| match *self {
             Self::Augmented {
                 pipeline,
                 seed,
                 epoch,
-            } => Ok(pipeline.map(seed, epoch as u64, name.as_str(), (side, side))),
+                copies,
+            } => {
+                let name = draw_name(name, copies.get(at).copied().unwrap_or(0));
+                Ok(pipeline.map(seed, epoch as u64, &name, (side, side)))
+            }
             Self::View { view, size } => view.map(side, side, size).map(Some),
         };
         let maps = names
             .iter()
+            .enumerate()
             .map(map)
             .collect::<Result<Option<Vec<_>>, _>>()?;
         let coefficients = |map: Affine| [map.xx, map.xy, map.x0, map.yx, map.yy, map.y0];
         Ok(maps.map(|maps| maps.into_iter().map(coefficients).collect()))
     }
 
-    /// Reads, warps and normalises one image.
+    /// Reads, warps and normalises one image, the one at `at` of the batch.
     fn write(
         &self,
         data: &TrainingData,
-        name: &ImageName,
+        (at, name): (usize, &ImageName),
         normalization: &Normalization,
         output: &mut [f32],
     ) -> Result<(), TrainError> {
@@ -109,9 +133,10 @@ impl Pixels<'_> {
                 pipeline,
                 seed,
                 epoch,
+                copies,
             } => {
-                let (epoch, name) = (epoch as u64, name.as_str());
-                pipeline.apply(seed, epoch, name, image, normalization, output)?;
+                let name = draw_name(name, copies.get(at).copied().unwrap_or(0));
+                pipeline.apply(seed, epoch as u64, &name, image, normalization, output)?;
             }
             Self::View { view, size } => view.apply(image, size, normalization, output)?,
         }
@@ -134,8 +159,8 @@ pub(crate) fn images(
     let mut values = image_buffer(names.len(), size)?;
     values
         .par_chunks_mut(3 * size * size)
-        .zip(names)
-        .try_for_each(|(output, name)| pixels.write(data, name, normalization, output))?;
+        .zip(names.par_iter().enumerate())
+        .try_for_each(|(output, image)| pixels.write(data, image, normalization, output))?;
     Ok(Tensor::from_vec(
         values,
         (names.len(), 3, size, size),
@@ -186,7 +211,7 @@ pub(crate) fn targets(
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Loader<'a> {
     data: &'a TrainingData,
     pipeline: &'a Pipeline,
@@ -195,6 +220,20 @@ pub struct Loader<'a> {
     seed: u64,
     device: &'a Device,
     workers: usize,
+    sampler: &'a dyn Sampler,
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Loader")
+            .field("pipeline", self.pipeline)
+            .field("batch_size", &self.batch_size)
+            .field("seed", &self.seed)
+            .field("workers", &self.workers)
+            .field("sampler", &self.sampler.name())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -210,16 +249,7 @@ impl<'a> Loader<'a> {
         seed: u64,
         device: &'a Device,
     ) -> Result<Self, TrainError> {
-        let n_images = data.split().train().len();
-        if batch_size == 0 || last_batch.batches(n_images, batch_size) == 0 {
-            let expected = format!("from 1 to the {n_images} training images");
-            return Err(TrainError::setting(
-                "training.batch_size",
-                expected,
-                batch_size,
-            ));
-        }
-        Ok(Self {
+        Self {
             data,
             pipeline,
             batch_size,
@@ -227,7 +257,35 @@ impl<'a> Loader<'a> {
             seed,
             device,
             workers: WORKERS,
-        })
+            sampler: &Shuffled,
+        }
+        .checked()
+    }
+
+    /// With another choice of images than every one once.
+    ///
+    /// # Errors
+    /// As [`Self::new`], for the number of images that the sampler has in an epoch.
+    pub fn with_sampler(self, sampler: &'a dyn Sampler) -> Result<Self, TrainError> {
+        Self { sampler, ..self }.checked()
+    }
+
+    fn checked(self) -> Result<Self, TrainError> {
+        if self.batch_size == 0 || self.steps() == 0 {
+            let expected = format!("from 1 to the {} images of an epoch", self.n_images());
+            return Err(TrainError::setting(
+                "training.batch_size",
+                expected,
+                self.batch_size,
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Images of an epoch.
+    fn n_images(&self) -> usize {
+        let n_training = self.data.split().train().len();
+        self.sampler.images_per_epoch(n_training)
     }
 
     /// With so many threads that make batches, at least one. Each holds one finished batch: so many
@@ -242,8 +300,10 @@ impl<'a> Loader<'a> {
 
     /// Batches of an epoch.
     pub fn steps(&self) -> usize {
-        let n_images = self.data.split().train().len();
-        self.last_batch.batches(n_images, self.batch_size)
+        if self.batch_size == 0 {
+            return 0;
+        }
+        self.last_batch.batches(self.n_images(), self.batch_size)
     }
 
     /// Starts the workers on the batches of an epoch from step `first` on. They end with the epoch,
@@ -257,9 +317,13 @@ impl<'a> Loader<'a> {
     where
         'a: 'scope,
     {
-        let mut failure = None;
-        let order = std::sync::Arc::new(epoch_order(self.data.split().train(), self.seed, epoch));
         let steps = self.steps();
+        let training = self.data.split().train();
+        let order = match checked_order(self.sampler, training, self.seed, epoch) {
+            Ok(order) => std::sync::Arc::new(order),
+            Err(failure) => return Batches::of_none(failure),
+        };
+        let mut failure = None;
         let mut workers = Vec::with_capacity(self.workers);
         for worker in 0..self.workers {
             // Handed over from thread to thread: what waits is in the worker's hands.
@@ -294,21 +358,29 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn batch(&self, order: &[ImageName], epoch: usize, step: usize) -> Result<Batch, TrainError> {
+    fn batch(
+        &self,
+        order: &[(ImageName, u32)],
+        epoch: usize,
+        step: usize,
+    ) -> Result<Batch, TrainError> {
         let begin = (step * self.batch_size).min(order.len());
         let end = (begin + self.batch_size).min(order.len());
-        let names = order.get(begin..end).unwrap_or(&[]);
+        let drawn = order.get(begin..end).unwrap_or(&[]);
+        let (names, copies): (Vec<ImageName>, Vec<u32>) = drawn.iter().cloned().unzip();
         let pixels = Pixels::Augmented {
             pipeline: self.pipeline,
             seed: self.seed,
             epoch,
+            copies: &copies,
         };
-        let (targets, mask) = targets(self.data, names)?;
+        let (targets, mask) = targets(self.data, &names)?;
         Ok(Batch {
-            images: self.images(names, pixels)?,
+            images: self.images(&names, pixels)?,
             targets,
             mask,
-            names: names.to_vec(),
+            names,
+            copies,
         })
     }
 
@@ -321,8 +393,9 @@ impl<'a> Loader<'a> {
         }
         let size = pixels.size();
         let mut values = image_buffer(names.len(), size)?;
-        for (name, output) in names.iter().zip(values.chunks_exact_mut(3 * size * size)) {
-            pixels.write(self.data, name, &normalization, output)?;
+        let outputs = values.chunks_exact_mut(3 * size * size);
+        for (image, output) in names.iter().enumerate().zip(outputs) {
+            pixels.write(self.data, image, &normalization, output)?;
         }
         let shape = (names.len(), 3, size, size);
         Ok(Tensor::from_vec(values, shape, self.device)?)
@@ -338,6 +411,18 @@ pub struct Batches {
     left: usize,
     /// Why there are no workers.
     failure: Option<TrainError>,
+}
+
+impl Batches {
+    /// Only why there are none.
+    fn of_none(failure: TrainError) -> Self {
+        Self {
+            workers: Vec::new(),
+            next: 0,
+            left: 1,
+            failure: Some(failure),
+        }
+    }
 }
 
 impl Iterator for Batches {

@@ -11,7 +11,7 @@ use cxr_ops::ParameterPath;
 use cxr_run::Experiment;
 use cxr_top::Head;
 
-use crate::TrainError;
+use crate::{Sampler, Shuffled, TrainError};
 
 /// Parts that take the place of those of an experiment, for
 /// [`Trainer::with_parts`](crate::Trainer::with_parts). Without any, everything is the experiment's.
@@ -55,6 +55,7 @@ pub struct OwnParts<'a> {
     network: OwnNetwork<'a>,
     loss: Option<OwnLoss>,
     transforms: Vec<Arc<dyn Transform>>,
+    sampler: Option<Arc<dyn Sampler>>,
 }
 
 /// A loss with the values that its variables begin with.
@@ -110,6 +111,13 @@ impl<'a> OwnParts<'a> {
         self
     }
 
+    /// Another choice of the images of an epoch than every one once.
+    #[must_use]
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.sampler = Some(Arc::new(sampler));
+        self
+    }
+
     /// What takes the place of the experiment's parts, such as ``loss `brier` ``.
     pub fn names(&self) -> Vec<String> {
         let loss = self.loss.iter().map(|own| ("loss", own.loss.name()));
@@ -117,7 +125,8 @@ impl<'a> OwnParts<'a> {
             .transforms
             .iter()
             .map(|held| ("transform", held.name()));
-        let others = loss.chain(transforms);
+        let sampler = (self.sampler.iter()).map(|sampler| ("sampler", sampler.name()));
+        let others = loss.chain(transforms).chain(sampler);
         let others = others.map(|(kind, name)| format!("{kind} `{name}`"));
         self.network.names().into_iter().chain(others).collect()
     }
@@ -129,6 +138,11 @@ impl<'a> OwnParts<'a> {
     pub fn pipeline(&self, experiment: &Experiment) -> Result<Pipeline, TrainError> {
         let mut transforms = self.transforms.iter().cloned();
         Ok(transforms.try_fold(experiment.pipeline()?, Pipeline::with)?)
+    }
+
+    pub(crate) fn sampler_of_a_run(&self) -> Arc<dyn Sampler> {
+        let own = self.sampler.clone();
+        own.unwrap_or_else(|| Arc::new(Shuffled))
     }
 
     /// The loss for a run, its variables as they begin; `None` where it is the experiment's.

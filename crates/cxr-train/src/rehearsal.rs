@@ -58,6 +58,7 @@ pub fn rehearse(
         targets: targets.reshape((batch, n_labels))?,
         mask: None,
         names: names.collect::<Result<_, _>>()?,
+        copies: vec![0; batch],
     };
     // Every step is on one batch, whatever the experiment accumulates.
     let training = TrainingConfig {

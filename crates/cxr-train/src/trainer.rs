@@ -34,7 +34,7 @@ use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::{
-    Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile,
+    Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, Sampler,
     TrainError, Trained, TrainingData, dry_pass, predict, save_model,
 };
 
@@ -60,6 +60,7 @@ pub struct Trainer<'a> {
     card: ModelCard,
     classifier: Classifier,
     pipeline: Arc<Pipeline>,
+    sampler: Arc<dyn Sampler>,
     loss: Arc<dyn MultiLabelLoss>,
     loss_is_own: bool,
     loss_variables: Vec<(String, Var)>,
@@ -104,7 +105,8 @@ impl<'a> Trainer<'a> {
         let variant = Arc::new(complete(&variant)?);
         let experiment = variant.experiment();
         let training = &experiment.training;
-        let images = data.split().train().len();
+        let sampler = parts.sampler_of_a_run();
+        let images = sampler.images_per_epoch(data.split().train().len());
         let keeps_last = training.last_batch == LastBatch::Keep;
         if keeps_last && images % training.batch_size == 1 {
             return Err(TrainError::LastBatchOfOne {
@@ -130,7 +132,8 @@ impl<'a> Trainer<'a> {
             last_batch,
             experiment.seed,
             device,
-        )?;
+        )?
+        .with_sampler(&*sampler)?;
         let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.network().classifier(&card, experiment.seed, device)?;
         let own_loss = parts.loss_of_a_run()?;
@@ -166,6 +169,7 @@ impl<'a> Trainer<'a> {
             card,
             classifier,
             pipeline: Arc::new(pipeline),
+            sampler,
             loss,
             loss_is_own,
             loss_variables,
@@ -320,8 +324,12 @@ impl<'a> Trainer<'a> {
 
     /// The course that the experiment describes.
     fn course(&self) -> Course<'_> {
-        let training = &self.variant.experiment().training;
-        Course::new(training, self.data.split().train().len())
+        Course::new(&self.variant.experiment().training, self.images_per_epoch())
+    }
+
+    fn images_per_epoch(&self) -> usize {
+        let n_training = self.data.split().train().len();
+        self.sampler.images_per_epoch(n_training)
     }
 
     fn stages(
@@ -331,7 +339,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<TrainOutcome, TrainError> {
         let variant = Arc::clone(&self.variant);
         let training = &variant.experiment().training;
-        let course = Course::new(training, self.data.split().train().len());
+        let course = Course::new(training, self.images_per_epoch());
         while let Some(stage) = course.stage(self.state.progress.position) {
             let position = self.state.progress.position;
             let first_epoch = course.first_epoch(position);
@@ -417,8 +425,9 @@ impl<'a> Trainer<'a> {
         let device = self.classifier.parameters().device().clone();
         let (batch_size, last_batch) = (training.batch_size, training.last_batch);
         // The loader outlives the borrow of `self` that a step needs.
-        let pipeline = Arc::clone(&self.pipeline);
+        let (pipeline, sampler) = (Arc::clone(&self.pipeline), Arc::clone(&self.sampler));
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
+        let loader = loader.with_sampler(&*sampler)?;
         let position = self.state.progress.position;
         let epoch = course.epoch(position);
         std::thread::scope(|scope| {
@@ -571,7 +580,7 @@ impl<'a> Trainer<'a> {
         let Some(prediction) = prediction else {
             return Ok(None);
         };
-        let mean = prediction.macro_auc(ViewSet::Single, self.data)?;
+        let mean = prediction.macro_auc(ViewSet::Single, self.data.index())?;
         let epoch = course.epoch(self.state.progress.position);
         let steps = course.steps_per_epoch();
         let record = EpochRecord {

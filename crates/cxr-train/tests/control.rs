@@ -222,7 +222,9 @@ fn an_observer_sees_the_network_that_was_validated() {
             &never,
         )?;
         assert_eq!(again.as_ref(), Some(end.validation));
-        let mean = end.validation.macro_auc(ViewSet::Single, end.data)?;
+        let mean = end
+            .validation
+            .macro_auc(ViewSet::Single, end.data.index())?;
         assert_eq!(end.record.validation_auc, mean.map(|mean| mean.value));
         assert_eq!(end.history.last(), Some(end.record));
         assert_eq!((end.epoch, end.history.len()), (n_seen, n_seen + 1));
@@ -349,8 +351,7 @@ impl Transform for Division {
     }
 
     fn change_gray(&self, _: &mut KeyedRng, gray: &mut [f32], _width: usize) {
-        gray.iter_mut()
-            .for_each(|gray| *gray = (*gray - *gray) / 0.);
+        gray.iter_mut().for_each(|gray| *gray = *gray * 0. / 0.);
     }
 }
 

@@ -274,7 +274,7 @@ fn the_average_is_what_is_validated_and_saved() {
         &stop,
     );
     let prediction = prediction.unwrap().unwrap();
-    let mean = prediction.macro_auc(ViewSet::Single, &data).unwrap();
+    let mean = prediction.macro_auc(ViewSet::Single, data.index()).unwrap();
     let last = history.last().unwrap();
     assert_eq!(last.validation_auc, mean.map(|mean| mean.value));
     // Without the setting the weights are the same, and are what is saved.

@@ -111,7 +111,7 @@ fn a_run_that_was_trained_by_library_calls_is_reported() {
                     expected.iter().skip(at).step_by(columns).copied().collect();
                 assert_eq!(found, expected, "{views} {}", column.label);
             }
-            let mean = again.macro_auc(views, &data).unwrap().unwrap();
+            let mean = again.macro_auc(views, data.index()).unwrap().unwrap();
             let summary = metrics.summary(Part::Test, views).unwrap();
             assert!((summary.means.auc.unwrap() - mean.value).abs() < 1e-12);
         }

@@ -73,10 +73,39 @@ fn a_model_file_predicts_what_its_run_predicted_to_the_last_bit() {
         assert_eq!(found.flatten().collect::<Vec<f32>>(), expected, "{set}");
     }
 
+    // The same of files and of a store, of which nothing is known but the names.
+    let files: Vec<_> = (of_run.names().iter())
+        .map(|name| {
+            (
+                name.clone(),
+                folder.path().join("images").join(name.as_str()),
+            )
+        })
+        .collect();
+    assert_eq!(predictor.predict_files(&files, views).unwrap(), of_run);
+    let of_store = predictor.predict_store(data.store(), views).unwrap();
+    assert_eq!(of_store.names().len(), data.store().len());
+    let labels = data.labels().len();
+    for set in ViewSet::ALL {
+        let (all, expected) = (of_store.logits(set).unwrap(), of_run.logits(set).unwrap());
+        for (name, expected) in of_run.names().iter().zip(expected.chunks(labels)) {
+            let row = of_store
+                .names()
+                .iter()
+                .position(|other| other == name)
+                .unwrap();
+            assert_eq!(&all[row * labels..][..labels], expected, "{set} {name}");
+        }
+    }
+    let error = predictor
+        .predict_files(&[&files[..1], &files[..1]].concat(), views)
+        .unwrap_err();
+    assert!(error.to_string().contains("is predicted twice"), "{error}");
+
     // AUCs by counting pairs.
     let set = ViewSet::HorizontalFlip;
     let (found, logits) = (
-        of_run.validation_aucs(set, &data).unwrap(),
+        of_run.validation_aucs(set, data.index()).unwrap(),
         of_run.logits(set).unwrap(),
     );
     let n_labels = data.labels().len();

@@ -226,7 +226,7 @@ fn trained(data: &TrainingData, seed: u64, rate: f64, device: &Device) -> Result
     let views = ViewSet::Single;
     let prediction = predict(network, card, data, Part::Test, views, 64, &mut (), &stop)?;
     let mean = match prediction {
-        Some(prediction) => prediction.macro_auc(views, data)?,
+        Some(prediction) => prediction.macro_auc(views, data.index())?,
         None => None,
     };
     Ok(mean.ok_or("no label has a defined AUC")?.value)

@@ -61,7 +61,7 @@ impl Trainer<'_> {
                 return Ok(None);
             };
             if part == Part::Validation {
-                validation = Some(prediction.validation_aucs(ViewSet::Single, data)?);
+                validation = Some(prediction.validation_aucs(ViewSet::Single, data.index())?);
             }
             for views in ViewSet::ALL {
                 let path = folder.predictions_file(part, views);
@@ -198,7 +198,7 @@ impl Trainer<'_> {
                 let Some(prediction) = prediction else {
                     return Ok(None);
                 };
-                let mean = prediction.macro_auc(views, self.data)?;
+                let mean = prediction.macro_auc(views, self.data.index())?;
                 Ok::<_, TrainError>(Some(MeanAuc {
                     auc: mean.map(|mean| mean.value),
                     n_labels: mean.map_or(0, |mean| mean.n_labels),

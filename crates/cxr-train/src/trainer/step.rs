@@ -14,7 +14,7 @@ use cxr_run::TrainingConfig;
 
 use crate::experiment::precision;
 use crate::gradients::GradientNorm;
-use crate::loader::{Batch, image_keys};
+use crate::loader::Batch;
 use crate::{
     Classifier, Gradients, MeanGradients, Optimiser, Profile, TrainError, Trained, WeightAverage,
 };
@@ -152,7 +152,7 @@ impl Step<'_> {
 
     /// Loss and gradients of a batch.
     fn gradients(&self, batch: Batch) -> Result<(MadeBatch, Gradients), TrainError> {
-        let keys = image_keys(&batch.names, self.seed, self.epoch);
+        let keys = batch.image_keys(self.seed, self.epoch);
         let phase = Phase::Train { image_keys: &keys };
         let backbone_is_frozen = !self
             .trained

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{ImageFile, ImageFiles, decode_radiograph_in, read_image_file};
-use cxr_explain::grad_cam;
 use cxr_fs::Output;
 use cxr_model::Predictor;
 use cxr_table::csv_line;
@@ -130,7 +129,7 @@ fn explain_file(
     }
     let mut rows = Vec::with_capacity(labels.len());
     for label in labels {
-        let map = grad_cam(classifier, &picture.tensor, label)?;
+        let map = cxr_explain::explain(predictor, &prepared, label)?;
         let label_name = &card.labels[label];
         let (place, shown) = target.map(label_name);
         let path = args.output.join(place);
