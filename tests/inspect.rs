@@ -64,22 +64,19 @@ impl Place {
 fn a_data_folder_is_told_whole() {
     let place = Place::new();
     let json = place.json(&["inspect", "data", "--split", "patient"], 0);
-    assert_eq!(json["labels"]["images"], 44);
-    assert_eq!(json["labels"]["counts"].as_object().unwrap().len(), 14);
+    assert_eq!(json["images"], 44);
+    assert_eq!(json["labels"].as_object().unwrap().len(), 14);
     let of = |part: usize| json["split"]["parts"][part]["n_images"].as_u64().unwrap();
     assert_eq!((of(0) + of(1), of(2)), (30, 14));
     assert_eq!(json["split"]["shared_patients"][0]["n_patients"], 0);
-    assert_eq!(json["images"]["count"], 44);
-    assert_eq!(json["images"]["sizes"]["96x96"], 44);
-    assert_eq!(json["images"]["absent"], 0);
-    assert_eq!(json["images"]["broken"], Value::Array(Vec::new()));
+    assert_eq!(json["image_files"]["count"], 44);
+    assert_eq!(json["image_files"]["sizes"]["96x96"], 44);
+    assert_eq!(json["image_files"]["absent"], 0);
+    assert_eq!(json["image_files"]["broken"], Value::Array(Vec::new()));
     // The matrix is symmetric, and its diagonal is the counts.
-    let matrix = &json["labels"]["co_occurrence"];
+    let matrix = &json["co_occurrence"];
     assert_eq!(matrix[2][5], matrix[5][2]);
-    assert_eq!(
-        matrix[13][13],
-        json["labels"]["counts"]["Hernia"]["positive"]
-    );
+    assert_eq!(matrix[13][13], json["labels"]["Hernia"]["positives"]);
 
     let (stdout, _) = place.ends(&["inspect", "data"], 0);
     for part in [
@@ -106,14 +103,17 @@ fn broken_absent_and_unlisted_images_are_counted_and_named() {
     std::fs::write(&images[0], &bytes[..bytes.len() / 2]).unwrap();
     std::fs::rename(&images[1], place.path("data/images/unlisted.png")).unwrap();
     let json = place.json(&["inspect", "data"], 3);
-    let broken = json["images"]["broken"].as_array().unwrap();
+    let broken = json["image_files"]["broken"].as_array().unwrap();
     assert_eq!(broken.len(), 1);
     assert_eq!(
         broken[0]["image"],
         images[0].file_name().unwrap().to_str().unwrap()
     );
     assert_eq!(
-        (&json["images"]["absent"], &json["images"]["in_no_part"]),
+        (
+            &json["image_files"]["absent"],
+            &json["image_files"]["in_no_part"]
+        ),
         (&1.into(), &1.into())
     );
     let (stdout, _) = place.ends(&["inspect", "data"], 3);
@@ -199,16 +199,17 @@ fn an_own_table_gets_lists_and_a_split() {
         "mine",
     ];
     let json = place.json(&arguments, 0);
-    assert_eq!(json["labels"]["release"], "user-table");
-    assert_eq!(json["labels"]["patients"], 20);
-    let fracture = &json["labels"]["counts"]["Rib fracture"];
+    assert_eq!(json["format"], "user-table");
+    assert_eq!(json["patients"], 20);
+    let fracture = &json["labels"]["Rib fracture"];
     assert_eq!(
         (
-            &fracture["positive"],
-            &fracture["negative"],
+            &fracture["positives"],
+            &fracture["negatives"],
+            &fracture["uncertain"],
             &fracture["unknown"]
         ),
-        (&15.into(), &15.into(), &30.into())
+        (&15.into(), &15.into(), &15.into(), &15.into())
     );
     assert_eq!(json["split"]["parts"][2]["n_images"], 12);
     let shared = json["split"]["shared_patients"].as_array().unwrap();
@@ -220,7 +221,7 @@ fn an_own_table_gets_lists_and_a_split() {
     let again = place.json(&["inspect", "mine/labels.csv", "--split", "patient"], 0);
     assert_eq!(again["split"], json["split"]);
     let (stdout, _) = place.ends(&["inspect", "mine/labels.csv"], 0);
-    assert!(stdout.contains("(30 unknown)"), "{stdout}");
+    assert!(stdout.contains("(15 uncertain, 15 unknown)"), "{stdout}");
 }
 
 #[test]
@@ -250,8 +251,8 @@ fn stores_archives_and_folders_without_a_table_are_looked_at_too() {
         ("alone/a.store", "32x32"),
     ] {
         let json = place.json(&["inspect", path], 0);
-        assert_eq!(json["images"]["count"], 44, "{path}");
-        assert_eq!(json["images"]["sizes"][sizes], 44, "{path}");
+        assert_eq!(json["image_files"]["count"], 44, "{path}");
+        assert_eq!(json["image_files"]["sizes"][sizes], 44, "{path}");
     }
     // A damaged pixel of the store.
     let mut bytes = std::fs::read(place.path("alone/a.store")).unwrap();
@@ -259,9 +260,77 @@ fn stores_archives_and_folders_without_a_table_are_looked_at_too() {
     bytes[last] ^= 1;
     std::fs::write(place.path("alone/a.store"), bytes).unwrap();
     let json = place.json(&["inspect", "alone/a.store"], 3);
-    assert_eq!(json["images"]["broken"].as_array().unwrap().len(), 1);
+    assert_eq!(json["image_files"]["broken"].as_array().unwrap().len(), 1);
     // The metadata was found in the folder beside; without it there is no table to split.
     std::fs::rename(place.path("alone/data"), place.path("elsewhere")).unwrap();
     let (_, stderr) = place.ends(&["inspect", "alone/images", "--hold-out", "5"], 1);
     assert!(stderr.contains("--labels"), "{stderr}");
+}
+
+const CHEXPERT: &str = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices
+CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0
+CheXpert-v1.0/train/patient00001/study1/view2_lateral.jpg,Female,68,Lateral,,1.0,,,,,,,,,0.0,,,,1.0
+CheXpert-v1.0/train/patient00002/study1/view1_frontal.jpg,Male,0,Frontal,LL,,,-1.0,,,,,,,,,,,
+";
+
+#[test]
+fn a_published_table_is_told_without_its_images() {
+    let place = Place::empty();
+    std::fs::write(place.path("train.csv"), CHEXPERT).unwrap();
+    let json = place.json(&["inspect", "train.csv"], 0);
+    assert_eq!(json["format"], "chexpert");
+    assert_eq!(
+        (&json["images"], &json["patients"], &json["studies"]),
+        (&3.into(), &2.into(), &2.into())
+    );
+    assert_eq!(
+        json["views"],
+        serde_json::json!({"AP": 1, "LL": 1, "lateral": 1})
+    );
+    let heart = serde_json::json!({"positives": 0, "negatives": 0, "uncertain": 1, "unknown": 2});
+    assert_eq!(json["labels"]["Cardiomegaly"], heart);
+    assert_eq!(json["official_parts"]["train"]["images"], 3);
+    assert_eq!(json["age_years"]["unknown"], 1);
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 2);
+    let (stdout, _) = place.ends(&["inspect", "."], 0);
+    for part in [
+        "CheXpert",
+        "studies: 2",
+        "official parts, in images: train 3",
+        "note: frontal images with a lateral direction",
+    ] {
+        assert!(stdout.contains(part), "{part} is missing in\n{stdout}");
+    }
+    let (_, stderr) = place.ends(&["inspect", "train.csv", "--format", "padchest"], 1);
+    assert!(
+        stderr.contains("the column `Labels` is missing"),
+        "{stderr}"
+    );
+    let (_, stderr) = place.ends(&["inspect", "train.csv", "--format", "dicom"], 2);
+    assert!(stderr.contains("chexpert, cxr-lt"), "{stderr}");
+    let (stdout, _) = place.ends(&["fetch", "--help"], 0);
+    assert!(
+        stdout.contains("MIMIC-CXR-JPG: credentialed access"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn readers_are_joined_as_the_command_line_says() {
+    let place = Place::empty();
+    let table = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n\
+        a,Cardiomegaly,3,R1,1,1,9,9\na,Cardiomegaly,3,R2,1,1,9,9\na,Pneumothorax,12,R3,1,1,9,9\n";
+    std::fs::write(place.path("train.csv"), table).unwrap();
+    for (rule, heart, pneumothorax) in [("any", 1, 1), ("majority", 1, 0), ("all", 0, 0)] {
+        let json = place.json(&["inspect", "train.csv", "--readers", rule], 0);
+        assert_eq!(json["readers"], rule);
+        assert_eq!(json["patients"], Value::Null);
+        assert_eq!(json["labels"]["Cardiomegaly"]["positives"], heart, "{rule}");
+        assert_eq!(
+            json["labels"]["Pneumothorax"]["positives"], pneumothorax,
+            "{rule}"
+        );
+    }
+    let (_, stderr) = place.ends(&["inspect", "train.csv", "--readers", "two"], 2);
+    assert!(stderr.contains("any"), "{stderr}");
 }

@@ -6,12 +6,13 @@ use cxr_table::{Table, excerpt};
 
 use crate::{DatasetError, ImageName, LabelSet};
 
-/// One box around one finding, in pixels of the 1024×1024 image; `x`, `y` is its upper left corner.
+/// One box around one finding, in pixels of the publisher's image (ChestX-ray14's and RSNA's have 1024×1024); `x`, `y`
+/// is its upper left corner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FindingBox {
     /// The image.
     pub name: ImageName,
-    /// The finding, under its name in [`LabelSet::chest_x_ray14`].
+    /// The finding, under its name in the [`LabelSet`] of the index.
     pub finding: String,
     /// Left edge.
     pub x: f64,
@@ -21,6 +22,8 @@ pub struct FindingBox {
     pub width: f64,
     /// Height, above 0.
     pub height: f64,
+    /// Who drew it, where the table says so.
+    pub reader: Option<std::sync::Arc<str>>,
 }
 
 /// Reads NIH's box list: image, finding, x, y, width, height, in 1024-pixel coordinates.
@@ -87,6 +90,7 @@ pub fn read_boxes(path: impl AsRef<Path>) -> Result<Vec<FindingBox>, DatasetErro
             y: number(3)?,
             width: number(4)?,
             height: number(5)?,
+            reader: None,
         };
         let (right, lower) = (found.x + found.width, found.y + found.height);
         if found.width <= 0.0 || found.height <= 0.0 || right > SIDE || lower > SIDE {

@@ -50,8 +50,8 @@ pub enum DatasetError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// A text is not a patient's identity.
-    #[error("`{text}` is not a patient identity: {reason}")]
+    /// A text is not the identity of a patient or a study.
+    #[error("`{text}` is no patient's or study's identity: {reason}")]
     PatientId {
         /// The text, escaped.
         text: String,
@@ -71,6 +71,14 @@ pub enum DatasetError {
         name: String,
         /// What is wrong.
         problem: String,
+    },
+    /// A format of tables, or a rule for them, that there is not.
+    #[error("{problem}; {repair}")]
+    Format {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        repair: String,
     },
     /// A split cannot be made of these lists and this index.
     #[error("cannot split: {problem}; {repair}")]

@@ -20,15 +20,6 @@ pub const TEST_LIST: &str = "test_list.txt";
 /// ChestX-ray14's list of boxes around findings.
 pub const BOX_LIST: &str = "BBox_List_2017.csv";
 
-/// Label tables by name: ChestX-ray14's, or an own one.
-const LABEL_TABLES: [&str; 6] = [
-    "Data_Entry_2017_v2020.csv",
-    "Data_Entry_2017_v2020.csv.gz",
-    "Data_Entry_2017.csv",
-    "Data_Entry_2017.csv.gz",
-    "labels.csv",
-    "labels.csv.gz",
-];
 /// Is in a folder of synthetic images.
 const PHANTOM_NOTICE: &str = "PHANTOMS.txt";
 
@@ -479,7 +470,7 @@ pub fn store_file(side: u32) -> String {
 
 /// The label table of a folder, if there is one: ChestX-ray14's, or an own `labels.csv`.
 pub fn label_table(folder: &Path) -> Option<PathBuf> {
-    LABEL_TABLES
+    crate::formats::LABEL_TABLES
         .iter()
         .map(|name| folder.join(name))
         .find(|path| path.is_file())

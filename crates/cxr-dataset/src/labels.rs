@@ -16,7 +16,10 @@ pub enum LabelState {
     Negative,
     /// The finding is present.
     Positive,
-    /// Nothing is known (an empty cell, or −1 for "uncertain"): no loss and no metric counts it.
+    /// The source says that it is uncertain (−1): no metric counts it, and a loss as the experiment's policy says.
+    Uncertain,
+    /// Nothing is said of it (an empty cell, or a label that the data set does not have): no loss and no metric
+    /// counts it.
     Unknown,
 }
 
@@ -28,7 +31,7 @@ impl LabelState {
 
     /// Whether the label may be counted.
     pub fn is_known(self) -> bool {
-        self != Self::Unknown
+        matches!(self, Self::Negative | Self::Positive)
     }
 
     pub(crate) fn code(self) -> u8 {
@@ -36,6 +39,7 @@ impl LabelState {
             Self::Negative => 0,
             Self::Positive => 1,
             Self::Unknown => 2,
+            Self::Uncertain => 3,
         }
     }
 }
@@ -92,6 +96,14 @@ impl LabelSet {
     #[expect(clippy::len_without_is_empty, reason = "a label set is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The position of the label that says that there is no finding: `No Finding` in any case, or `Normal`. The first
+    /// of several.
+    pub fn no_finding(&self) -> Option<usize> {
+        (self.0.iter()).position(|name| {
+            name.eq_ignore_ascii_case("no finding") || name.eq_ignore_ascii_case("normal")
+        })
     }
 
     /// The position of `name`, or `None` when the set does not hold it.

@@ -42,6 +42,7 @@ mod files;
 mod fingerprint;
 mod folder;
 mod format;
+mod formats;
 mod gray;
 mod index;
 mod labels;
@@ -73,11 +74,12 @@ pub use folder::{
     has_lists, label_table, only_folder_beside, store_file,
 };
 pub use format::ImageFormat;
+pub use formats::{ReadOptions, ReaderRule, TableFormat, has_tables};
 pub use gray::GrayImage;
-pub use index::{Index, LabelCount, MergeSource, Release};
+pub use index::{Index, LabelCount, MergeSource, Release, TableWarning};
 pub use labels::{CHEST_X_RAY14_LABELS, LabelSet, LabelState};
 pub use lists::OfficialLists;
-pub use name::{ImageName, PatientId};
+pub use name::{ImageName, PatientId, StudyId};
 pub use record::{Record, Sex, ViewPosition};
 pub use resize::resize_bicubic;
 pub use split::{Part, PartReport, SharedPatients, Split, SplitReport, ValidationSplit};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub(crate) use cxr_table::excerpt;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::DatasetError;
 
@@ -59,6 +60,18 @@ impl ImageName {
             .chain(begins)
             .filter_map(|begin| self.0.get(begin..))
             .map(Self::trusted)
+    }
+
+    /// What it is to a file system that does not tell cases apart: equal for two spellings of one name.
+    pub(crate) fn spelling(&self) -> std::borrow::Cow<'_, str> {
+        match self.0.is_ascii() {
+            true if self.0.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                self.0.to_ascii_lowercase().into()
+            }
+            true => (&*self.0).into(),
+            // Systems also write one letter with an accent as one character or two.
+            false => self.0.nfc().flat_map(char::to_lowercase).nfc().collect(),
+        }
     }
 
     pub(crate) fn broken_rule(name: &str) -> Option<&'static str> {
@@ -232,6 +245,56 @@ impl fmt::Display for PatientId {
 impl fmt::Debug for PatientId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "PatientId({:?})", &self.0)
+    }
+}
+
+/// Which examination an image belongs to: equal for two images of one study, and different for studies of different
+/// patients.
+///
+/// What a table's study is called, with the patient where studies are numbered by patient (`patient00001/study1`).
+/// Non-empty, without control characters, at most 255 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StudyId(PatientId);
+
+impl StudyId {
+    /// Checks the text of a study column.
+    ///
+    /// # Errors
+    /// [`DatasetError::PatientId`] says which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, DatasetError> {
+        PatientId::new(text).map(Self)
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl TryFrom<String> for StudyId {
+    type Error = DatasetError;
+
+    fn try_from(text: String) -> Result<Self, DatasetError> {
+        Self::new(&text)
+    }
+}
+
+impl From<StudyId> for String {
+    fn from(study: StudyId) -> Self {
+        study.0.into()
+    }
+}
+
+impl fmt::Display for StudyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl fmt::Debug for StudyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "StudyId({:?})", self.as_str())
     }
 }
 

@@ -1,10 +1,11 @@
 //! One image: whose it is, how it was taken, and what is known of each finding.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageName, LabelState, PatientId};
+use crate::{ImageName, LabelState, Part, PatientId, StudyId};
 
 /// One row of a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,10 @@ pub struct Record {
     pub name: ImageName,
     /// Whose radiograph it is; `None` when a user's table has no patient column.
     pub patient: Option<PatientId>,
+    /// Which examination it belongs to; `None` where the data set does not say.
+    pub study: Option<StudyId>,
+    /// The part that its data set's publisher puts it in.
+    pub part: Option<Part>,
     /// One state for each label of the index's [`LabelSet`](crate::LabelSet), in its order.
     pub labels: Box<[LabelState]>,
     /// Age in completed years; ChestX-ray14's first release also has impossible ones such as 412.
@@ -21,6 +26,8 @@ pub struct Record {
     pub sex: Option<Sex>,
     /// How the radiograph was taken.
     pub view: Option<ViewPosition>,
+    /// The table's own word for a view that is [`ViewPosition::Other`].
+    pub view_code: Option<Arc<str>>,
     /// Number of the patient's examination, from 0. It does not number the patient's files.
     pub follow_up: Option<u32>,
     /// Width and height in pixels before the publisher resized the image.
@@ -35,10 +42,13 @@ impl Record {
         Self {
             name,
             patient: None,
+            study: None,
+            part: None,
             labels: labels.into(),
             age_years: None,
             sex: None,
             view: None,
+            view_code: None,
             follow_up: None,
             original_size: None,
             original_spacing_mm: None,
@@ -94,17 +104,40 @@ pub enum ViewPosition {
     /// Front to back, often of a patient who cannot stand.
     #[serde(rename = "AP")]
     AnteroPosterior,
+    /// Front to back, of a patient who lies: PadChest's `AP_horizontal`.
+    #[serde(rename = "AP_horizontal")]
+    AnteroPosteriorSupine,
+    /// One of these, and the source does not say which.
+    #[serde(rename = "frontal")]
+    Frontal,
     /// From the side.
     #[serde(rename = "lateral")]
     Lateral,
+    /// Any other, such as an oblique or a swimmer's view; [`Record::view_code`] has the source's word for it.
+    #[serde(rename = "other")]
+    Other,
 }
 
 impl ViewPosition {
+    /// Whether an image of this view is one of those that are asked for: `AP` are also those of patients who lie, and
+    /// `frontal` all that are taken from the front or the back.
+    pub fn is(self, wanted: Self) -> bool {
+        let ap = [Self::AnteroPosterior, Self::AnteroPosteriorSupine];
+        match wanted {
+            Self::AnteroPosterior => ap.contains(&self),
+            Self::Frontal => {
+                matches!(self, Self::PosteroAnterior | Self::Frontal) || ap.contains(&self)
+            }
+            _ => self == wanted,
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "pa" | "posteroanterior" => Some(Self::PosteroAnterior),
-            // Lying, as PadChest calls it: the beam is the same.
-            "ap" | "anteroposterior" | "ap_horizontal" => Some(Self::AnteroPosterior),
+            "ap" | "anteroposterior" => Some(Self::AnteroPosterior),
+            "ap_horizontal" => Some(Self::AnteroPosteriorSupine),
+            "frontal" => Some(Self::Frontal),
             "l" | "ll" | "rl" | "lateral" => Some(Self::Lateral),
             _ => None,
         }
@@ -141,6 +174,9 @@ impl fmt::Display for ViewPosition {
         formatter.write_str(match self {
             Self::PosteroAnterior => "PA",
             Self::AnteroPosterior => "AP",
+            Self::AnteroPosteriorSupine => "AP_horizontal",
+            Self::Frontal => "frontal",
+            Self::Other => "other",
             Self::Lateral => "lateral",
         })
     }

@@ -13,7 +13,7 @@ use crate::{DatasetError, LabelSet, LabelState, Record, Sex, ViewPosition};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Subset {
-    /// Taken in this direction.
+    /// Taken in this direction, as [`ViewPosition::is`] says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view: Option<ViewPosition>,
     /// At least this old, in years.
@@ -48,7 +48,10 @@ impl Subset {
         };
         let mut contains = true;
         if let Some(view) = self.view {
-            contains &= record.view.ok_or_else(|| unknown("view position"))? == view;
+            contains &= record
+                .view
+                .ok_or_else(|| unknown("view position"))?
+                .is(view);
         }
         if let Some(sex) = self.sex {
             contains &= record.sex.ok_or_else(|| unknown("sex"))? == sex;

@@ -70,10 +70,8 @@ fn one_table_in_every_form_is_one_index() {
                 .to_vec(),
         ),
         (
-            "minus one",
-            "image,patient,age,Edema,Mass\na.png,p1,61,1,-0.0\nb.png,p2,NA,0,\u{2212}1\n"
-                .as_bytes()
-                .to_vec(),
+            "minus zero",
+            b"image,patient,age,Edema,Mass\na.png,p1,61,1,-0.0\nb.png,p2,NA,0,None\n".to_vec(),
         ),
     ] {
         let found = read_bytes(&bytes).unwrap_or_else(|error| panic!("{form}: {error}"));
@@ -124,7 +122,7 @@ fn chest_x_ray14_is_known_in_every_spelling() {
     let rows = "00000013_005.png,Emphysema|Pleural_Thickening,5,13,60,M,AP,3056,2544,0.139,0.139\n\
                 00000030_001.png,No Finding,1,30,79,F,PA,2992,2991,0.143,0.143\n";
     let expected = read(&format!("{NIH}\n{rows}"));
-    assert_eq!(expected.release(), Release::ChestXRay14V2020);
+    assert_eq!(expected.release(), Release::CHEST_X_RAY14_V2020);
     let same = |text: &str, release: Release| {
         let found = read(text);
         assert_eq!(
@@ -133,8 +131,8 @@ fn chest_x_ray14_is_known_in_every_spelling() {
             "{text}"
         );
     };
-    same(&format!("{KAGGLE}\n{rows}"), Release::ChestXRay14V2020);
-    let first = Release::ChestXRay14First;
+    same(&format!("{KAGGLE}\n{rows}"), Release::CHEST_X_RAY14_V2020);
+    let first = Release::CHEST_X_RAY14_FIRST;
     same(
         &format!("{KAGGLE}\n{rows}")
             .replace(",60,", ",060Y,")
@@ -186,14 +184,14 @@ fn chexpert_is_read_with_its_paths() {
             (Some(Sex::Female), Some(ViewPosition::AnteroPosterior)),
             (Some(Sex::Female), Some(ViewPosition::PosteroAnterior)),
             (None, Some(ViewPosition::Lateral)),
-            (Some(Sex::Male), Some(ViewPosition::Lateral)),
+            (Some(Sex::Male), Some(ViewPosition::Other)),
         ]
     );
     let name = ImageName::new("C/train/patient00002/study2/view1_frontal.jpg").unwrap();
     let record = index.get(&name).unwrap();
     assert_eq!(
         record.labels[1..],
-        [LabelState::Unknown, LabelState::Negative]
+        [LabelState::Uncertain, LabelState::Negative]
     );
     assert_eq!(record.patient.as_ref().unwrap().as_str(), "patient00002");
     // Lists and splits carry the paths, and no patient is on both sides.
@@ -208,6 +206,23 @@ fn chexpert_is_read_with_its_paths() {
     assert_eq!(Split::read(&file).unwrap(), split);
 }
 
+/// What the source calls uncertain is not what it leaves out.
+#[test]
+fn minus_one_is_uncertain_however_it_is_written() {
+    let index = read("image,Mass\na.png,-1\nb.png,-1.0\nc.png,\u{2212}1\nd.png,\n");
+    let states: Vec<LabelState> = index
+        .records()
+        .iter()
+        .map(|record| record.labels[0])
+        .collect();
+    let uncertain = LabelState::Uncertain;
+    assert_eq!(
+        states,
+        [uncertain, uncertain, uncertain, LabelState::Unknown]
+    );
+    assert!(states.iter().all(|state| !state.is_known()));
+}
+
 /// PadChest's and MIMIC's words for a view.
 #[test]
 fn views_are_known_by_their_long_names() {
@@ -215,7 +230,10 @@ fn views_are_known_by_their_long_names() {
         "image,view,Mass\na.png,POSTEROANTERIOR,1\nb.png,AP_horizontal,1\nc.png,LL,1\nd.png,nan,1\n",
     );
     let views: Vec<_> = index.records().iter().map(|record| record.view).collect();
-    let frontal = [ViewPosition::PosteroAnterior, ViewPosition::AnteroPosterior];
+    let frontal = [
+        ViewPosition::PosteroAnterior,
+        ViewPosition::AnteroPosteriorSupine,
+    ];
     assert_eq!(
         views,
         [
@@ -339,5 +357,7 @@ fn the_field_s_own_tables_are_read_or_name_their_cause() {
     };
     assert_eq!(count(Some(ViewPosition::PosteroAnterior)), 29_420);
     assert_eq!(count(Some(ViewPosition::AnteroPosterior)), 161_590);
-    assert_eq!(count(Some(ViewPosition::Lateral)), 32_387 + 17);
+    assert_eq!(count(Some(ViewPosition::Lateral)), 32_387);
+    // Frontal in one column and from the side in another.
+    assert_eq!(count(Some(ViewPosition::Other)), 17);
 }

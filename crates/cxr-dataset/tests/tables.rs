@@ -41,7 +41,7 @@ fn the_v2020_form_is_read_whole() {
         "{V2020_HEADER}\n00000001_000.png,Cardiomegaly,0,1,57,M,PA,2682,2749,0.143,0.143\n00000001_001.png,No Finding,1,1,58,F,AP,2894,2729,0.143,0.15\n"
     ))
     .unwrap();
-    assert_eq!(index.release(), Release::ChestXRay14V2020);
+    assert_eq!(index.release(), Release::CHEST_X_RAY14_V2020);
     assert_eq!(
         (
             index.records().len(),
@@ -84,29 +84,30 @@ fn the_first_release_is_told_apart() {
     };
     for (age, years) in [("058Y", 58), ("013M", 1), ("003D", 0), ("58", 58)] {
         let index = read(&row(age)).unwrap();
-        assert_eq!(index.release(), Release::ChestXRay14First);
+        assert_eq!(index.release(), Release::CHEST_X_RAY14_FIRST);
         assert_eq!(index.records()[0].age_years, Some(years));
     }
     // The form of v2020 with an age of the first release is a converted first release.
     let converted = row("058Y").replace(",\n", "\n");
     assert_eq!(
         read(&converted).unwrap().release(),
-        Release::ChestXRay14First
+        Release::CHEST_X_RAY14_FIRST
     );
 }
 
 #[test]
 fn a_users_table_knows_positive_negative_and_unknown() {
     let index = read("file,Patient_ID,age,View Position,Edema,Device\r\na.png,p1,61,lateral,1,0\r\nb.jpg,p1,,,-1.0,\r\n\"c,d.png\",p2,7,PA,0.0,1.0\r\n").unwrap();
-    assert_eq!(index.release(), Release::UserTable);
+    assert_eq!(index.release(), Release::OWN_TABLE);
     assert_eq!(index.label_set().names(), ["Edema", "Device"]);
     assert_eq!(index.n_patients(), 2);
-    let count = |positive, negative, unknown| LabelCount {
+    let count = |positive, negative, uncertain, unknown| LabelCount {
         positive,
         negative,
+        uncertain,
         unknown,
     };
-    assert_eq!(index.label_counts(), [count(1, 1, 1), count(1, 1, 1)]);
+    assert_eq!(index.label_counts(), [count(1, 1, 1, 0), count(1, 1, 0, 1)]);
     assert_eq!(index.co_occurrence(), [[1, 0], [0, 1]]);
     let names: Vec<ImageName> = ["c,d.png", "b.jpg", "a.png"].map(name).into();
     assert_eq!(index.patient_clusters(&names), Some(vec![0, 1, 1]));
@@ -356,7 +357,7 @@ fn the_real_table_has_its_published_counts() {
         return;
     };
     let (index, lists) = real(&data);
-    assert_eq!(index.release(), Release::ChestXRay14V2020);
+    assert_eq!(index.release(), Release::CHEST_X_RAY14_V2020);
     assert_eq!(
         (
             index.records().len(),
@@ -480,7 +481,7 @@ fn a_complete_first_release_is_known_by_its_labels_whatever_its_form() {
         (index.records().len(), index.n_without_finding()),
         (112_120, 60_412)
     );
-    assert_eq!(index.release(), Release::ChestXRay14First);
+    assert_eq!(index.release(), Release::CHEST_X_RAY14_FIRST);
     assert_eq!(index.release().to_string(), "ChestX-ray14, first release");
 }
 

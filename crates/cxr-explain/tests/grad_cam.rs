@@ -137,6 +137,7 @@ fn a_box_of_the_original_is_found_in_the_crop() {
         y,
         width,
         height,
+        reader: None,
     };
     // 1024 pixels become 256, of which 16 … 240 are seen: 64 original pixels are cut off.
     let whole = Region::of_box(&finding(0., 0., 1024., 1024.), 1024., 256., 224.).unwrap();

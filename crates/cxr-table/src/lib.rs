@@ -24,6 +24,6 @@ mod write;
 pub use cell::{is_missing, whole_number};
 pub use error::TableError;
 pub use show::{excerpt, printable, printable_json};
-pub use table::{Row, Table};
+pub use table::{Row, Table, read_header};
 pub use text::{LARGEST_TEXT, decode_text, numbered_lines, read_text};
 pub use write::csv_line;

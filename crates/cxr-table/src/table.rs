@@ -245,6 +245,32 @@ impl Table {
     }
 }
 
+/// The names of a table's columns, of which not more than the beginning is read. They are as in [`Table::header`], but
+/// that columns which are left out there are among them.
+///
+/// # Errors
+/// A file that cannot be read, and those of [`decode_text`]; no header in the first 64 KiB.
+pub fn read_header(path: impl AsRef<Path>) -> Result<Vec<String>, TableError> {
+    let path = path.as_ref();
+    let text = crate::text::read_beginning(path)?;
+    let (separator, body) = match separator::named(&text) {
+        Some((separator, length)) => (separator, text.get(length..).unwrap_or_default()),
+        None => (separator::find(&text, path)?, text.as_str()),
+    };
+    let header = separator::reader(body, separator)
+        .into_records()
+        .map_while(Result::ok)
+        .find(|row| row.iter().any(|cell| !cell.is_empty()));
+    match header {
+        Some(header) => Ok(header.iter().map(str::to_owned).collect()),
+        None => Err(TableError::table(
+            path,
+            "expected a header and rows, got an empty file",
+            "name a table",
+        )),
+    }
+}
+
 /// Whether it is the name that pandas gives to a column without one.
 fn is_unnamed(name: &str) -> bool {
     let number = name.strip_prefix("Unnamed: ");

@@ -22,6 +22,44 @@ pub fn read_text(path: &Path) -> Result<String, TableError> {
     )
 }
 
+/// The whole lines at the beginning of a file, of at most 64 KiB.
+///
+/// # Errors
+/// As [`read_text`].
+pub(crate) fn read_beginning(path: &Path) -> Result<String, TableError> {
+    const LENGTH: u64 = 1 << 16;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(TableError::io("open", path))?;
+    (&file)
+        .take(LENGTH)
+        .read_to_end(&mut bytes)
+        .map_err(TableError::io("read", path))?;
+    let mut is_cut = bytes.len() as u64 == LENGTH;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        let read = flate2::read::MultiGzDecoder::new(bytes.as_slice())
+            .take(LENGTH)
+            .read_to_end(&mut plain);
+        // The end of what was read is not the end of what was compressed.
+        if let Err(error) = read
+            && !(is_cut && error.kind() == std::io::ErrorKind::UnexpectedEof)
+        {
+            return Err(TableError::io("decompress", path)(error));
+        }
+        is_cut |= plain.len() as u64 == LENGTH;
+        bytes = plain;
+    }
+    if is_cut {
+        let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        // In UTF-16 an end is two bytes, and a line begins at an even one.
+        let whole = (bytes.iter().rposition(is_end)).map_or(bytes.len(), |at| at + 1);
+        let is_wide =
+            bytes.iter().take(4).any(|byte| *byte == 0) || bytes.starts_with(&[0xff, 0xfe]);
+        bytes.truncate(if is_wide { whole & !1 } else { whole });
+    }
+    decode_text(bytes, path)
+}
+
 /// The text of a file's bytes, without a byte-order mark. Gzip is recognised by its first bytes, UTF-16 by its
 /// byte-order mark or by the zeros of its first letters; everything else has to be UTF-8. `path` names the file in
 /// errors.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::bail;
 use cxr_dataset::{DataFolder, DatasetError, Found, ImageFiles, PrepareOptions, Refusal, Survey};
 use cxr_run::Experiment;
 use cxr_train::TrainingData;
@@ -170,10 +169,27 @@ pub(crate) fn image_files(data: &Path) -> anyhow::Result<ImageFiles> {
     let files = DataFolder::new(data).image_files()?;
     if files.files().is_empty() {
         say_refused(files.refused());
-        bail!("`{}` holds no images\nhint: {NO_IMAGES}", data.display());
+        return Err(NoImages(data.to_owned()).into());
     }
     Ok(files)
 }
+
+/// A folder without images.
+#[derive(Debug)]
+pub(crate) struct NoImages(PathBuf);
+
+impl std::fmt::Display for NoImages {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(folder) = self;
+        write!(
+            formatter,
+            "`{}` holds no images\nhint: {NO_IMAGES}",
+            folder.display()
+        )
+    }
+}
+
+impl std::error::Error for NoImages {}
 
 /// Names what may be an image and cannot be used.
 pub(crate) fn say_refused(refused: &[Refusal]) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Index;
-use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId, Record};
+use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId, Record, StudyId};
 
 /// One of several data sets that [`Index::merge`] makes one of, and what is called otherwise there.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl<'a> MergeSource<'a> {
         }
     }
 
-    /// What its patients' identities begin with: number 17 of this data set is not number 17 of another. An empty prefix
+    /// What the identities of its patients and studies begin with: number 17 of this data set is not number 17 of another. An empty prefix
     /// says that equal identities are one patient, as in two tables of one hospital.
     #[must_use]
     pub fn patient_prefix(self, prefix: &str) -> Self {
@@ -47,7 +47,7 @@ impl<'a> MergeSource<'a> {
     }
 
     /// Its label `from` is called `to`. Labels that get one name become one: positive where one of them is, negative where
-    /// all are, unknown else.
+    /// all are, uncertain where one is, unknown else.
     #[must_use]
     pub fn rename_label(mut self, from: &str, to: &str) -> Self {
         self.labels.insert(from.to_owned(), Some(to.to_owned()));
@@ -102,20 +102,27 @@ impl<'a> MergeSource<'a> {
             (Some(patient), Some(prefix)) => Some(PatientId::new(&format!("{prefix}{patient}"))?),
             (patient, _) => patient.clone(),
         };
+        let study = match (&record.study, self.patient_prefix.as_deref()) {
+            (Some(study), Some(prefix)) => Some(StudyId::new(&format!("{prefix}{study}"))?),
+            (study, _) => study.clone(),
+        };
         Ok(Record {
             name,
             patient,
+            study,
             labels: labels.into(),
             ..record.clone()
         })
     }
 }
 
-/// Whether one of two findings is there.
+/// Whether one of two findings is there: positive where one is, negative where both are, uncertain where one is, unknown
+/// else.
 fn either(first: LabelState, second: LabelState) -> LabelState {
     match (first, second) {
         (LabelState::Positive, _) | (_, LabelState::Positive) => LabelState::Positive,
         (LabelState::Negative, LabelState::Negative) => LabelState::Negative,
+        (LabelState::Uncertain, _) | (_, LabelState::Uncertain) => LabelState::Uncertain,
         _ => LabelState::Unknown,
     }
 }

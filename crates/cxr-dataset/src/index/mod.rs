@@ -1,50 +1,99 @@
 //! The index of a data set: one record for each image, read from a published or a user's table.
 
-mod chest_x_ray14;
+pub(crate) mod builder;
 mod merge;
-mod user_table;
 
 pub use merge::MergeSource;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+use builder::Builder;
 
 use crate::fingerprint::Fingerprinter;
-use crate::{DatasetError, Fingerprint, ImageName, LabelSet, LabelState, PatientId, Record};
+use crate::formats::{self, ReadOptions};
+use crate::{
+    DatasetError, FindingBox, Fingerprint, ImageName, LabelSet, LabelState, Part, PatientId,
+    Record, StudyId,
+};
 
-/// Every image of a data set with its labels: what the table says, whether or not a file of that
-/// name is at hand.
+/// Every image of a data set with its labels: what its tables say, whether or not there is a file of that name.
 #[derive(Clone, Debug)]
 pub struct Index {
     label_set: LabelSet,
     records: Vec<Record>,
     positions: HashMap<ImageName, usize>,
     release: Release,
+    boxes: Vec<FindingBox>,
+    tables: Vec<PathBuf>,
+    warnings: Vec<TableWarning>,
 }
 
-/// Which table an [`Index`] was read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Release {
+/// Which tables an [`Index`] was read from: a name for programs, and one for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Release {
+    name: &'static str,
+    title: &'static str,
+}
+
+impl Release {
     /// `Data_Entry_2017_v2020.csv`: the release with 60,361 images without a finding.
-    ChestXRay14V2020,
+    pub const CHEST_X_RAY14_V2020: Self =
+        Self::new("chest-x-ray14-v2020", "ChestX-ray14, v2020 release");
     /// `Data_Entry_2017.csv`: the first release, with 60,412.
-    ChestXRay14First,
+    pub const CHEST_X_RAY14_FIRST: Self =
+        Self::new("chest-x-ray14-first", "ChestX-ray14, first release");
     /// A user's own table, or records made in memory.
-    UserTable,
+    pub const OWN_TABLE: Self = Self::new("user-table", "a user's table");
+
+    /// A release of a data set; `name` in lower case with hyphens.
+    pub const fn new(name: &'static str, title: &'static str) -> Self {
+        Self { name, title }
+    }
+
+    /// Its name in JSON, such as `chexpert`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 impl fmt::Display for Release {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::ChestXRay14V2020 => "ChestX-ray14, v2020 release",
-            Self::ChestXRay14First => "ChestX-ray14, first release",
-            Self::UserTable => "a user's table",
-        })
+        formatter.write_str(self.title)
+    }
+}
+
+impl Serialize for Release {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+/// Something in a table that its reader should know of, and that makes no row unusable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableWarning {
+    /// What it is, of each of those that are counted.
+    pub message: String,
+    /// How often it was met.
+    pub count: usize,
+    /// The table where it was met first.
+    pub table: Option<PathBuf>,
+    /// The line where it was met first.
+    pub line: Option<u64>,
+}
+
+impl fmt::Display for TableWarning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.message, self.count)?;
+        match (&self.table, self.line) {
+            (Some(table), Some(line)) => {
+                write!(formatter, ", first in `{}`, line {line}", table.display())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -55,50 +104,46 @@ pub struct LabelCount {
     pub positive: usize,
     /// Images without it.
     pub negative: usize,
-    /// Images of which it is not known.
+    /// Images of which the source says that it is uncertain.
+    #[serde(default)]
+    pub uncertain: usize,
+    /// Images of which nothing is said.
     pub unknown: usize,
 }
 
 impl Index {
-    /// Reads a table as [`cxr_table::Table`] reads it: plain or gzip, in UTF-8 or UTF-16, separated by commas,
-    /// semicolons or tabs; and recognises which kind it is:
+    /// Reads the tables of a data set: one that is named, with those beside it that belong to it, or those of a folder.
+    /// Which [`TableFormat`](crate::TableFormat) they have is found by their headers.
     ///
-    /// - ChestX-ray14's CSV in its v2020 form, or with Kaggle's spelling of the header;
-    /// - the same in its first release, told apart by its trailing comma and ages such as `058Y`
-    ///   and, where all 112,120 images are listed, by the number of them without a finding;
-    /// - a user's own table: the first column names the image, by its file name or by its path; columns headed
-    ///   `patient`, `age`, `sex` or `view` (or `Patient ID`, `Patient Age`, `Patient Sex`, `Patient Gender`,
-    ///   `View Position`, in any case, with `_` or a space) describe it; every other column is a
-    ///   label with 1 or `True` (positive), 0 or `False` (negative), or −1 or nothing (unknown). Nothing may also be
-    ///   written as pandas and R write it: `NaN`, `None`, `NA`;
-    /// - CheXpert's table, which is such a table whose images are paths with the patients in them, and whose views
-    ///   are in the columns `Frontal/Lateral` and `AP/PA`: an image is lateral if either says so.
+    /// Tables are read as [`cxr_table::Table`] reads them: plain or gzip, in UTF-8 or UTF-16, separated by commas,
+    /// semicolons or tabs, their columns in any order.
     ///
     /// # Errors
-    /// An unreadable file, a missing column, a malformed row, an image listed twice, a label
-    /// outside the fourteen, or a cell that is no label state; the message names file and line.
+    /// An unreadable file, a missing column, a malformed row, an image listed twice or in two spellings, a label
+    /// outside a closed list, or a cell that is no label state; the message names file and line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
-        let path = path.as_ref();
-        let table = cxr_table::Table::read(path)?;
-        if chest_x_ray14::recognise(table.header()) {
-            chest_x_ray14::parse(path, &table)
-        } else {
-            user_table::parse(path, &table)
-        }
+        Self::read_with(path, &ReadOptions::default())
+    }
+
+    /// The same with a format that is named, or another rule by which several readers of one image are joined.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, DatasetError> {
+        formats::read(path.as_ref(), options)
     }
 
     /// An index of records made in memory.
     ///
     /// # Errors
-    /// [`DatasetError::Record`] for an image that occurs twice, or a record with another number
+    /// [`DatasetError::Record`] for an image that occurs twice or in two spellings, or a record with another number
     /// of labels than `label_set`.
     pub fn new(label_set: LabelSet, records: Vec<Record>) -> Result<Self, DatasetError> {
-        Self::assemble(label_set, records, Release::UserTable).map_err(|(position, problem)| {
-            DatasetError::Record {
-                name: position.to_string(),
-                problem,
-            }
-        })
+        let mut builder = Builder::new(Release::OWN_TABLE, label_set);
+        for record in records {
+            builder.push_own(record)?;
+        }
+        Ok(builder.finish())
     }
 
     /// The records in the table's order.
@@ -123,7 +168,37 @@ impl Index {
         self.release
     }
 
-    /// For each label, how many images have it, lack it, or say nothing of it.
+    /// Boxes around findings, where the tables have them, in pixels of the publisher's images.
+    pub fn boxes(&self) -> &[FindingBox] {
+        &self.boxes
+    }
+
+    /// The tables it was read from; none for records made in memory.
+    pub fn tables(&self) -> &[PathBuf] {
+        &self.tables
+    }
+
+    /// What its tables hold that a researcher should know of.
+    pub fn warnings(&self) -> &[TableWarning] {
+        &self.warnings
+    }
+
+    /// The images that the publisher puts into one part, in the order of the records.
+    pub fn official(&self, part: Part) -> Vec<ImageName> {
+        let records = self.records.iter();
+        let of_part = records.filter(|record| record.part == Some(part));
+        of_part.map(|record| record.name.clone()).collect()
+    }
+
+    /// How many studies (examinations) there are; images of unknown studies are not counted.
+    pub fn n_studies(&self) -> usize {
+        let studies: HashSet<&StudyId> = (self.records.iter())
+            .filter_map(|record| record.study.as_ref())
+            .collect();
+        studies.len()
+    }
+
+    /// For each label, how many images have it, lack it, or leave it uncertain or unsaid.
     pub fn label_counts(&self) -> Vec<LabelCount> {
         count_labels(&self.label_set, self.records.iter())
     }
@@ -152,12 +227,15 @@ impl Index {
         counts
     }
 
-    /// How many images are known to have none of the findings.
+    /// How many images are known to have none of the findings: those positive for the label that says so
+    /// ([`LabelSet::no_finding`]) where there is one, else those negative for every label.
     pub fn n_without_finding(&self) -> usize {
-        self.records
-            .iter()
-            .filter(|record| record.has_no_finding())
-            .count()
+        let said = self.label_set.no_finding();
+        let is_clear = |record: &&Record| match said {
+            Some(label) => record.labels.get(label) == Some(&LabelState::Positive),
+            None => record.has_no_finding(),
+        };
+        self.records.iter().filter(is_clear).count()
     }
 
     /// How many patients there are; images of unknown patients are not counted.
@@ -205,67 +283,6 @@ impl Index {
         }
         fingerprinter.finish()
     }
-
-    /// Joins records, or says which one (by position) does not fit.
-    fn assemble(
-        label_set: LabelSet,
-        records: Vec<Record>,
-        release: Release,
-    ) -> Result<Self, (RecordPosition, String)> {
-        let mut positions = HashMap::with_capacity(records.len());
-        for (position, record) in records.iter().enumerate() {
-            let at = |problem| {
-                (
-                    RecordPosition {
-                        position,
-                        name: record.name.clone(),
-                    },
-                    problem,
-                )
-            };
-            if record.labels.len() != label_set.len() {
-                return Err(at(format!(
-                    "expected {} labels, got {}",
-                    label_set.len(),
-                    record.labels.len()
-                )));
-            }
-            if positions.insert(record.name.clone(), position).is_some() {
-                return Err(at(format!("the image `{}` is listed twice", record.name)));
-            }
-        }
-        Ok(Self {
-            label_set,
-            records,
-            positions,
-            release,
-        })
-    }
-
-    /// [`Self::assemble`] for rows of a file.
-    fn of_rows(
-        path: &Path,
-        label_set: LabelSet,
-        rows: Vec<(u64, Record)>,
-        release: Release,
-    ) -> Result<Self, DatasetError> {
-        let (lines, records): (Vec<u64>, Vec<Record>) = rows.into_iter().unzip();
-        Self::assemble(label_set, records, release).map_err(|(at, problem)| {
-            let line = lines.get(at.position).copied().unwrap_or(0);
-            DatasetError::line(path, line, problem, "list every image once")
-        })
-    }
-}
-
-struct RecordPosition {
-    position: usize,
-    name: ImageName,
-}
-
-impl fmt::Display for RecordPosition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(formatter)
-    }
 }
 
 pub(crate) fn count_labels<'a>(
@@ -278,6 +295,7 @@ pub(crate) fn count_labels<'a>(
             match state {
                 LabelState::Positive => count.positive += 1,
                 LabelState::Negative => count.negative += 1,
+                LabelState::Uncertain => count.uncertain += 1,
                 LabelState::Unknown => count.unknown += 1,
             }
         }

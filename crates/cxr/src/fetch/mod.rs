@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
+use cxr_dataset::TableFormat;
 use cxr_hub::{Endpoint, FileSet, HubError, Manifest, Options, fetch_all};
 use indicatif::DecimalBytes;
 
@@ -27,7 +28,7 @@ use crate::train::{interrupted, stop_flag};
 /// resized and kept in one store, which training reads; `--drop-archives` removes an archive after
 /// that, so that about 12 GB of disk are enough for ChestX-ray14.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = after_help())]
 pub(crate) struct Args {
     /// What to fetch: `weights`, `nih-metadata`, `nih`; without any, list what there is
     #[arg(value_name = "SET")]
@@ -70,6 +71,16 @@ const EXAMPLES: &str = "Examples:
   cxr fetch nih-metadata weights
   cxr fetch nih --prepare --drop-archives
   cxr fetch nih --mirror nih --to /big/disk/nih --prepare";
+
+/// The examples, and where the data sets are asked for that nobody may fetch unattended.
+fn after_help() -> String {
+    let formats = TableFormat::all().filter(|format| !format.access().is_empty());
+    let lines = formats.map(|format| format!("\n  {}: {}", format.title(), format.access()));
+    format!(
+        "{EXAMPLES}\n\nOther data sets that cxr reads are given out on terms that somebody has to accept or sign; they are never\ndownloaded here. Where they are asked for:{}",
+        lines.collect::<String>()
+    )
+}
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shelves = match &args.manifest {

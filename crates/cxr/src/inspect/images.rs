@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::counts;
-use crate::data_folder::{chain, first_lines, image_files, passed_over, say_passed_over};
+use crate::data_folder::{NoImages, chain, first_lines, image_files, passed_over, say_passed_over};
 use crate::prepare::{warning_lines, warnings_json};
 use crate::progress::Bar;
 
@@ -65,6 +65,8 @@ pub(super) fn look(
                 let stores = [224, 256, 320, 384, 448, 512].map(|side| path.join(store_file(side)));
                 match stores.into_iter().find(|store| store.is_file()) {
                     Some(store) => found.look_at_store(&store, stop)?,
+                    // Tables are looked at without their images.
+                    None if index.is_some() && error.is::<NoImages>() => true,
                     None => return Err(error),
                 }
             }
@@ -243,7 +245,7 @@ impl Found {
         }
         let details: Vec<_> = self.details.iter().collect();
         let sizes = self.sizes.iter();
-        json["images"] = json!({
+        json["image_files"] = json!({
             "path": self.path,
             "count": self.names.len(),
             "sizes": counts(sizes.map(|((width, height), count)| (format!("{width}x{height}"), *count))),
@@ -270,9 +272,9 @@ impl Found {
                 text,
                 "{n_here} images of the split are here, {n_absent} are not; {n_unlisted} images here are in no part"
             );
-            json["images"]["of_the_split"] = json!(n_here);
-            json["images"]["absent"] = json!(n_absent);
-            json["images"]["in_no_part"] = json!(n_unlisted);
+            json["image_files"]["of_the_split"] = json!(n_here);
+            json["image_files"]["absent"] = json!(n_absent);
+            json["image_files"]["in_no_part"] = json!(n_unlisted);
         }
         for (heading, lines) in warning_lines(&self.warnings, &details) {
             let _ = write!(text, "{heading}\n{}", first_lines(lines.into_iter()));

@@ -1,10 +1,10 @@
 //! What a label table holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::hash::Hash;
 
-use cxr_dataset::{Index, LabelCount, PatientId, Record};
+use cxr_dataset::{Index, LabelCount, Part, PatientId, Record};
 use serde_json::{Value, json};
 
 use super::counts;
@@ -20,63 +20,158 @@ const WIDEST_JSON_MATRIX: usize = 500;
 const SHOWN_LABELS: usize = 100;
 
 /// Appends to the text, and sets keys of the JSON.
-pub(super) fn tell(index: &Index, table: &Path, text: &mut String, json: &mut Value) {
+pub(super) fn tell(index: &Index, text: &mut String, json: &mut Value) {
     let records = index.records();
-    let n_patients = Some(index.n_patients()).filter(|&n_patients| n_patients > 0);
+    let some = |count: usize| Some(count).filter(|&count| count > 0);
+    let (n_patients, n_studies) = (some(index.n_patients()), some(index.n_studies()));
     let label_counts = index.label_counts();
-    let mut lines = vec![
-        format!("{}", table.display()),
-        describe(records.len(), n_patients, index.release()),
-    ];
-    json["labels"] = json!({
-        "table": table,
-        "release": index.release(),
-        "images": records.len(),
-        "patients": n_patients,
-        "without_finding": index.n_without_finding(),
-        "counts": index.label_set().names().iter().zip(&label_counts)
-            .map(|(name, count)| (name.clone(), json!(count)))
-            .collect::<serde_json::Map<_, _>>(),
-        "co_occurrence": (index.label_set().len() <= WIDEST_JSON_MATRIX)
-            .then(|| index.co_occurrence()),
-    });
+    let mut lines: Vec<String> = (index.tables().iter())
+        .map(|table| table.display().to_string())
+        .collect();
+    lines.push(describe(records.len(), n_patients, index.release()));
+    let names = index.label_set().names();
+    json["format"] = json!(index.release());
+    json["title"] = json!(index.release().to_string());
+    json["tables"] = json!(index.tables());
+    json["images"] = json!(records.len());
+    json["patients"] = json!(n_patients);
+    json["studies"] = json!(n_studies);
+    json["labels"] = (names.iter().zip(&label_counts))
+        .map(|(name, count)| {
+            let count = json!({
+                "positives": count.positive,
+                "negatives": count.negative,
+                "uncertain": count.uncertain,
+                "unknown": count.unknown,
+            });
+            (name.clone(), count)
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    json["without_finding"] = json!(index.n_without_finding());
+    json["co_occurrence"] =
+        json!((names.len() <= WIDEST_JSON_MATRIX).then(|| index.co_occurrence()));
+    json["boxes"] = json!(index.boxes().len());
+    json["warnings"] = json!(index.warnings());
 
-    if let Some(per_patient) = summary(images_of_patients(records)) {
-        lines.push(format!("images of a patient: {}", per_patient.text()));
-        json["labels"]["images_of_a_patient"] = per_patient.json();
+    if let Some(n_studies) = n_studies {
+        lines.push(format!("studies: {n_studies}"));
+    }
+    for (what, of) in [
+        (
+            "patient",
+            images_of(records, |record| record.patient.as_ref()),
+        ),
+        ("study", images_of(records, |record| record.study.as_ref())),
+    ] {
+        if let Some(of) = summary(of) {
+            lines.push(format!("images of a {what}: {}", of.text()));
+            json[format!("images_of_a_{what}")] = of.json();
+        }
     }
     let ages = records.iter().filter_map(|record| record.age_years);
-    if let Some(ages) = summary(ages.map(usize::from).collect()) {
-        lines.push(format!("age in years: {}", ages.text()));
-        json["labels"]["age_years"] = ages.json();
+    let ages: Vec<usize> = ages.map(usize::from).collect();
+    let n_ageless = records.len() - ages.len();
+    if let Some(ages) = summary(ages) {
+        let unknown = match n_ageless {
+            0 => String::new(),
+            n_ageless => format!(", unknown {n_ageless}"),
+        };
+        lines.push(format!("age in years: {}{unknown}", ages.text()));
+        json["age_years"] = ages.json();
+        json["age_years"]["unknown"] = json!(n_ageless);
     }
-    let texts = |fact: &dyn Fn(&Record) -> Option<String>| {
-        let mut of: HashMap<String, usize> = HashMap::new();
-        for record in records {
-            *of.entry(fact(record).unwrap_or_else(|| "unknown".to_owned()))
-                .or_default() += 1;
-        }
-        let mut of: Vec<(String, usize)> = of.into_iter().collect();
-        of.sort();
-        of
-    };
-    let facts = [
-        ("sex", texts(&|record| Some(record.sex?.to_string()))),
-        ("view", texts(&|record| Some(record.view?.to_string()))),
-    ];
-    for (fact, of) in facts {
+    for (fact, key, of) in [
+        (
+            "sex",
+            "sex",
+            texts(records, |record| Some(record.sex?.to_string())),
+        ),
+        ("view", "views", texts(records, view)),
+    ] {
         if of.iter().any(|(value, _)| value != "unknown") {
             let shown: Vec<String> = (of.iter())
                 .map(|(value, count)| format!("{value} {count}"))
                 .collect();
             lines.push(format!("{fact}: {}", shown.join(", ")));
         }
-        json["labels"][fact] = counts(of);
+        json[key] = counts(of);
+    }
+    if !index.boxes().is_empty() {
+        lines.push(format!("boxes: {}", index.boxes().len()));
+    }
+    if let Some(line) = parts(index, json) {
+        lines.push(line);
+    }
+    for warning in index.warnings() {
+        lines.push(format!("note: {warning}"));
     }
     *text += &lines.join("\n");
     *text += "\n\n";
     chart(index, &label_counts, text);
     matrix(index, text);
+}
+
+/// A view, under the table's own word where it is a rarer one.
+fn view(record: &Record) -> Option<String> {
+    let code = || record.view_code.as_deref().map(str::to_owned);
+    let view = record.view?;
+    Some(code().unwrap_or_else(|| view.to_string()))
+}
+
+/// How many images have each value of a fact, by value.
+fn texts(records: &[Record], fact: impl Fn(&Record) -> Option<String>) -> Vec<(String, usize)> {
+    let mut of: HashMap<String, usize> = HashMap::new();
+    for record in records {
+        *of.entry(fact(record).unwrap_or_else(|| "unknown".to_owned()))
+            .or_default() += 1;
+    }
+    let mut of: Vec<(String, usize)> = of.into_iter().collect();
+    of.sort();
+    of
+}
+
+/// The parts that the publisher made, with their images and patients, and the patients of several; `None` where
+/// there are none.
+fn parts(index: &Index, json: &mut Value) -> Option<String> {
+    let mut shown = Vec::new();
+    let mut of_patients: HashMap<&PatientId, [bool; 3]> = HashMap::new();
+    for (number, part) in Part::ALL.into_iter().enumerate() {
+        let records = index
+            .records()
+            .iter()
+            .filter(|record| record.part == Some(part));
+        let (mut n_images, mut patients) = (0, HashSet::new());
+        for record in records {
+            n_images += 1;
+            if let Some(patient) = &record.patient {
+                patients.insert(patient);
+                if let Some(is_in) = of_patients.entry(patient).or_default().get_mut(number) {
+                    *is_in = true;
+                }
+            }
+        }
+        if n_images > 0 {
+            shown.push(format!("{} {n_images}", part.name()));
+        }
+        json["official_parts"][part.name()] =
+            json!({"images": n_images, "patients": patients.len()});
+    }
+    if shown.is_empty() {
+        json["official_parts"] = Value::Null;
+        return None;
+    }
+    let is_shared = |parts: &&[bool; 3]| parts.iter().filter(|is_in| **is_in).count() > 1;
+    let n_shared = of_patients.values().filter(is_shared).count();
+    let n_outside = (index.records().iter())
+        .filter(|record| record.part.is_none())
+        .count();
+    json["official_parts"]["shared_patients"] = json!(n_shared);
+    json["official_parts"]["in_no_part"] = json!(n_outside);
+    Some(format!(
+        "official parts, in images: {}; in no part {n_outside}; patients in several: {n_shared}",
+        shown.join(", ")
+    ))
 }
 
 /// A bar for each label, as long as the label is frequent among the images of which it is known.
@@ -89,7 +184,7 @@ fn chart(index: &Index, label_counts: &[LabelCount], text: &mut String) {
     let without = LabelCount {
         positive: index.n_without_finding(),
         negative: index.records().len() - index.n_without_finding(),
-        unknown: 0,
+        ..LabelCount::default()
     };
     let mut rows: Vec<(&str, &LabelCount)> =
         names.iter().map(String::as_str).zip(label_counts).collect();
@@ -114,8 +209,13 @@ fn chart(index: &Index, label_counts: &[LabelCount], text: &mut String) {
             100.0 * share(count),
             bar(share(count) / longest.max(f64::MIN_POSITIVE))
         );
-        if count.unknown > 0 {
-            let _ = write!(text, "  ({} unknown)", count.unknown);
+        let of_unsaid = [(count.uncertain, "uncertain"), (count.unknown, "unknown")];
+        let unsaid: Vec<String> = (of_unsaid.into_iter())
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
+        if !unsaid.is_empty() {
+            let _ = write!(text, "  ({})", unsaid.join(", "));
         }
         text.push('\n');
     }
@@ -176,10 +276,14 @@ fn short(name: &str, names: &[String]) -> String {
     (own.chars().take(4)).chain(['…']).chain(last).collect()
 }
 
-fn images_of_patients(records: &[Record]) -> Vec<usize> {
-    let mut of: HashMap<&PatientId, usize> = HashMap::new();
-    for patient in records.iter().filter_map(|record| record.patient.as_ref()) {
-        *of.entry(patient).or_default() += 1;
+/// How many images each patient, or each study, has.
+fn images_of<'a, K: Eq + Hash + 'a>(
+    records: &'a [Record],
+    key: impl Fn(&'a Record) -> Option<&'a K>,
+) -> Vec<usize> {
+    let mut of: HashMap<&K, usize> = HashMap::new();
+    for key in records.iter().filter_map(key) {
+        *of.entry(key).or_default() += 1;
     }
     of.into_values().collect()
 }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    Index, OfficialLists, Part, Sex, Split, Subset, TEST_LIST, TRAIN_LIST, ValidationSplit,
-    ViewPosition, has_lists, label_table, only_folder_beside,
+    DatasetError, Index, OfficialLists, Part, ReadOptions, ReaderRule, Sex, Split, Subset,
+    TEST_LIST, TRAIN_LIST, TableFormat, ValidationSplit, ViewPosition, has_lists, has_tables,
+    label_table, only_folder_beside,
 };
 use serde_json::{Value, json};
 
@@ -20,8 +21,9 @@ use crate::{SOME_FAILED, scoring};
 
 /// Look at a data set: counts, label frequencies, co-occurrence, splits and their leaks, images
 ///
-/// PATH is a data folder (label table, lists, images), a label table alone, a folder of images, an
-/// archive, or a prepared store. Every image is decoded, as training would, or its checksum is
+/// PATH is a data folder (label tables, lists, images), a label table alone, a folder of images, an
+/// archive, or a prepared store. The tables of published data sets are known by their headers; tables that belong
+/// together, such as MIMIC-CXR-JPG's metadata, split and labels, are joined when they lie in one folder. Every image is decoded, as training would, or its checksum is
 /// verified; with broken ones the exit code is 3. A split is reported with its sizes, label counts
 /// and the patients on both sides, and can be written to a file that `diff` compares.
 #[derive(Debug, clap::Args)]
@@ -38,6 +40,15 @@ pub(crate) struct Args {
     /// The label table, if it has another name than ChestX-ray14's or labels.csv
     #[arg(long, value_name = "LABELS.csv")]
     labels: Option<PathBuf>,
+
+    /// What the tables are, if their headers leave that open
+    #[arg(long, value_name = "NAME", long_help = formats_help())]
+    format: Option<TableFormat>,
+
+    /// How several readers of one image (VinDr-CXR, VinBigData, Google's readers) are joined: any (one says yes),
+    /// majority (more than half say yes; a tie is uncertain) or all (every one says yes)
+    #[arg(long, value_name = "RULE", default_value = "majority")]
+    readers: ReaderRule,
 
     /// Which images validate: official (none), paper (a tenth of the images), patient (a tenth in
     /// whole patients), or one of several folds such as patient-fold-0-of-5
@@ -105,7 +116,24 @@ const EXAMPLES: &str = "Examples:
   cxr inspect data/nih --split patient
   cxr inspect data/nih --no-images --view PA --min-age 18 --split patient --write-split split.csv
   cxr inspect mine --labels mine/findings.csv --hold-out 5 --write-lists mine
-  cxr inspect data/nih/images-256.store";
+  cxr inspect data/nih/images-256.store
+  cxr inspect chexpert/train.csv
+  cxr inspect mimic-cxr-jpg --no-images --json
+  cxr inspect vindr-cxr/annotations --readers all
+
+With --json: images, patients, studies (null where the tables do not say), views (images by view), and for each of
+the labels its positives, negatives, uncertain and unknown images; official_parts, age_years, sex, boxes, warnings,
+split, image_files.";
+
+/// The formats by name.
+fn formats_help() -> String {
+    let formats =
+        TableFormat::all().map(|format| format!("\n  {}: {}", format.name(), format.title()));
+    format!(
+        "What the tables are, if their headers leave that open:{}",
+        formats.collect::<String>()
+    )
+}
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum View {
@@ -157,12 +185,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let place = Place::find(args)?;
     let (mut listed, mut labelled) = (None, None);
     if let Some(table) = &place.table {
+        let options = ReadOptions {
+            format: args.format,
+            readers: args.readers,
+        };
+        let index = Index::read_with(table, &options).map_err(with_hint)?;
+        json["readers"] = json!(args.readers.to_string());
         if let Some(path) = &args.write_split {
-            let output = args.force.output(path).inputs(place.read(args));
+            let output = args.force.output(path).inputs(place.read(args, &index));
             output.ours(is_split).check()?;
         }
-        let index = Index::read(table)?;
-        labels::tell(&index, table, &mut text, &mut json);
+        labels::tell(&index, &mut text, &mut json);
         if let Some(split) = split(args, &index, &place, &mut text)? {
             let report = split.report(&index)?;
             text += &format!("\n{report}");
@@ -191,6 +224,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(interrupted());
         };
         found.tell(listed.as_ref(), &mut text, &mut json);
+        if labelled.is_none() {
+            json["images"] = json["image_files"]["count"].clone();
+        }
         broken = found.n_broken();
     }
     if args.json {
@@ -202,6 +238,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(SOME_FAILED),
     })
+}
+
+/// What an option can do about an error.
+fn with_hint(error: DatasetError) -> anyhow::Error {
+    let is_open = |error: &DatasetError| matches!(error, DatasetError::Table { repair, .. } if repair.contains("name the table"));
+    match is_open(&error) {
+        true => anyhow::anyhow!(
+            "{error}\nhint: `--labels FILE` names a table, `--format NAME` a format"
+        ),
+        false => error.into(),
+    }
 }
 
 /// Where label table, lists and images are.
@@ -226,7 +273,8 @@ impl Place {
                 _ => PathBuf::from("."),
             },
         };
-        let has_table = |folder: &Path| label_table(folder).is_some();
+        let has_table =
+            |folder: &Path| has_tables(folder) || (kind.is_dir() && args.format.is_some());
         // A folder of images may have its metadata beside it; a store or an archive in its own.
         let folder = match &args.metadata {
             Some(folder) => Some(folder.clone()),
@@ -234,14 +282,14 @@ impl Place {
                 Some(own_folder.clone())
             }
             None if kind.is_dir() => only_folder_beside(&own_folder, &|folder| {
-                has_table(folder) && has_lists(folder)
+                label_table(folder).is_some() && has_lists(folder)
             }),
             None => None,
         };
         let table = match (&args.labels, is_table) {
             (Some(table), _) => Some(table.clone()),
             (None, true) => Some(path.clone()),
-            (None, false) => folder.as_deref().and_then(label_table),
+            (None, false) => folder.clone().filter(|folder| has_table(folder)),
         };
         if table.is_none() && args.needs_labels() {
             bail!(
@@ -259,12 +307,13 @@ impl Place {
 
 impl Place {
     /// The label table, the lists or the split, and what is looked at, that a command with these arguments reads.
-    fn read(&self, args: &Args) -> Vec<PathBuf> {
+    fn read(&self, args: &Args, index: &Index) -> Vec<PathBuf> {
         let lists = (self.lists.iter())
             .filter(|_| args.hold_out.is_none() && args.split_file.is_none())
             .flat_map(|folder| [TRAIN_LIST, TEST_LIST].map(|name| folder.join(name)));
-        let files = [&self.table, &args.split_file, &self.images];
-        lists.chain(files.into_iter().flatten().cloned()).collect()
+        let files = [&args.split_file, &self.images];
+        let files = files.into_iter().flatten().chain(index.tables());
+        lists.chain(files.cloned()).collect()
     }
 }
 
@@ -291,7 +340,7 @@ fn split(
             (None, None) => return Ok(None),
         };
         if let Some(folder) = &args.write_lists {
-            write_lists(args, place, &lists, folder)?;
+            write_lists(args, place, index, &lists, folder)?;
         }
         Split::new(index, &lists, args.split, args.seed)?
     };
@@ -306,6 +355,7 @@ fn split(
 fn write_lists(
     args: &Args,
     place: &Place,
+    index: &Index,
     lists: &OfficialLists,
     folder: &Path,
 ) -> anyhow::Result<()> {
@@ -318,7 +368,7 @@ fn write_lists(
             let text = text.collect::<String>();
             let found = cxr_fs::read_regular(file, text.len() as u64);
             let is_same = found.is_ok_and(|found| found == text.as_bytes());
-            let output = args.force.output(file).inputs(place.read(args));
+            let output = args.force.output(file).inputs(place.read(args, index));
             output.ours(|_| is_same).check()?;
         }
         lists.write(train_val, test)?;

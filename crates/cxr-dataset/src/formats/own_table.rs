@@ -1,17 +1,65 @@
-//! A user's own table: image name, optional facts about the image, and one column for each label. CheXpert's is one
-//! of them, with the patient in the path of each image.
+//! A user's own table: image name, optional facts about the image, and one column for each label.
+//!
+//! The first column names the image, by its file name or by its path; columns headed `patient`, `study`, `age`, `sex` or
+//! `view` (or `Patient ID`, `Patient Age`, `Patient Sex`, `Patient Gender`, `View Position`, in any case, with `_` or a
+//! space) describe it; every other column is a label with 1 or `True` (positive), 0 or `False` (negative), −1
+//! (uncertain), or nothing (unknown). Nothing may also be written as pandas and R write it: `NaN`, `None`, `NA`.
 
-use std::path::Path;
+use cxr_table::{excerpt, is_missing};
 
-use cxr_table::{Row, Table, excerpt, is_missing};
-
-use super::{Index, Release};
+use super::sheet::{label_set, state};
+use super::{DatasetFormat, Header, Line, Request, Sheet};
+use crate::index::builder::Builder;
 use crate::record::{Age, Record, Sex, ViewPosition};
-use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId};
+use crate::{DatasetError, Index, PatientId, Release, StudyId};
+
+/// A user's own table.
+#[derive(Debug)]
+pub(super) struct OwnTable;
+
+impl DatasetFormat for OwnTable {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn title(&self) -> &'static str {
+        "an own table"
+    }
+
+    fn access(&self) -> &'static str {
+        ""
+    }
+
+    fn recognises(&self, _: &Header<'_>) -> bool {
+        true
+    }
+
+    fn read(&self, request: Request) -> Result<Index, DatasetError> {
+        let mut tables = request.all().into_iter();
+        let Some(first) = tables.next() else {
+            return Err(DatasetError::Format {
+                problem: "there is no table".to_owned(),
+                repair: "name one".to_owned(),
+            });
+        };
+        if let Some(second) = tables.next() {
+            return Err(DatasetError::table(
+                second.path(),
+                format!(
+                    "it is beside `{}`, and either may be meant",
+                    first.path().display()
+                ),
+                "name one of the tables",
+            ));
+        }
+        parse(&first.load()?)
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Column {
     Patient,
+    Study,
     Age,
     Sex,
     View,
@@ -20,51 +68,41 @@ enum Column {
     Label,
 }
 
-pub(super) fn parse(path: &Path, table: &Table) -> Result<Index, DatasetError> {
-    let header = table.header();
+fn parse(sheet: &Sheet) -> Result<Index, DatasetError> {
+    let header = sheet.header();
     let columns: Vec<Column> = header.iter().skip(1).map(|cell| recognise(cell)).collect();
-    check_columns(path, header, &columns)?;
-    table.check_lengths()?;
+    check_columns(sheet, &columns)?;
+    sheet.table().check_lengths()?;
     let labels = header.iter().skip(1).zip(&columns);
     let labels = labels.filter(|(_, column)| **column == Column::Label);
-    let label_set =
-        LabelSet::new(labels.map(|(name, _)| name.clone()).collect()).map_err(|error| {
-            DatasetError::table(
-                path,
-                error.to_string(),
-                "give every label column its own name",
-            )
-        })?;
-
-    let mut rows = Vec::with_capacity(table.rows().len());
-    for row in table.rows() {
-        rows.push((row.line(), record(path, header, &columns, row)?));
+    let labels = label_set(sheet.path(), labels.map(|(name, _)| name.clone()).collect())?;
+    let mut builder = Builder::new(Release::OWN_TABLE, labels);
+    for line in sheet.lines() {
+        let record = record(sheet, &columns, line)?;
+        builder.push(sheet.path(), line.number(), record)?;
     }
-    if header.first().is_some_and(|first| first == "Path") && !columns.contains(&Column::Patient) {
-        take_patients_from_paths(&mut rows);
-    }
-    Index::of_rows(path, label_set, rows, Release::UserTable)
+    Ok(builder.finish())
 }
 
-fn record(
-    path: &Path,
-    header: &[String],
-    columns: &[Column],
-    row: &Row,
-) -> Result<Record, DatasetError> {
-    let error =
-        |problem: String, repair: &str| DatasetError::line(path, row.line(), problem, repair);
-    let name = ImageName::new(row.cell(0)).map_err(|refused| {
-        error(
-            refused.to_string(),
+fn record(sheet: &Sheet, columns: &[Column], line: Line<'_>) -> Result<Record, DatasetError> {
+    let error = |problem: String, repair: &str| line.error(problem, repair);
+    let name = line.image_name(line.cell(0)).map_err(|refused| match refused {
+        DatasetError::Line { problem, .. } => error(
+            problem,
             "write the image's file name, or its path in the folder of the images, in the first column",
-        )
+        ),
+        other => other,
     })?;
     let mut record = Record::new(name, Vec::new());
     let mut states = Vec::with_capacity(columns.len());
     let mut is_lateral = false;
-    let cells = row.cells().skip(1);
-    for ((column, header), cell) in columns.iter().zip(header.iter().skip(1)).zip(cells) {
+    let mut study = None;
+    for (at, (column, header)) in columns
+        .iter()
+        .zip(sheet.header().iter().skip(1))
+        .enumerate()
+    {
+        let cell = line.cell(at + 1);
         let unexpected = |expected: &str| {
             error(
                 format!(
@@ -90,6 +128,7 @@ fn record(
                 let patient = PatientId::new(cell);
                 record.patient = Some(patient.map_err(|_| unexpected("a patient"))?);
             }
+            Column::Study => study = Some(cell),
             Column::Age => {
                 let age = Age::parse(cell);
                 let age = age.ok_or_else(|| unexpected("whole years, such as `61` or `061Y`"))?;
@@ -112,34 +151,28 @@ fn record(
     if is_lateral {
         record.view = Some(ViewPosition::Lateral);
     }
+    if let Some(study) = study {
+        // Many number the studies of each patient from 1.
+        let whole = match &record.patient {
+            Some(patient) => format!("{patient}/{study}"),
+            None => study.to_owned(),
+        };
+        record.study = Some(StudyId::new(&whole).map_err(|refused| {
+            error(
+                refused.to_string(),
+                "correct the cell, or remove the column",
+            )
+        })?);
+    }
     record.labels = states.into();
     Ok(record)
 }
 
-/// CheXpert's patients are folders: `train/patient00001/study1/view1_frontal.jpg`. They are taken where every path
-/// has one.
-fn take_patients_from_paths(rows: &mut [(u64, Record)]) {
-    let patient = |name: &ImageName| {
-        let is_patient = |part: &&str| {
-            (part.strip_prefix("patient")).is_some_and(|digits| {
-                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-            })
-        };
-        let part = name.parts().find(is_patient)?;
-        PatientId::new(part).ok()
-    };
-    let patients: Option<Vec<PatientId>> = rows
-        .iter()
-        .map(|(_, record)| patient(&record.name))
-        .collect();
-    for ((_, record), patient) in rows.iter_mut().zip(patients.into_iter().flatten()) {
-        record.patient = Some(patient);
-    }
-}
-
-fn check_columns(path: &Path, header: &[String], columns: &[Column]) -> Result<(), DatasetError> {
+fn check_columns(sheet: &Sheet, columns: &[Column]) -> Result<(), DatasetError> {
+    let header = sheet.header();
     for kind in [
         Column::Patient,
+        Column::Study,
         Column::Age,
         Column::Sex,
         Column::View,
@@ -153,8 +186,7 @@ fn check_columns(path: &Path, header: &[String], columns: &[Column]) -> Result<(
             .map(|(cell, _)| cell.as_str())
             .collect();
         if let [first, second, ..] = named.as_slice() {
-            return Err(DatasetError::table(
-                path,
+            return Err(sheet.error(
                 format!(
                     "the columns `{}` and `{}` say the same",
                     excerpt(first),
@@ -165,8 +197,7 @@ fn check_columns(path: &Path, header: &[String], columns: &[Column]) -> Result<(
         }
     }
     if !columns.contains(&Column::Label) {
-        return Err(DatasetError::table(
-            path,
+        return Err(sheet.error(
             "expected at least one label column behind the image name, got none",
             "add one column of 1, 0, −1 or nothing for each label",
         ));
@@ -177,30 +208,11 @@ fn check_columns(path: &Path, header: &[String], columns: &[Column]) -> Result<(
 fn recognise(header: &str) -> Column {
     match header.to_ascii_lowercase().replace('_', " ").as_str() {
         "patient" | "patient id" => Column::Patient,
+        "study" | "study id" => Column::Study,
         "age" | "patient age" => Column::Age,
         "sex" | "gender" | "patient sex" | "patient gender" => Column::Sex,
         "view" | "view position" | "ap/pa" => Column::View,
         "frontal/lateral" => Column::Projection,
         _ => Column::Label,
-    }
-}
-
-/// Whole numbers and truth values, also as spreadsheets and pandas write them (`1.0`, `True`).
-fn state(cell: &str) -> Option<LabelState> {
-    if is_missing(cell) {
-        return Some(LabelState::Unknown);
-    }
-    if cell.eq_ignore_ascii_case("true") {
-        return Some(LabelState::Positive);
-    }
-    if cell.eq_ignore_ascii_case("false") {
-        return Some(LabelState::Negative);
-    }
-    // A minus sign as typesetters write it, and a comma as some spreadsheets do.
-    match cell.replace('−', "-").replacen(',', ".", 1).parse::<f64>() {
-        Ok(1.0) => Some(LabelState::Positive),
-        Ok(0.0) => Some(LabelState::Negative),
-        Ok(-1.0) => Some(LabelState::Unknown),
-        _ => None,
     }
 }
