@@ -104,7 +104,7 @@ impl Default for Focus {
 }
 
 impl Focus {
-    fn checked(self, loss: &'static str) -> std::result::Result<Self, LossError> {
+    pub(crate) fn checked(self, loss: &'static str) -> std::result::Result<Self, LossError> {
         non_negative(loss, "gamma_positive", self.gamma_positive)?;
         non_negative(loss, "gamma_negative", self.gamma_negative)?;
         in_range(

@@ -4,8 +4,9 @@ use candle_core::Device;
 
 use crate::error::in_range;
 use crate::{
-    Asymmetric, AsymmetricPolynomial, Bce, BiasedBoundMargin, Coefficients, DistributionallyRobust,
-    Focal, Focus, Fzlpr, LossError, Lsep, MultiLabelLoss, RobustAsymmetric, SigmoidF1, WeightedBce,
+    Asymmetric, AsymmetricPolynomial, BalancedAsymmetric, Bce, BiasedBoundMargin, Coefficients,
+    DiseaseHealth, DistributionallyRobust, Focal, Focus, Fzlpr, LabelCorrelation, LossError, Lsep,
+    MultiLabelLoss, MultiLabelSoftmax, PairwiseHinge, RobustAsymmetric, SigmoidF1, WeightedBce,
     Zlpr,
 };
 
@@ -169,6 +170,58 @@ pub const LOSSES: &[LossEntry] = &[
                 focus,
                 coefficients,
             )?))
+        },
+    },
+    LossEntry {
+        name: "balanced-asymmetric",
+        summary: "balanced asymmetric loss (BAL); undefined for a batch without a positive logit",
+        parameters: &[
+            GAMMA_POSITIVE,
+            parameter(
+                "gamma_negative",
+                12.0,
+                "focusing of absent labels, at least 0",
+            ),
+            MARGIN,
+            parameter("smoothing", 0.01, "label smoothing of presence, 0 to 1"),
+        ],
+        make: |given| {
+            let loss = BalancedAsymmetric::new(given.focus(), given.value("smoothing"))?;
+            Ok(Box::new(loss))
+        },
+    },
+    LossEntry {
+        name: "pairwise-hinge",
+        summary: "pairwise hinge loss: every present label's logit above every absent one's by a margin",
+        parameters: &[parameter("margin", 1.0, "margin of logits, greater than 0")],
+        make: |given| Ok(Box::new(PairwiseHinge::new(given.value("margin"))?)),
+    },
+    LossEntry {
+        name: "multi-label-softmax",
+        summary: "multi-label softmax loss (MSML): each present label against all absent ones",
+        parameters: &[],
+        make: |_| Ok(Box::new(MultiLabelSoftmax)),
+    },
+    LossEntry {
+        name: "label-correlation",
+        summary: "label-correlation loss: pairs of a present and an absent probability",
+        parameters: &[],
+        make: |_| Ok(Box::new(LabelCorrelation)),
+    },
+    LossEntry {
+        name: "disease-health",
+        summary: "binary cross-entropy with multi-label softmax and label correlation beside it",
+        parameters: &[
+            parameter(
+                "alpha",
+                0.1,
+                "weight of the multi-label softmax, at least 0",
+            ),
+            parameter("beta", 0.3, "weight of the label correlation, at least 0"),
+        ],
+        make: |given| {
+            let (alpha, beta) = (given.value("alpha"), given.value("beta"));
+            Ok(Box::new(DiseaseHealth::new(alpha, beta)?))
         },
     },
     LossEntry {

@@ -47,6 +47,36 @@ pub enum LossError {
         /// Weights that were given.
         got: usize,
     },
+    /// A label that no image has would have an infinite weight.
+    #[error("label {label} has no image: its weight would be infinite")]
+    NoImages {
+        /// The label's place, from 0.
+        label: usize,
+    },
+    /// A loss that divides by the largest logit of the batch needs one that is positive.
+    #[error(
+        "loss `{loss}` divides by the largest logit of the batch, which must be greater than 0, got `{got}`"
+    )]
+    NoPositiveLogit {
+        /// The loss's name.
+        loss: &'static str,
+        /// The largest known logit.
+        got: f64,
+    },
+    /// A negative number has no such power.
+    #[error(
+        "loss `{loss}` is undefined in row {row}, label {label}: the probability lies too far below the margin, and the smoothed focus is negative under the exponent {exponent}; expected no smoothing, or an exponent that is an integer"
+    )]
+    NegativeFocus {
+        /// The loss's name.
+        loss: &'static str,
+        /// Row (image) of the logit, from 0.
+        row: usize,
+        /// Column (label) of the logit, from 0.
+        label: usize,
+        /// The exponent of the focus.
+        exponent: f64,
+    },
     /// Logits must be a non-empty matrix.
     #[error("logits must be a non-empty N×L matrix, got shape {got:?}")]
     LogitsShape {

@@ -6,8 +6,9 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    Asymmetric, AsymmetricPolynomial, Bce, Coefficients, DistributionallyRobust, Focal, Focus,
-    Fzlpr, Lsep, MultiLabelLoss, RobustAsymmetric, SigmoidF1, WeightedBce, Zlpr,
+    Asymmetric, AsymmetricPolynomial, BalancedAsymmetric, Bce, Coefficients,
+    DistributionallyRobust, Focal, Focus, Fzlpr, LabelCorrelation, Lsep, MultiLabelLoss,
+    MultiLabelSoftmax, PairwiseHinge, RobustAsymmetric, SigmoidF1, WeightedBce, Zlpr,
 };
 
 /// [`Bce`]: N×L values.
@@ -50,6 +51,57 @@ pub fn focal(
 /// When shapes, dtypes, devices or targets do not fit.
 pub fn lsep(logits: &Tensor, targets: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     Lsep.forward(logits, targets, mask)
+}
+
+/// [`PairwiseHinge`]: N values.
+///
+/// # Errors
+/// When shapes, dtypes, devices or targets do not fit, or `margin` is out of range.
+pub fn pairwise_hinge(
+    logits: &Tensor,
+    targets: &Tensor,
+    mask: Option<&Tensor>,
+    margin: f64,
+) -> Result<Tensor> {
+    PairwiseHinge::new(margin)?.forward(logits, targets, mask)
+}
+
+/// [`MultiLabelSoftmax`]: N values.
+///
+/// # Errors
+/// When shapes, dtypes, devices or targets do not fit.
+pub fn multi_label_softmax(
+    logits: &Tensor,
+    targets: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    MultiLabelSoftmax.forward(logits, targets, mask)
+}
+
+/// [`LabelCorrelation`]: N values.
+///
+/// # Errors
+/// When shapes, dtypes, devices or targets do not fit.
+pub fn label_correlation(
+    logits: &Tensor,
+    targets: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    LabelCorrelation.forward(logits, targets, mask)
+}
+
+/// [`BalancedAsymmetric`] without class weights: N×L values.
+///
+/// # Errors
+/// When shapes, dtypes, devices or targets do not fit, a parameter is out of range, or the loss is undefined for these logits.
+pub fn balanced_asymmetric(
+    logits: &Tensor,
+    targets: &Tensor,
+    mask: Option<&Tensor>,
+    focus: Focus,
+    smoothing: f64,
+) -> Result<Tensor> {
+    BalancedAsymmetric::new(focus, smoothing)?.forward(logits, targets, mask)
 }
 
 /// [`Zlpr`]: N values.

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod asymmetric;
+mod balanced_asymmetric;
 mod bound_margin;
 mod by_name;
 mod cross_entropy;
 mod curve;
+mod disease_health;
 mod distributionally_robust;
 mod element;
 mod error;
@@ -13,10 +15,12 @@ mod graph;
 mod inputs;
 mod known;
 mod label_weighted;
+pub mod label_weights;
 mod line;
 mod log_sum;
 mod loss;
 mod number;
+mod pairwise;
 mod parallel;
 mod ranking;
 mod reduction;
@@ -25,15 +29,18 @@ mod sigmoid_f1;
 mod tensor_path;
 
 pub use asymmetric::{Asymmetric, AsymmetricPolynomial, Coefficients, Focus, RobustAsymmetric};
+pub use balanced_asymmetric::BalancedAsymmetric;
 pub use bound_margin::BiasedBoundMargin;
 pub use by_name::{LOSSES, LossEntry, Parameter, by_name};
 pub use cross_entropy::{Bce, Focal, WeightedBce};
 pub use curve::loss_curve;
+pub use disease_health::DiseaseHealth;
 pub use distributionally_robust::DistributionallyRobust;
 pub use error::LossError;
 pub use known::known;
 pub use label_weighted::LabelWeighted;
 pub use loss::{Granularity, MultiLabelLoss};
+pub use pairwise::{LabelCorrelation, MultiLabelSoftmax, PairwiseHinge};
 pub use ranking::{Fzlpr, Lsep, Zlpr};
 pub use reduction::Reduction;
 pub use sigmoid_f1::SigmoidF1;

@@ -128,6 +128,49 @@ def distributionally_robust(x, y, w, gamma_1=1.0, gamma_2=1.0):
     return torch.logsumexp(torch.cat([torch.zeros_like(x[:1]), pairs, constraint]), dim=0)
 
 
+def pairwise_hinge(x, y, w, margin=1.0):
+    weights = (w * y).unsqueeze(2) * (w * (1 - y)).unsqueeze(1)
+    return (weights * F.relu(margin - (x.unsqueeze(2) - x.unsqueeze(1)))).sum((1, 2))
+
+
+def multi_label_softmax(x, y, w):
+    """Each present label in turn, by a cross-entropy of a softmax over it and the absent labels."""
+    values = []
+    for row, present, weight in zip(x, y == 1, w):
+        absent = ~present & (weight > 0)
+        costs, total = torch.zeros(()) * row.sum(), 0.0
+        for label in torch.nonzero(present & (weight > 0)).flatten():
+            others = row[absent] + torch.log(weight[absent])
+            softmax = torch.log_softmax(torch.cat([row[label : label + 1], others]), dim=0)
+            costs, total = costs - weight[label] * softmax[0], total + weight[label]
+        values.append(costs / total if total > 0 else costs)
+    return torch.stack(values)
+
+
+def label_correlation(x, y, w):
+    p = F.logsigmoid(x).exp()
+    weights = (w * y).unsqueeze(2) * (w * (1 - y)).unsqueeze(1)
+    pairs = torch.exp(-(p.unsqueeze(2) - p.unsqueeze(1)))
+    total = weights.sum((1, 2))
+    return (weights * pairs).sum((1, 2)) / torch.where(total > 0, total, 1.0)
+
+
+def disease_health(x, y, w, alpha=0.1, beta=0.3):
+    total = w.sum(1)
+    mean = bce(x, y, w).sum(1) / torch.where(total > 0, total, 1.0)
+    return mean + alpha * multi_label_softmax(x, y, w) + beta * label_correlation(x, y, w)
+
+
+def balanced_asymmetric(x, y, w, gamma_positive=0.0, gamma_negative=12.0, margin=0.05, smoothing=0.01):
+    present = (1 - smoothing) * y + smoothing / x.shape[1]
+    absent = 1 - y
+    p = torch.sigmoid(x / x[w > 0].max())
+    q = (1 - p + margin).clamp(max=1)
+    loss = present * torch.log(p.clamp(min=1e-8)) + absent * torch.log(q.clamp(min=1e-8))
+    focus = (1 - p * present - q * absent) ** (gamma_positive * present + gamma_negative * absent)
+    return -w * focus * loss
+
+
 # name in the file, loss, parameters, whether soft targets are allowed
 LOSSES = [
     ("bce", bce, {}, True),
@@ -150,6 +193,15 @@ LOSSES = [
     ),
     ("robust-asymmetric", robust_asymmetric, {}, False),
     ("robust-asymmetric", robust_asymmetric, {"lambda": 2.0, "gamma_negative": 1.0, "margin": 0.0, "beta_1": 0.5}, False),
+    ("balanced-asymmetric", balanced_asymmetric, {}, False),
+    ("balanced-asymmetric", balanced_asymmetric, {"gamma_positive": 1.5, "gamma_negative": 2.5, "smoothing": 0.0}, False),
+    ("balanced-asymmetric", balanced_asymmetric, {"gamma_negative": 9.8, "margin": 0.2, "smoothing": 0.1}, False),
+    ("pairwise-hinge", pairwise_hinge, {}, False),
+    ("pairwise-hinge", pairwise_hinge, {"margin": 0.3}, False),
+    ("multi-label-softmax", multi_label_softmax, {}, False),
+    ("label-correlation", label_correlation, {}, False),
+    ("disease-health", disease_health, {}, False),
+    ("disease-health", disease_health, {"alpha": 2.0, "beta": 0.5}, False),
     ("sigmoid-f1", sigmoid_f1, {}, True),
     ("sigmoid-f1", sigmoid_f1, {"beta": 0.25, "eta": 1.0}, True),
     ("sigmoid-f1", sigmoid_f1, {"beta": 10.0, "eta": -0.5, "of_probabilities": 1}, True),
@@ -186,6 +238,8 @@ def cases():
     yield "masked", normal(4, 5), coin(4, 5), mask
     weights = torch.tensor([[1, 0.5, 2, 0, 0.25], [0.125, 1, 1, 4, 0.5], [1, 1, 0, 0, 2]]).double()
     yield "weighted", normal(3, 5), coin(3, 5), weights
+    yield "largest positive", normal(4, 6).abs(), coin(4, 6), None
+    yield "largest positive, masked", normal(4, 5).abs(), coin(4, 5), mask
     yield "soft", normal(3, 5), torch.tensor([0.0, 0.25, 0.5, 0.875, 1.0]).repeat(3, 1), None
 
 
@@ -215,6 +269,8 @@ def main():
         entry = {"loss": name, "parameters": parameters, "results": {}}
         for case, logits, targets, mask in cases():
             if case == "soft" and not soft:
+                continue
+            if loss is balanced_asymmetric and not case.startswith("largest positive"):
                 continue
             entry["results"][case] = evaluate(loss, parameters, logits, targets, mask)
         out["losses"].append(entry)

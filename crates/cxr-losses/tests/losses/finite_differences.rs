@@ -8,7 +8,7 @@ use cxr_losses::{
 
 use crate::support::{all_losses, evaluate, flat, make, matrix, upstream};
 
-const N_LABELS: usize = 4;
+pub(crate) const N_LABELS: usize = 4;
 const LOGITS: [f64; 12] = [
     0.3, -1.2, 2.1, -0.4, 1.7, 0.9, -2.3, 0.05, -0.6, 3.2, -3.1, 1.1,
 ];
@@ -31,7 +31,7 @@ fn weighted_sum(
         .sum()
 }
 
-fn check(loss: &dyn MultiLabelLoss) {
+pub(crate) fn check(loss: &dyn MultiLabelLoss) {
     let targets = matrix(&TARGETS, N_LABELS);
     let mask = matrix(&MASK, N_LABELS);
     let (_, gradient) = evaluate(loss, &matrix(&LOGITS, N_LABELS), &targets, Some(&mask));

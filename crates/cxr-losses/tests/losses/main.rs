@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod balanced_asymmetric;
 mod finite_differences;
 mod golden;
 mod inputs;

@@ -18,9 +18,11 @@ pub(crate) fn make(name: &str, parameters: &[(&str, f64)]) -> Box<dyn MultiLabel
     by_name(name, &parameters).unwrap()
 }
 
-/// Every loss with its default parameters.
+/// Every loss with its default parameters, but for BAL, which is not defined for all logits and has tests of its own.
 pub(crate) fn all_losses() -> Vec<Box<dyn MultiLabelLoss>> {
-    LOSSES.iter().map(|entry| make(entry.name, &[])).collect()
+    let entries = LOSSES.iter();
+    let defined = entries.filter(|entry| entry.name != "balanced-asymmetric");
+    defined.map(|entry| make(entry.name, &[])).collect()
 }
 
 /// The weights that the golden script gives to the values of an unreduced loss.
