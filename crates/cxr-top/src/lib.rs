@@ -3,6 +3,7 @@
 //! [`TopNetwork`] shrinks DenseNet's 1024×7×7 maps with two unpadded 3×3 convolutions instead of
 //! averaging them, and normalises the logits themselves (Hanif et al. 2025, section 3.2).
 //! [`LinearHead`] is the usual one, the mean of each map and a dense layer.
+//! [`ClassAttention`], [`ResidualAttention`] and [`Transition`] are those of systems that the paper compares with.
 //! [`Head`] is what a classifier asks of any such network. Implement it for one of your own, and
 //! `cxr-train` trains it.
 //!
@@ -25,16 +26,22 @@
 //! # Ok(()) }
 //! ```
 
+mod class_attention;
 mod linear_head;
 mod registry;
+mod residual_attention;
 mod top_network;
+mod transition;
 
 use candle_core::{Result, Tensor};
 use cxr_ops::Phase;
 
+pub use class_attention::{ClassAttention, ClassAttentionConfig};
 pub use linear_head::{LinearHead, LinearHeadConfig};
 pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name};
+pub use residual_attention::{AttentionForm, ResidualAttention, ResidualAttentionConfig};
 pub use top_network::{TopNetwork, TopNetworkConfig, TopNetworkError};
+pub use transition::{Pooling, Transition, TransitionConfig};
 
 /// A network from feature maps to logits.
 pub trait Head: Send + Sync {

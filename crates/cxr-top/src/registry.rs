@@ -5,10 +5,19 @@ use std::fmt::Debug;
 use cxr_ops::{Entry, EntryError, OpsError, OptionError, ParameterPath, check_option};
 use serde_json::Value;
 
-use crate::{Head, TopNetworkError, linear_head, top_network};
+use crate::{
+    Head, TopNetworkError, class_attention, linear_head, residual_attention, top_network,
+    transition,
+};
 
 /// Every head that [`by_name`] knows. A new one is a file with its entry and a line here.
-pub const HEADS: &[HeadEntry] = &[top_network::TOP_NETWORK, linear_head::LINEAR];
+pub const HEADS: &[HeadEntry] = &[
+    top_network::TOP_NETWORK,
+    linear_head::LINEAR,
+    transition::TRANSITION,
+    class_attention::CSRA,
+    residual_attention::CRAL,
+];
 
 /// A head that [`by_name`] knows.
 pub type HeadEntry = Entry<dyn HeadConfig>;
