@@ -35,6 +35,8 @@ mod error;
 mod image;
 mod keyed;
 mod pipeline;
+mod rand_augment;
+mod resized_crop;
 mod transform;
 mod view;
 mod warp;
@@ -45,6 +47,8 @@ pub use error::AugmentError;
 pub use image::{GrayImageRef, MAX_SIDE, Normalization};
 pub use keyed::KeyedRng;
 pub use pipeline::Pipeline;
+pub use rand_augment::RandAugment;
+pub use resized_crop::RandomResizedCrop;
 pub use transform::{
     BrightnessContrast, GaussianNoise, RandomErasing, Scaling, StandardTransform, Transform,
     Translation,

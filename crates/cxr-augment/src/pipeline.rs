@@ -6,7 +6,7 @@ use crate::warp::warp_lines;
 use crate::{Affine, AugmentError, Augmentation, GrayImageRef, KeyedRng, Normalization, Transform};
 
 /// Flip, rotation and crop of an [`Augmentation`], and between rotation and crop the geometry of
-/// further [`Transform`]s; after the crop their changes of grey, in their order.
+/// further [`Transform`]s, one of which may bring a crop of its own; after the crop their changes of grey, in their order.
 ///
 /// Without further transforms the result is that of [`Augmentation::apply`], bit for bit.
 ///
@@ -106,7 +106,11 @@ impl Pipeline {
             map = map.then(&transform.map(&mut rng, image.width(), image.height()));
             streams.push(rng);
         }
-        let map = map.then(&Affine::crop(draw.dx as f64, draw.dy as f64));
+        let (width, height) = (image.width(), image.height());
+        let crop = (self.transforms.iter().zip(&mut streams))
+            .find_map(|(transform, rng)| transform.crop(rng, width, height, size));
+        let crop = crop.unwrap_or_else(|| Affine::crop(draw.dx as f64, draw.dy as f64));
+        let map = map.then(&crop);
         warp_lines(image, &map, (size, size), [Line::IDENTITY; 3], output)?;
 
         let (gray, rest) = output.split_at_mut(size * size);

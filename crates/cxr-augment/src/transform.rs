@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::center;
-use crate::{Affine, AugmentError, KeyedRng};
+use crate::{Affine, AugmentError, KeyedRng, RandAugment, RandomResizedCrop};
 
 /// One random variation of an image. A [`Pipeline`](crate::Pipeline) composes several.
 ///
@@ -23,8 +23,16 @@ pub trait Transform: Send + Sync {
         Affine::IDENTITY
     }
 
+    /// What takes the place of the crop with which a pipeline ends: where the pixels of an output of `side × side` lie in an image
+    /// of `width × height`, whose geometry is that of all maps before. Called after [`Self::map`] with the same stream; the
+    /// first transform that has one decides.
+    fn crop(&self, rng: &mut KeyedRng, width: usize, height: usize, side: usize) -> Option<Affine> {
+        let _ = (rng, width, height, side);
+        None
+    }
+
     /// Grey levels of the cropped image, row by row, 0 black and 255 white; results are clamped to
-    /// that range, and must be numbers. Called after [`Self::map`] with the same stream.
+    /// that range, and must be numbers. Called after [`Self::map`] and [`Self::crop`] with the same stream.
     fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
         let _ = (rng, gray, width);
     }
@@ -41,6 +49,16 @@ macro_rules! forward_to_the_transform {
 
                 fn map(&self, rng: &mut KeyedRng, width: usize, height: usize) -> Affine {
                     (**self).map(rng, width, height)
+                }
+
+                fn crop(
+                    &self,
+                    rng: &mut KeyedRng,
+                    width: usize,
+                    height: usize,
+                    side: usize,
+                ) -> Option<Affine> {
+                    (**self).crop(rng, width, height, side)
                 }
 
                 fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
@@ -68,6 +86,10 @@ pub enum StandardTransform {
     GaussianNoise(GaussianNoise),
     /// See [`RandomErasing`].
     RandomErasing(RandomErasing),
+    /// See [`RandAugment`].
+    RandAugment(RandAugment),
+    /// See [`RandomResizedCrop`].
+    RandomResizedCrop(RandomResizedCrop),
 }
 
 impl StandardTransform {
@@ -78,6 +100,8 @@ impl StandardTransform {
             Self::BrightnessContrast(transform) => transform,
             Self::GaussianNoise(transform) => transform,
             Self::RandomErasing(transform) => transform,
+            Self::RandAugment(transform) => transform,
+            Self::RandomResizedCrop(transform) => transform,
         }
     }
 }
@@ -89,6 +113,10 @@ impl Transform for StandardTransform {
 
     fn map(&self, rng: &mut KeyedRng, width: usize, height: usize) -> Affine {
         self.inner().map(rng, width, height)
+    }
+
+    fn crop(&self, rng: &mut KeyedRng, width: usize, height: usize, side: usize) -> Option<Affine> {
+        self.inner().crop(rng, width, height, side)
     }
 
     fn change_gray(&self, rng: &mut KeyedRng, gray: &mut [f32], width: usize) {
@@ -472,7 +500,12 @@ impl Transform for RandomErasing {
     }
 }
 
-fn check(setting: &'static str, found: f64, least: f64, most: f64) -> Result<(), AugmentError> {
+pub(crate) fn check(
+    setting: &'static str,
+    found: f64,
+    least: f64,
+    most: f64,
+) -> Result<(), AugmentError> {
     // A range that holds no number (least above most) and a NaN are refused alike.
     if (least..=most).contains(&found) {
         Ok(())

@@ -4,7 +4,8 @@
 
 use cxr_augment::{
     Affine, AugmentError, Augmentation, BrightnessContrast, GaussianNoise, GrayImageRef, KeyedRng,
-    Normalization, Pipeline, RandomErasing, Scaling, StandardTransform, Transform, Translation,
+    Normalization, Pipeline, RandAugment, RandomErasing, RandomResizedCrop, Scaling,
+    StandardTransform, Transform, Translation,
 };
 
 const N_PIXELS: usize = 48 * 48;
@@ -252,4 +253,52 @@ fn ranges_are_checked_in_code_and_in_files() {
     ] {
         assert!(read(bad).is_err(), "{bad} was accepted");
     }
+}
+
+/// What the output shows of an image whose grey is its column: the resize of the drawn part.
+#[test]
+fn a_crop_of_random_size_takes_the_place_of_the_pipeline_s() {
+    let augmentation = Augmentation::new(0.0, 0.0, 48, 24).unwrap();
+    let crop = RandomResizedCrop::new(0.2, 0.8, 4.0 / 3.0).unwrap();
+    let pipeline = Pipeline::new(augmentation).with(crop).unwrap();
+    let pixels: Vec<u8> = (0..N_PIXELS).map(|at| (at % 48) as u8).collect();
+    let image = GrayImageRef::square(&pixels, 48).unwrap();
+    let mut parts = std::collections::BTreeSet::new();
+    for name in 0..20 {
+        let name = format!("{name}.png");
+        let mut output = vec![f32::NAN; 3 * 24 * 24];
+        (pipeline.apply(1, 2, &name, image, &plain(), &mut output)).unwrap();
+        let mut rng = KeyedRng::new("augment/random-resized-crop", 1, 2, &name);
+        let [left, top, width, height] = crop.part(&mut rng, 48, 48);
+        assert!(left + width <= 48 && top + height <= 48);
+        let share = (width * height) as f64 / N_PIXELS as f64;
+        assert!((0.17..0.84).contains(&share), "{share}");
+        for column in 0..24 {
+            let x = (column as f64 + 0.5) * width as f64 / 24.0 - 0.5 + left as f64;
+            let expected = x.clamp(0.0, 47.0);
+            for row in [0, 11, 23] {
+                let got = f64::from(output[row * 24 + column]);
+                assert!((got - expected).abs() < 1e-3, "{got}, expected {expected}");
+            }
+        }
+        parts.insert([left, top, width, height]);
+    }
+    assert!(parts.len() > 15, "{parts:?}");
+}
+
+#[test]
+fn rand_augment_and_crops_are_read_from_experiment_files() {
+    let text = r#"[
+        {"rand-augment": {"operations": 3, "magnitude": 12}},
+        {"random-resized-crop": {"min_area": 0.08, "max_area": 1.0}}
+    ]"#;
+    let transforms: Vec<StandardTransform> = serde_json::from_str(text).unwrap();
+    let expected = [
+        StandardTransform::RandAugment(RandAugment::new(3, 12).unwrap()),
+        StandardTransform::RandomResizedCrop(RandomResizedCrop::new(0.08, 1.0, 4.0 / 3.0).unwrap()),
+    ];
+    assert_eq!(transforms, expected);
+    let wrong = r#"[{"rand-augment": {"magnitude": 31}}]"#;
+    let error = serde_json::from_str::<Vec<StandardTransform>>(wrong).unwrap_err();
+    assert!(error.to_string().contains("magnitude"), "{error}");
 }
