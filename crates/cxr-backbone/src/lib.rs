@@ -28,7 +28,10 @@
 //! ```
 
 mod densenet;
+mod downsampled;
+mod ensemble;
 mod frozen;
+mod members;
 mod networks;
 mod pretrained;
 mod registry;

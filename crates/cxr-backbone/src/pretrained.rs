@@ -48,9 +48,12 @@ pub struct PretrainedReport {
     pub ignored: Vec<String>,
 }
 
+/// What the names of a published network's tensors begin with where its classifier is apart.
+const PUBLISHED: &str = "features.";
+
 /// Sets every parameter under `prefix` (such as `features.`) from the safetensors file at `path`.
 ///
-/// Names are torchvision's. The older spelling of its files, `norm.1` for `norm1` and `conv.2`
+/// Names are torchvision's, which begin with `features.` wherever the network stands. The older spelling of its files, `norm.1` for `norm1` and `conv.2`
 /// for `conv2`, is understood. Half- and double-precision weights are converted to `f32`.
 ///
 /// # Errors
@@ -63,7 +66,10 @@ pub fn load_pretrained(
 ) -> Result<PretrainedReport, PretrainedError> {
     load(path, parameters, prefix, |name| {
         let unused = name.ends_with(".num_batches_tracked") || name.starts_with("classifier.");
-        (!unused).then(|| current_name(name))
+        (!unused).then(|| match name.strip_prefix(PUBLISHED) {
+            Some(rest) if !name.starts_with(prefix) => current_name(&format!("{prefix}{rest}")),
+            _ => current_name(name),
+        })
     })
 }
 
@@ -91,7 +97,7 @@ pub fn load_extractor(
 }
 
 /// Sets every parameter of a described network under `prefix` (such as `features.`) from the safetensors file at `path`,
-/// as torchvision or timm names the tensors: with this prefix or without. Tensors whose names begin with one of
+/// as torchvision or timm names the tensors: with this prefix, with `features.` or without. Tensors whose names begin with one of
 /// `classifiers` are ignored.
 ///
 /// # Errors
@@ -109,7 +115,8 @@ pub fn load_network(
             if is_ours {
                 name.to_owned()
             } else {
-                format!("{prefix}{name}")
+                let rest = name.strip_prefix(PUBLISHED).unwrap_or(name);
+                format!("{prefix}{rest}")
             }
         })
     })

@@ -6,7 +6,10 @@ use std::path::Path;
 use cxr_ops::{Entry, EntryError, NetworkDescription, OpsError, ParameterPath, Parameters};
 use serde_json::Value;
 
-use crate::{Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, frozen, networks};
+use crate::{
+    Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, downsampled, ensemble,
+    frozen, networks,
+};
 
 /// Every backbone that [`by_name`] knows. A new one is a file with its entry and a line here.
 pub const BACKBONES: &[BackboneEntry] = &[
@@ -45,6 +48,8 @@ pub const BACKBONES: &[BackboneEntry] = &[
     networks::XCEPTION,
     frozen::CONVNEXT,
     frozen::DINOV2,
+    ensemble::ENSEMBLE,
+    downsampled::DOWNSAMPLED,
 ];
 
 /// A backbone that [`by_name`] knows.
@@ -149,6 +154,8 @@ mod tests {
                 "densenet" => json!({"stem_channels": 8, "growth_rate": 4, "block_layers": [1, 2]}),
                 "convnext" => json!({"size": "tiny"}),
                 "dinov2" => json!("small"),
+                "ensemble" => json!({"members": ["resnet18", "densenet121"]}),
+                "downsampled" => json!({"network": "densenet121"}),
                 _ => Value::Null,
             };
             let net = entry.parse(&options).unwrap();
