@@ -56,14 +56,28 @@ pub struct CudaUpdate<'a> {
     pub gradient: &'a Tensor,
     /// Where in the [`CudaValues`](crate::CudaValues) its own begin.
     pub state: usize,
-    /// The learning rate, for AdamW over 1 − β₁ᵗ.
+    /// The learning rate, for AdamW and Adam over 1 − β₁ᵗ.
     pub rate: f32,
-    /// AdamW: the share of a weight that is kept. SGD: the weight decay.
+    /// AdamW: the share of a weight that is kept. The others: the weight decay.
     pub decay: f32,
 }
 
+/// The constants of a step of RMSprop, `v ← alpha·v + new_in_square·g²`, `b ← momentum·b + g / (√v + eps)`, `w ← w − rate·b`,
+/// where g has the weight decay in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RmsPropConstants {
+    /// α.
+    pub alpha: f32,
+    /// 1 − α.
+    pub new_in_square: f32,
+    /// ε.
+    pub eps: f32,
+    /// Without momentum, 0, nothing is kept of b.
+    pub momentum: f32,
+}
+
 /// The constants of a step of AdamW, `m ← beta1·m + new_in_first·g`, `v ← beta2·v + new_in_second·g²`,
-/// `w ← kept·w − rate·m / (√v·second_correction + eps)`.
+/// `w ← kept·w − rate·m / (√v·second_correction + eps)`, or of Adam, which has the decay in g and keeps all of w.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConstants {
     /// β₁.
@@ -78,4 +92,6 @@ pub struct AdamWConstants {
     pub second_correction: f32,
     /// ε.
     pub eps: f32,
+    /// Whether `decay` of an update times the weight is added to the gradient, as in Adam.
+    pub decay_in_gradient: bool,
 }

@@ -88,16 +88,18 @@ pub use bf16::Precision;
 pub use blocked::Nonlinearity;
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
-pub use device::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
+pub use device::{
+    AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, RmsPropConstants, StoredImage,
+};
 pub use entry::{Entry, EntryError};
 pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
     CudaImages, CudaSize, CudaValues, DenseNetPlan, autotuned, cuda_adamw, cuda_densenet_evaluate,
-    cuda_densenet_train, cuda_device, cuda_graph_launches, cuda_lerp, cuda_memory_peak, cuda_sgd,
-    end_autotune, is_exact_f32, release_graphs, set_autotune, set_exact_f32, set_graphs,
-    uses_graphs,
+    cuda_densenet_train, cuda_device, cuda_graph_launches, cuda_lerp, cuda_memory_peak,
+    cuda_rmsprop, cuda_sgd, end_autotune, is_exact_f32, release_graphs, set_autotune,
+    set_exact_f32, set_graphs, uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
@@ -113,5 +115,5 @@ pub use weight_file::{WeightFile, check_weights};
 #[cfg(not(feature = "cuda"))]
 pub use without_cuda::{
     CudaImages, CudaSize, CudaValues, autotuned, cuda_adamw, cuda_device, cuda_lerp,
-    cuda_memory_peak, cuda_sgd, release_graphs, set_autotune,
+    cuda_memory_peak, cuda_rmsprop, cuda_sgd, release_graphs, set_autotune,
 };

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use crate::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
+use crate::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, RmsPropConstants, StoredImage};
 
 /// A value that there is none of.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,18 @@ pub fn cuda_adamw(
     _constants: &AdamWConstants,
 ) -> Result<()> {
     match first.0 {}
+}
+
+/// # Errors
+/// None: there are no such values.
+pub fn cuda_rmsprop(
+    _updates: &[CudaUpdate<'_>],
+    squares: &mut CudaValues,
+    _buffer: &mut CudaValues,
+    _scale: &CudaValues,
+    _constants: &RmsPropConstants,
+) -> Result<()> {
+    match squares.0 {}
 }
 
 /// # Errors

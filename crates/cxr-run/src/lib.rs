@@ -45,7 +45,7 @@ pub use groups::ParameterGroup;
 pub use labels::{LabelRow, LabelTable};
 pub use metrics::{DataFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
 pub use model::{ModelConfig, head_of_keys};
-pub use optimiser::{AdamWConfig, OptimiserConfig, SgdConfig};
+pub use optimiser::{AdamConfig, AdamWConfig, OptimiserConfig, RmsPropConfig, SgdConfig};
 pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};
 pub use schedule::{Per, Schedule, StageTime};

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::RunError;
 
 /// Which optimiser, and its constants: the table `[training.optimiser]` of an experiment. `kind` is
-/// `adamw`, which it is too when it is left out, or `sgd`; the other keys are the fields of
-/// [`AdamWConfig`] or [`SgdConfig`].
+/// `adamw`, which it is too when it is left out, `adam`, `rmsprop` or `sgd`; the other keys are the fields of
+/// [`AdamWConfig`], [`AdamConfig`], [`RmsPropConfig`] or [`SgdConfig`].
 ///
 /// ```
 /// use cxr_run::{OptimiserConfig, SgdConfig};
@@ -23,6 +23,10 @@ use crate::RunError;
 pub enum OptimiserConfig {
     /// AdamW.
     AdamW(AdamWConfig),
+    /// Adam.
+    Adam(AdamConfig),
+    /// RMSprop.
+    RmsProp(RmsPropConfig),
     /// Stochastic gradient descent with momentum.
     Sgd(SgdConfig),
 }
@@ -37,7 +41,19 @@ impl OptimiserConfig {
     pub(crate) fn check(&self) -> Result<(), RunError> {
         match self {
             Self::AdamW(config) => config.check(),
+            Self::Adam(config) => config.check(),
+            Self::RmsProp(config) => config.check(),
             Self::Sgd(config) => config.check(),
+        }
+    }
+
+    /// The decay of the weights, and whether biases and normalisation weights decay too.
+    pub fn weight_decay(&self) -> (f64, bool) {
+        match self {
+            Self::AdamW(config) => (config.weight_decay, config.decay_vectors),
+            Self::Adam(config) => (config.weight_decay, config.decay_vectors),
+            Self::RmsProp(config) => (config.weight_decay, config.decay_vectors),
+            Self::Sgd(config) => (config.weight_decay, config.decay_vectors),
         }
     }
 }
@@ -79,6 +95,83 @@ impl AdamWConfig {
         below_one("beta1", self.beta1)?;
         below_one("beta2", self.beta2)?;
         at_least_zero("eps", self.eps)?;
+        at_least_zero("weight_decay", self.weight_decay)
+    }
+}
+
+/// Adam (Kingma & Ba 2015, algorithm 1) as PyTorch defines it: [`AdamWConfig`]'s step, but for the decay, which is part of
+/// the gradient, `g + weight_decay·w`, and so is divided by the second moment too. 0 is the default, as in PyTorch and Keras.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamConfig {
+    /// Decay of the first moment, β₁.
+    pub beta1: f64,
+    /// Decay of the second moment, β₂.
+    pub beta2: f64,
+    /// ε, added to the root of the second moment.
+    pub eps: f64,
+    /// This times the weight is added to its gradient.
+    pub weight_decay: f64,
+    /// Whether biases and normalisation weights decay too.
+    pub decay_vectors: bool,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.,
+            decay_vectors: true,
+        }
+    }
+}
+
+impl AdamConfig {
+    fn check(&self) -> Result<(), RunError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        at_least_zero("eps", self.eps)?;
+        at_least_zero("weight_decay", self.weight_decay)
+    }
+}
+
+/// RMSprop (Tieleman & Hinton 2012) as PyTorch defines it: with g the gradient plus `weight_decay·w`,
+/// `v ← αv + (1−α)g²`, `b ← momentum·b + g / (√v + ε)`, `w ← w − rate·b`; v and b start at 0, and without momentum b is the
+/// last summand alone. Keras has α = 0.9 and ε = 1e-7, PyTorch the defaults here.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RmsPropConfig {
+    /// Decay of the mean of squares, α, in [0, 1).
+    pub alpha: f64,
+    /// ε, added to the root of the mean of squares.
+    pub eps: f64,
+    /// Share of the last step's direction that is kept, in [0, 1); 0 keeps no state.
+    pub momentum: f64,
+    /// This times the weight is added to its gradient.
+    pub weight_decay: f64,
+    /// Whether biases and normalisation weights decay too.
+    pub decay_vectors: bool,
+}
+
+impl Default for RmsPropConfig {
+    fn default() -> Self {
+        Self {
+            alpha: 0.99,
+            eps: 1e-8,
+            momentum: 0.,
+            weight_decay: 0.,
+            decay_vectors: true,
+        }
+    }
+}
+
+impl RmsPropConfig {
+    fn check(&self) -> Result<(), RunError> {
+        below_one("alpha", self.alpha)?;
+        at_least_zero("eps", self.eps)?;
+        below_one("momentum", self.momentum)?;
         at_least_zero("weight_decay", self.weight_decay)
     }
 }
@@ -135,6 +228,8 @@ struct Table {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     beta2: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    alpha: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     eps: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     momentum: Option<f64>,
@@ -150,7 +245,21 @@ struct Table {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     AdamW,
+    Adam,
+    RmsProp,
     Sgd,
+}
+
+impl Kind {
+    /// Its name, and the keys that it has beside the decay.
+    fn keys(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::AdamW => ("adamw", &["beta1", "beta2", "eps"]),
+            Self::Adam => ("adam", &["beta1", "beta2", "eps"]),
+            Self::RmsProp => ("rmsprop", &["alpha", "eps", "momentum"]),
+            Self::Sgd => ("sgd", &["momentum", "nesterov"]),
+        }
+    }
 }
 
 impl TryFrom<Table> for OptimiserConfig {
@@ -158,20 +267,17 @@ impl TryFrom<Table> for OptimiserConfig {
 
     fn try_from(table: Table) -> Result<Self, String> {
         let kind = table.kind.unwrap_or(Kind::AdamW);
-        let of_adamw = [
+        let given = [
             ("beta1", table.beta1.is_some()),
             ("beta2", table.beta2.is_some()),
+            ("alpha", table.alpha.is_some()),
             ("eps", table.eps.is_some()),
-        ];
-        let of_sgd = [
             ("momentum", table.momentum.is_some()),
             ("nesterov", table.nesterov.is_some()),
         ];
-        let (name, foreign) = match kind {
-            Kind::AdamW => ("adamw", of_sgd.as_slice()),
-            Kind::Sgd => ("sgd", of_adamw.as_slice()),
-        };
-        if let Some((key, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
+        let (name, keys) = kind.keys();
+        let is_foreign = |&&(key, is_given): &&(&str, bool)| is_given && !keys.contains(&key);
+        if let Some((key, _)) = given.iter().find(is_foreign) {
             return Err(format!("the optimiser `{name}` has no `{key}`"));
         }
         Ok(match kind {
@@ -181,6 +287,26 @@ impl TryFrom<Table> for OptimiserConfig {
                     beta1: table.beta1.unwrap_or(default.beta1),
                     beta2: table.beta2.unwrap_or(default.beta2),
                     eps: table.eps.unwrap_or(default.eps),
+                    weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
+                    decay_vectors: table.decay_vectors.unwrap_or(default.decay_vectors),
+                })
+            }
+            Kind::Adam => {
+                let default = AdamConfig::default();
+                Self::Adam(AdamConfig {
+                    beta1: table.beta1.unwrap_or(default.beta1),
+                    beta2: table.beta2.unwrap_or(default.beta2),
+                    eps: table.eps.unwrap_or(default.eps),
+                    weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
+                    decay_vectors: table.decay_vectors.unwrap_or(default.decay_vectors),
+                })
+            }
+            Kind::RmsProp => {
+                let default = RmsPropConfig::default();
+                Self::RmsProp(RmsPropConfig {
+                    alpha: table.alpha.unwrap_or(default.alpha),
+                    eps: table.eps.unwrap_or(default.eps),
+                    momentum: table.momentum.unwrap_or(default.momentum),
                     weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
                     decay_vectors: table.decay_vectors.unwrap_or(default.decay_vectors),
                 })
@@ -205,6 +331,24 @@ impl From<OptimiserConfig> for Table {
                 beta1: Some(config.beta1),
                 beta2: Some(config.beta2),
                 eps: Some(config.eps),
+                weight_decay: Some(config.weight_decay),
+                decay_vectors: Some(config.decay_vectors),
+                ..Self::default()
+            },
+            OptimiserConfig::Adam(config) => Self {
+                kind: Some(Kind::Adam),
+                beta1: Some(config.beta1),
+                beta2: Some(config.beta2),
+                eps: Some(config.eps),
+                weight_decay: Some(config.weight_decay),
+                decay_vectors: Some(config.decay_vectors),
+                ..Self::default()
+            },
+            OptimiserConfig::RmsProp(config) => Self {
+                kind: Some(Kind::RmsProp),
+                alpha: Some(config.alpha),
+                eps: Some(config.eps),
+                momentum: Some(config.momentum),
                 weight_decay: Some(config.weight_decay),
                 decay_vectors: Some(config.decay_vectors),
                 ..Self::default()

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, bail};
 
-use super::AdamWConstants;
 use super::machine::{Argument, Blocks, Machine, THREADS, View};
+use super::{AdamWConstants, RmsPropConstants};
 use crate::norm::{Activation, Extent};
 use crate::pool::Windows;
 
@@ -544,7 +544,7 @@ fn update_table<M: Machine>(machine: &M, updates: &[Updated<'_, M::Memory>]) -> 
     machine.upload(&table)
 }
 
-/// One step of AdamW on all tensors. Gradients are multiplied by the one value of `scale`.
+/// One step of AdamW, or of Adam, on all tensors. Gradients are multiplied by the one value of `scale`.
 pub(super) fn adamw<M: Machine>(
     machine: &M,
     updates: &[Updated<'_, M::Memory>],
@@ -567,6 +567,32 @@ pub(super) fn adamw<M: Machine>(
             Argument::Float(constants.new_in_second),
             Argument::Float(constants.second_correction),
             Argument::Float(constants.eps),
+            Argument::Int(i32::from(constants.decay_in_gradient)),
+        ],
+    )
+}
+
+/// One step of RMSprop on all tensors; `scale` as in [`adamw`].
+pub(super) fn rmsprop<M: Machine>(
+    machine: &M,
+    updates: &[Updated<'_, M::Memory>],
+    [squares, buffer]: [&mut M::Memory; 2],
+    scale: View<'_, M::Memory>,
+    constants: &RmsPropConstants,
+) -> Result<()> {
+    let table = update_table(machine, updates)?;
+    machine.launch(
+        "rmsprop",
+        blocks_for_tensors(updates.len())?,
+        &mut [
+            Argument::Table(&table),
+            squares.into(),
+            buffer.into(),
+            scale.into(),
+            Argument::Float(constants.alpha),
+            Argument::Float(constants.new_in_square),
+            Argument::Float(constants.eps),
+            Argument::Float(constants.momentum),
         ],
     )
 }

@@ -229,6 +229,7 @@ mod tests {
                 "statistics_parts",
                 "max_pool",
                 "adamw",
+                "rmsprop",
                 "add_masked_parts",
                 "warp",
             ] {

@@ -329,20 +329,46 @@ KERNEL bound(const float *size, float *scale, float factor, float largest) {
 // kept}. `rate` has the first moment's correction 1/(1 − β₁ᵗ) in it, `correction` is 1/√(1 − β₂ᵗ). Gradients are
 // multiplied by `scale`.
 KERNEL adamw(const unsigned long long *table, float *firsts, float *seconds, const float *scale, float beta1,
-             float rest1, float beta2, float rest2, float correction, float eps) {
+             float rest1, float beta2, float rest2, float correction, float eps, int coupled) {
     const unsigned long long *row = table + 6 * blockIdx.y;
     float *weights = (float *)row[0];
     const float *gradient = (const float *)row[1];
     float *first = firsts + row[2], *second = seconds + row[2];
     long long n = (long long)row[3];
-    float rate = low_float(row[4]), kept = low_float(row[5]);
+    float rate = low_float(row[4]), decay = low_float(row[5]);
+    float kept = coupled ? 1.f : decay, added = coupled ? decay : 0.f;
     for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
         float g = *scale * gradient[i];
+        if (coupled)
+            g += added * weights[i];
         float m = beta1 * first[i] + rest1 * g;
         float v = beta2 * second[i] + rest2 * g * g;
         first[i] = m;
         second[i] = v;
         weights[i] = kept * weights[i] - rate * m / (sqrtf(v) * correction + eps);
+    }
+}
+
+// A tensor of the table: {weights, gradient, where its state begins, values, rate, weight decay}. Without momentum
+// `buffers` is not touched.
+KERNEL rmsprop(const unsigned long long *table, float *squares, float *buffers, const float *scale, float alpha,
+               float rest, float eps, float momentum) {
+    const unsigned long long *row = table + 6 * blockIdx.y;
+    float *weights = (float *)row[0];
+    const float *gradient = (const float *)row[1];
+    float *square = squares + row[2], *buffer = buffers + row[2];
+    long long n = (long long)row[3];
+    float rate = low_float(row[4]), decay = low_float(row[5]);
+    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
+        float g = *scale * gradient[i] + decay * weights[i];
+        float v = alpha * square[i] + rest * g * g;
+        square[i] = v;
+        float step = g / (sqrtf(v) + eps);
+        if (momentum != 0.f) {
+            step = momentum * buffer[i] + step;
+            buffer[i] = step;
+        }
+        weights[i] -= rate * step;
     }
 }
 

@@ -50,11 +50,11 @@ pub(crate) use operations::{
     max_pool2d_gradient,
 };
 #[cfg(feature = "cuda")]
-pub use optimiser::{CudaSize, CudaValues, cuda_adamw, cuda_lerp, cuda_sgd};
+pub use optimiser::{CudaSize, CudaValues, cuda_adamw, cuda_lerp, cuda_rmsprop, cuda_sgd};
 #[cfg(feature = "cuda")]
 pub use settings::{
     autotuned, cuda_device, cuda_graph_launches, cuda_memory_peak, end_autotune, is_exact_f32,
     set_autotune, set_exact_f32, set_graphs, uses_graphs,
 };
 
-pub(crate) use crate::device::AdamWConstants;
+pub(crate) use crate::device::{AdamWConstants, RmsPropConstants};

@@ -3,10 +3,10 @@
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 
-use super::AdamWConstants;
 use super::calls::{self, Updated};
 use super::cuda::{self, Gpu};
 use super::machine::{Machine as _, View};
+use super::{AdamWConstants, RmsPropConstants};
 use crate::device::CudaUpdate;
 
 const OP: &str = "optimiser step";
@@ -78,7 +78,7 @@ fn view<'a>(storage: &'a Storage, layout: &Layout) -> Result<View<'a, CudaSlice<
     }
 }
 
-/// One step of AdamW on all tensors at once. The one value of `scale` multiplies the gradients; `first` and `second` are
+/// One step of AdamW or Adam on all tensors at once. The one value of `scale` multiplies the gradients; `first` and `second` are
 /// the moments.
 ///
 /// # Errors
@@ -95,6 +95,29 @@ pub fn cuda_adamw(
     with_updates(&gpu, updates, Some(n_state), |updates| {
         let moments = [&mut first.memory, &mut second.memory];
         calls::adamw(&gpu, updates, moments, (&scale.memory).into(), constants)
+    })
+}
+
+/// One step of RMSprop on all tensors at once. `squares` are the means of squares; `buffer` is only touched where there is
+/// momentum.
+///
+/// # Errors
+/// As [`cuda_adamw`].
+pub fn cuda_rmsprop(
+    updates: &[CudaUpdate<'_>],
+    squares: &mut CudaValues,
+    buffer: &mut CudaValues,
+    scale: &CudaValues,
+    constants: &RmsPropConstants,
+) -> Result<()> {
+    let n_state = match constants.momentum == 0. {
+        true => squares.memory.len(),
+        false => squares.memory.len().min(buffer.memory.len()),
+    };
+    let gpu = squares.gpu.clone();
+    with_updates(&gpu, updates, Some(n_state), |updates| {
+        let kept = [&mut squares.memory, &mut buffer.memory];
+        calls::rmsprop(&gpu, updates, kept, (&scale.memory).into(), constants)
     })
 }
 

@@ -1,8 +1,8 @@
-//! AdamW.
+//! AdamW, and Adam, whose decay is part of the gradient.
 
-use cxr_run::AdamWConfig;
+use cxr_run::{AdamConfig, AdamWConfig};
 
-/// `w ← keep·w − rate·m / (√v·correction + ε)`.
+/// `w ← keep·w − rate·m / (√v·correction + ε)`, with `in_gradient·w` added to the gradient.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     pub(super) beta1: f32,
@@ -11,6 +11,8 @@ pub(super) struct Rule {
     pub(super) new_in_second: f32,
     pub(super) eps: f32,
     pub(super) keep: f32,
+    pub(super) in_gradient: f32,
+    pub(super) is_coupled: bool,
     pub(super) rate: f32,
     pub(super) second_correction: f32,
 }
@@ -26,8 +28,25 @@ impl Rule {
             new_in_second: (1. - config.beta2) as f32,
             eps: config.eps as f32,
             keep: (1. - rate * weight_decay) as f32,
+            in_gradient: 0.,
+            is_coupled: false,
             rate: (rate / (1. - config.beta1.powf(step))) as f32,
             second_correction: (1. - config.beta2.powf(step)).sqrt().recip() as f32,
+        }
+    }
+
+    /// What step `step` of Adam does.
+    pub(super) fn coupled(config: &AdamConfig, rate: f64, weight_decay: f64, step: u64) -> Self {
+        let moments = AdamWConfig {
+            beta1: config.beta1,
+            beta2: config.beta2,
+            eps: config.eps,
+            ..AdamWConfig::default()
+        };
+        Self {
+            in_gradient: weight_decay as f32,
+            is_coupled: true,
+            ..Self::new(&moments, rate, 0., step)
         }
     }
 
@@ -41,7 +60,10 @@ impl Rule {
     ) {
         let values = weights.iter_mut().zip(gradient);
         for ((w, &g), (m, v)) in values.zip(first.iter_mut().zip(second)) {
-            let g = scale * g;
+            let mut g = scale * g;
+            if self.is_coupled {
+                g += self.in_gradient * *w;
+            }
             *m = self.beta1 * *m + self.new_in_first * g;
             *v = self.beta2 * *v + self.new_in_second * g * g;
             let root = v.sqrt() * self.second_correction + self.eps;

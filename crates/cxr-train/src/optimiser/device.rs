@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result};
-use cxr_ops::{AdamWConstants, CudaUpdate, CudaValues, cuda_adamw, cuda_sgd};
+use cxr_ops::{
+    AdamWConstants, CudaUpdate, CudaValues, RmsPropConstants, cuda_adamw, cuda_rmsprop, cuda_sgd,
+};
 
 use super::{Rule, State};
 
@@ -12,7 +14,7 @@ use super::{Rule, State};
 pub(super) struct OnDevice {
     /// Where the values of a parameter begin in each of `values`, and how many they are.
     places: BTreeMap<String, (usize, usize)>,
-    /// One for each kind of state; one that is not read where nothing is kept.
+    /// One for each kind of state, and behind them one that is not read, for what is not kept.
     values: Vec<CudaValues>,
 }
 
@@ -35,9 +37,7 @@ impl OnDevice {
                 row.extend_from_slice(values);
             }
         }
-        if rows.is_empty() {
-            rows.push(vec![0.]);
-        }
+        rows.push(vec![0.]);
         let values = rows.iter().map(|row| CudaValues::new(row, device));
         Ok(Self {
             places,
@@ -53,10 +53,11 @@ impl OnDevice {
         Ok(parameters
             .map(|(name, &(begin, n_values))| {
                 let kept = |row: &Vec<f32>| row[begin..begin + n_values].to_vec();
+                let kinds = rows.len().saturating_sub(1);
                 let state = if n_values == 0 {
                     Vec::new()
                 } else {
-                    rows.iter().map(kept).collect()
+                    rows.iter().take(kinds).map(kept).collect()
                 };
                 (name.clone(), state)
             })
@@ -82,7 +83,16 @@ impl OnDevice {
         let tensors = updates.iter().map(|&(rule, update)| match rule {
             Rule::AdamW(rule) => CudaUpdate {
                 rate: rule.rate,
-                decay: rule.keep,
+                decay: if rule.is_coupled {
+                    rule.in_gradient
+                } else {
+                    rule.keep
+                },
+                ..update
+            },
+            Rule::RmsProp(rule) => CudaUpdate {
+                rate: rule.rate,
+                decay: rule.weight_decay,
                 ..update
             },
             Rule::Sgd(rule) => CudaUpdate {
@@ -93,7 +103,7 @@ impl OnDevice {
         });
         let tensors: Vec<_> = tensors.collect();
         match (updates.first(), self.values.as_mut_slice()) {
-            (Some((Rule::AdamW(rule), _)), [first, second]) => {
+            (Some((Rule::AdamW(rule), _)), [first, second, _]) => {
                 let constants = AdamWConstants {
                     beta1: rule.beta1,
                     new_in_first: rule.new_in_first,
@@ -101,10 +111,21 @@ impl OnDevice {
                     new_in_second: rule.new_in_second,
                     second_correction: rule.second_correction,
                     eps: rule.eps,
+                    decay_in_gradient: rule.is_coupled,
                 };
                 cuda_adamw(&tensors, first, second, scale, &constants)
             }
-            (Some((Rule::Sgd(rule), _)), [buffer]) => {
+            // The momentum, or what is not read.
+            (Some((Rule::RmsProp(rule), _)), [squares, buffer, ..]) => {
+                let constants = RmsPropConstants {
+                    alpha: rule.alpha,
+                    new_in_square: rule.new_in_square,
+                    eps: rule.eps,
+                    momentum: rule.momentum,
+                };
+                cuda_rmsprop(&tensors, squares, buffer, scale, &constants)
+            }
+            (Some((Rule::Sgd(rule), _)), [buffer, ..]) => {
                 cuda_sgd(&tensors, buffer, scale, rule.momentum, rule.nesterov)
             }
             (None, _) => Ok(()),

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod device;
+mod rmsprop;
 mod sgd;
 
 use std::collections::BTreeMap;
@@ -184,7 +185,7 @@ impl Optimiser {
             };
             let values: Vec<f32> = tensor.to_vec1().map_err(|error| error.to_string())?;
             // A mean of squares may be as large as it likes; everything else stays finite in training.
-            let is_square = kinds[index] == "second";
+            let is_square = ["second", "square"].contains(&kinds[index]);
             let is_sound = |value: &f32| match is_square {
                 true => *value >= 0.,
                 false => value.is_finite(),
@@ -218,7 +219,9 @@ impl Optimiser {
 /// What one step does to a parameter.
 #[derive(Debug, Clone, Copy)]
 enum Rule {
+    /// Adam too.
     AdamW(adamw::Rule),
+    RmsProp(rmsprop::Rule),
     Sgd(sgd::Rule),
 }
 
@@ -226,16 +229,19 @@ impl Rule {
     /// What step `step`, counted from 1, does to a parameter.
     fn new(config: &OptimiserConfig, rate: f64, step: u64, parameter: &Trained) -> Self {
         let rate = rate * parameter.learning_rate_factor;
-        let (weight_decay, decay_vectors) = match config {
-            OptimiserConfig::AdamW(config) => (config.weight_decay, config.decay_vectors),
-            OptimiserConfig::Sgd(config) => (config.weight_decay, config.decay_vectors),
-        };
+        let (weight_decay, decay_vectors) = config.weight_decay();
         let decays = decay_vectors || parameter.var.rank() > 1;
         let usual = if decays { weight_decay } else { 0. };
         let weight_decay = parameter.weight_decay.unwrap_or(usual);
         match config {
             OptimiserConfig::AdamW(config) => {
                 Self::AdamW(adamw::Rule::new(config, rate, weight_decay, step))
+            }
+            OptimiserConfig::Adam(config) => {
+                Self::AdamW(adamw::Rule::coupled(config, rate, weight_decay, step))
+            }
+            OptimiserConfig::RmsProp(config) => {
+                Self::RmsProp(rmsprop::Rule::new(config, rate, weight_decay))
             }
             OptimiserConfig::Sgd(config) => Self::Sgd(sgd::Rule::new(config, rate, weight_decay)),
         }
@@ -245,7 +251,9 @@ impl Rule {
 /// What is kept for each parameter.
 fn state_names(config: &OptimiserConfig) -> &'static [&'static str] {
     match config {
-        OptimiserConfig::AdamW(_) => &["first", "second"],
+        OptimiserConfig::AdamW(_) | OptimiserConfig::Adam(_) => &["first", "second"],
+        OptimiserConfig::RmsProp(config) if config.momentum == 0. => &["square"],
+        OptimiserConfig::RmsProp(_) => &["square", "momentum"],
         OptimiserConfig::Sgd(config) if config.momentum == 0. => &[],
         OptimiserConfig::Sgd(_) => &["momentum"],
     }
@@ -303,6 +311,22 @@ impl InplaceOp2 for Update<'_> {
                 .for_each(|((weights, gradient), (first, second))| {
                     rule.apply(weights, gradient, scale, first, second);
                 }),
+            (Rule::RmsProp(rule), [square, momentum]) => values
+                .zip(
+                    square
+                        .par_chunks_mut(PART)
+                        .zip(momentum.par_chunks_mut(PART)),
+                )
+                .for_each(|((weights, gradient), (square, momentum))| {
+                    rule.apply_with_momentum(weights, gradient, scale, square, momentum);
+                }),
+            (Rule::RmsProp(rule), [square]) => {
+                values.zip(square.par_chunks_mut(PART)).for_each(
+                    |((weights, gradient), square)| {
+                        rule.apply(weights, gradient, scale, square);
+                    },
+                );
+            }
             (Rule::Sgd(rule), [momentum]) => values.zip(momentum.par_chunks_mut(PART)).for_each(
                 |((weights, gradient), momentum)| {
                     rule.apply_with_momentum(weights, gradient, scale, momentum);

@@ -3,10 +3,10 @@
 use candle_core::Result;
 
 use super::{assert_close, noise};
-use crate::gpu::AdamWConstants;
 use crate::gpu::calls::{self, Updated};
 use crate::gpu::emulator::Emulator;
 use crate::gpu::machine::{Machine as _, View};
+use crate::gpu::{AdamWConstants, RmsPropConstants};
 
 /// Sizes of tensors: fewer and more values than a block has threads, and more than all blocks of a tensor.
 const SIZES: [usize; 4] = [1, 200, 3_000, 20_001];
@@ -139,38 +139,85 @@ fn a_step_of_adamw_on_all_tensors() -> Result<()> {
     let Some(machine) = Emulator::new() else {
         return Ok(());
     };
-    let constants = AdamWConstants {
-        beta1: 0.8,
-        new_in_first: 0.2,
-        beta2: 0.95,
-        new_in_second: 0.05,
-        second_correction: 1.5,
-        eps: 1e-3,
-    };
-    let ([mut weights, gradients], [mut first, mut second]) = step_inputs();
-    let (before, moments) = (weights.clone(), [first.clone(), second.clone()]);
-    let updates = updates(&mut weights, &gradients);
-    calls::adamw(
-        &machine,
-        &updates,
-        [&mut first, &mut second],
-        (&vec![0.5]).into(),
-        &constants,
-    )?;
-    let mut at = 0;
-    for (index, update) in updates.iter().enumerate() {
-        let mut expected = Vec::new();
-        for (w, g) in before[index].iter().zip(&gradients[index]) {
-            let [w, g, m, v] = [*w, 0.5 * g, moments[0][at], moments[1][at]].map(f64::from);
-            let (m, v) = (0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g);
-            let [rate, kept] = [update.rate, update.decay].map(f64::from);
-            expected.push((kept * w - rate * m / (v.sqrt() * 1.5 + 1e-3)) as f32);
-            assert!(
-                (f64::from(first[at]) - m).abs() < 1e-6 && (f64::from(second[at]) - v).abs() < 1e-6
-            );
-            at += 1;
+    for decay_in_gradient in [false, true] {
+        let constants = AdamWConstants {
+            beta1: 0.8,
+            new_in_first: 0.2,
+            beta2: 0.95,
+            new_in_second: 0.05,
+            second_correction: 1.5,
+            eps: 1e-3,
+            decay_in_gradient,
+        };
+        let ([mut weights, gradients], [mut first, mut second]) = step_inputs();
+        let (before, moments) = (weights.clone(), [first.clone(), second.clone()]);
+        let updates = updates(&mut weights, &gradients);
+        calls::adamw(
+            &machine,
+            &updates,
+            [&mut first, &mut second],
+            (&vec![0.5]).into(),
+            &constants,
+        )?;
+        let mut at = 0;
+        for (index, update) in updates.iter().enumerate() {
+            let mut expected = Vec::new();
+            for (w, g) in before[index].iter().zip(&gradients[index]) {
+                let [w, g, m, v] = [*w, 0.5 * g, moments[0][at], moments[1][at]].map(f64::from);
+                let [rate, decay] = [update.rate, update.decay].map(f64::from);
+                let (g, kept) = match decay_in_gradient {
+                    true => (g + decay * w, 1.),
+                    false => (g, decay),
+                };
+                let (m, v) = (0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g);
+                expected.push((kept * w - rate * m / (v.sqrt() * 1.5 + 1e-3)) as f32);
+                let close = |got: f32, expected: f64| (f64::from(got) - expected).abs() < 1e-6;
+                assert!(close(first[at], m) && close(second[at], v));
+                at += 1;
+            }
+            assert_close("weights", &weights[index], &expected);
         }
-        assert_close("weights", &weights[index], &expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_step_of_rmsprop_on_all_tensors() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    for momentum in [0., 0.75] {
+        let constants = RmsPropConstants {
+            alpha: 0.9,
+            new_in_square: 0.1,
+            eps: 1e-2,
+            momentum,
+        };
+        let ([mut weights, gradients], [mut buffer, mut squares]) = step_inputs();
+        let (before, squares_before) = (weights.clone(), squares.clone());
+        let buffer_before = buffer.clone();
+        let updates = updates(&mut weights, &gradients);
+        calls::rmsprop(
+            &machine,
+            &updates,
+            [&mut squares, &mut buffer],
+            (&vec![0.5]).into(),
+            &constants,
+        )?;
+        let mut at = 0;
+        for (index, update) in updates.iter().enumerate() {
+            let mut expected = Vec::new();
+            for (w, g) in before[index].iter().zip(&gradients[index]) {
+                let g = f64::from(0.5 * g + update.decay * w);
+                let v = 0.9 * f64::from(squares_before[at]) + 0.1 * g * g;
+                let step = g / (v.sqrt() + 1e-2);
+                let b = f64::from(momentum) * f64::from(buffer_before[at]) + step;
+                expected.push((f64::from(*w) - f64::from(update.rate) * b) as f32);
+                at += 1;
+            }
+            assert_close("weights", &weights[index], &expected);
+        }
+        assert_eq!(momentum == 0., buffer == buffer_before);
     }
     Ok(())
 }
