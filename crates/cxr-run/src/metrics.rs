@@ -214,6 +214,12 @@ impl DataFacts {
     pub fn is_comparable(&self) -> bool {
         !self.phantom && self.release.starts_with("ChestX-ray14")
     }
+
+    /// Whether the labels are those of the release that the paper counts, which has 60,361 images without a finding, not
+    /// those of the first one.
+    pub fn has_the_papers_labels(&self) -> bool {
+        self.release.starts_with("ChestX-ray14") && !self.release.contains("first release")
+    }
 }
 
 impl<T> Parts<T> {

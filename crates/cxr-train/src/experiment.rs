@@ -35,6 +35,12 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
     warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
         loss(variant)?;
+        if variant.has_tables() {
+            let own = experiment.variant(&variant.name)?;
+            check_is_known(&own.experiment().model)?;
+            check_network(own.experiment())?;
+            warn_of_old_names(&own.experiment().model);
+        }
     }
     Ok(())
 }

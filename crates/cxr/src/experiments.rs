@@ -160,7 +160,12 @@ const DEMO_BACKBONE_PATH: &str = "models/demo-backbone.safetensors";
 /// Puts the demo's backbone where the experiment looks for it, if the experiment begins with it and it is not there.
 pub(crate) fn provide_weights(experiment: &Experiment) -> anyhow::Result<()> {
     let path = Path::new(DEMO_BACKBONE_PATH);
-    if experiment.model.weights.as_deref() == Some(path) && !path.exists() {
+    let of_variants = experiment
+        .variants
+        .iter()
+        .filter_map(|variant| variant.model.as_ref());
+    let mut models = of_variants.chain([&experiment.model]);
+    if models.any(|model| model.weights.as_deref() == Some(path)) && !path.exists() {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;

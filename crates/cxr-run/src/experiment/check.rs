@@ -7,15 +7,32 @@ impl Experiment {
     /// Checks form and numbers, not what names mean.
     pub(super) fn check(&self) -> Result<(), RunError> {
         check_folder_name("name", &self.name)?;
+        if self.variants.is_empty() {
+            return Err(RunError::setting("variants", "at least 1", 0));
+        }
+        self.check_course("")?;
+        for (index, variant) in self.variants.iter().enumerate() {
+            if variant.has_tables() {
+                let own = self.with_tables_of(variant);
+                own.check_course(&format!("variants[{index}]."))?;
+            }
+        }
+        self.check_names()
+    }
+
+    /// Checks pipeline and training; `prefix` stands before the keys of what is wrong.
+    fn check_course(&self, prefix: &str) -> Result<(), RunError> {
+        let setting = |key: &str, expected: &str, found: &dyn ToString| {
+            Err(RunError::setting(
+                &format!("{prefix}{key}"),
+                expected,
+                found.to_string(),
+            ))
+        };
         self.pipeline()?;
         let training = &self.training;
         if training.batch_size < 2 {
-            let found = training.batch_size;
-            return Err(RunError::setting(
-                "training.batch_size",
-                "at least 2",
-                found,
-            ));
+            return setting("training.batch_size", "at least 2", &training.batch_size);
         }
         for (key, value) in [
             (
@@ -28,40 +45,41 @@ impl Experiment {
                 training.gradient_accumulation_steps,
             ),
             ("training.stages", training.stages.len()),
-            ("variants", self.variants.len()),
         ] {
             if value == 0 {
-                return Err(RunError::setting(key, "at least 1", value));
+                return setting(key, "at least 1", &value);
             }
         }
         training.optimiser.check()?;
         if let Some(norm) = training.clip_norm
             && !(norm.is_finite() && norm > 0.)
         {
-            return Err(RunError::setting("training.clip_norm", "above 0", norm));
+            return setting("training.clip_norm", "above 0", &norm);
         }
         if let Some(decay) = training.ema_decay
             && !(decay > 0. && decay < 1.)
         {
-            return Err(RunError::setting("training.ema_decay", "in (0, 1)", decay));
+            return setting("training.ema_decay", "in (0, 1)", &decay);
         }
         for (index, stage) in training.stages.iter().enumerate() {
             if !(1..=MOST_EPOCHS).contains(&stage.epochs) {
                 let key = format!("training.stages[{index}].epochs");
-                let expected = format!("1 to {MOST_EPOCHS}");
-                return Err(RunError::setting(&key, expected, stage.epochs));
+                return setting(&key, &format!("1 to {MOST_EPOCHS}"), &stage.epochs);
             }
             if stage.patience == Some(0) {
                 let key = format!("training.stages[{index}].patience");
-                return Err(RunError::setting(&key, "at least 1", 0));
+                return setting(&key, "at least 1", &0);
             }
-            stage
-                .schedule
-                .check(&format!("training.stages[{index}].schedule"))?;
+            let key = format!("{prefix}training.stages[{index}]");
+            stage.schedule.check(&format!("{key}.schedule"))?;
             for (group, settings) in stage.groups.iter().enumerate() {
-                settings.check(&format!("training.stages[{index}].groups[{group}]"))?;
+                settings.check(&format!("{key}.groups[{group}]"))?;
             }
         }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), RunError> {
         for (index, variant) in self.variants.iter().enumerate() {
             let key = format!("variants[{index}].name");
             check_folder_name(&key, &variant.name)?;

@@ -243,16 +243,39 @@ pub struct Stage {
     pub groups: Vec<ParameterGroup>,
 }
 
-/// One loss that the experiment is run with.
+/// One run of the experiment: a loss, and where it is another system's, its network, images and training. Such a table takes the
+/// place of the experiment's own, whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// The name of its run folder, such as `fzlpr-0.2`.
     pub name: String,
     /// The loss, by the name that `cxr-losses` knows it by.
     pub loss: String,
+    /// Its network, where that is not the experiment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// Its augmentation and image sizes, where they are not the experiment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
+    /// Its further transforms, where they are not the experiment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transforms: Option<Vec<StandardTransform>>,
+    /// Its course of training, where that is not the experiment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingConfig>,
     /// The loss's parameters.
     #[serde(flatten)]
     pub parameters: BTreeMap<String, f64>,
+}
+
+impl Variant {
+    /// Whether it differs from the experiment in more than the loss.
+    pub fn has_tables(&self) -> bool {
+        self.model.is_some()
+            || self.augmentation.is_some()
+            || self.transforms.is_some()
+            || self.training.is_some()
+    }
 }
 
 /// An experiment with one variant: all that decides a run. With every option of its network filled in it is written to
@@ -335,11 +358,34 @@ impl Experiment {
                 known: known.join(", "),
             });
         };
-        let experiment = Self {
-            variants: vec![variant.clone()],
+        let experiment = self.with_tables_of(variant);
+        let variant = experiment.variants.first().unwrap_or(variant).clone();
+        Ok(VariantExperiment(experiment, variant))
+    }
+
+    /// The experiment with this variant alone, whose own tables are the experiment's then.
+    fn with_tables_of(&self, variant: &Variant) -> Self {
+        let Variant {
+            model,
+            augmentation,
+            transforms,
+            training,
+            ..
+        } = variant.clone();
+        Self {
+            model: model.unwrap_or_else(|| self.model.clone()),
+            augmentation: augmentation.unwrap_or(self.augmentation),
+            transforms: transforms.unwrap_or_else(|| self.transforms.clone()),
+            training: training.unwrap_or_else(|| self.training.clone()),
+            variants: vec![Variant {
+                model: None,
+                augmentation: None,
+                transforms: None,
+                training: None,
+                ..variant.clone()
+            }],
             ..self.clone()
-        };
-        Ok(VariantExperiment(experiment, variant.clone()))
+        }
     }
 
     /// The same trained with another seed, by the name of `<variant>-seed<seed>`: other initial weights,

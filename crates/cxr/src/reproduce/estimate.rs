@@ -30,8 +30,9 @@ pub(super) fn print(
     jobs: u16,
 ) -> anyhow::Result<()> {
     say("measuring");
-    let plan = plan::estimate(experiment, data, &device.open()?)?;
-    let lines = lines(&plan, states, explains, jobs.into());
+    let plans = Plans::measure(experiment, &data, device, states)?;
+    let lines = lines(&plans, states, explains, jobs.into());
+    let plan = &plans.common;
     let Images {
         train,
         validation,
@@ -56,12 +57,77 @@ pub(super) fn print(
     crate::scoring::print(&text)
 }
 
+/// What runs cost: most are alike, but for variants with a network or a training of their own.
+struct Plans {
+    common: Plan,
+    own: Vec<OwnPlan>,
+}
+
+struct OwnPlan {
+    variant: String,
+    /// Whether its images are of another size, so that they are prepared apart.
+    prepares: bool,
+    plan: Plan,
+}
+
+impl Plans {
+    fn measure(
+        experiment: &Experiment,
+        data: &Data,
+        device: &DeviceArgs,
+        states: &[(String, State)],
+    ) -> anyhow::Result<Self> {
+        let again = || Data {
+            folder: data.folder.clone(),
+            metadata: data.metadata.clone(),
+            allow_missing: data.allow_missing,
+        };
+        let opened = device.open()?;
+        let mut own = Vec::new();
+        for variant in experiment.variants.iter().filter(|v| v.has_tables()) {
+            let waits = |(name, state): &(String, State)| {
+                *state != State::Finished && is_run_of(name, &variant.name)
+            };
+            if states.iter().any(waits) {
+                let alone = experiment.variant(&variant.name)?;
+                own.push(OwnPlan {
+                    variant: variant.name.clone(),
+                    prepares: variant.augmentation.is_some(),
+                    plan: plan::estimate(alone.experiment(), again(), &opened)?,
+                });
+            }
+        }
+        // The experiment's own tables, as a variant without any has them.
+        let plain = experiment.variants.iter().find(|v| !v.has_tables());
+        let common = match plain {
+            Some(variant) => {
+                let alone = experiment.variant(&variant.name)?;
+                plan::estimate(alone.experiment(), again(), &opened)?
+            }
+            None => plan::estimate(experiment, again(), &opened)?,
+        };
+        Ok(Self { common, own })
+    }
+
+    fn of(&self, run: &str) -> &Plan {
+        let own = self.own.iter().find(|own| is_run_of(run, &own.variant));
+        own.map_or(&self.common, |own| &own.plan)
+    }
+}
+
+/// Whether a run is of this variant, with whatever seed.
+fn is_run_of(run: &str, variant: &str) -> bool {
+    run.strip_prefix(variant)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("-seed"))
+}
+
 fn lines(
-    plan: &Plan,
+    plans: &Plans,
     states: &[(String, State)],
     explains: Option<String>,
     jobs: usize,
 ) -> Vec<Line> {
+    let plan = &plans.common;
     let mut lines = Vec::new();
     let mut add = |part: &str, seconds: f64, memory: Option<f64>, bytes: f64| {
         lines.push(Line {
@@ -79,8 +145,14 @@ fn lines(
     if !waiting.is_empty() {
         add("prepare", plan.prepare.seconds, None, plan.prepare.bytes);
     }
-    let training: f64 = plan.stages.iter().map(|stage| stage.seconds).sum();
+    for own in plans.own.iter().filter(|own| own.prepares) {
+        let cost = &own.plan.prepare;
+        let part = format!("prepare {}", own.variant);
+        add(&part, cost.seconds, None, cost.bytes);
+    }
     for name in &waiting {
+        let plan = plans.of(name);
+        let training: f64 = plan.stages.iter().map(|stage| stage.seconds).sum();
         let seconds = training + plan.predict_seconds;
         add(name, seconds, plan.run_memory, plan.run_bytes);
     }
@@ -179,6 +251,38 @@ mod tests {
         }
     }
 
+    fn alike() -> Plans {
+        Plans {
+            common: plan(),
+            own: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_variant_with_a_network_of_its_own_costs_what_that_costs() {
+        let mut large = plan();
+        large.stages[1].seconds = 600.;
+        large.run_memory = Some(9000.);
+        let plans = Plans {
+            common: plan(),
+            own: vec![OwnPlan {
+                variant: "large".to_owned(),
+                prepares: true,
+                plan: large,
+            }],
+        };
+        let states =
+            ["zlpr", "large", "large-seed1", "larger"].map(|name| (name.to_owned(), State::ToRun));
+        let made = lines(&plans, &states, None, 1);
+        let seconds = |part: &str| made.iter().find(|line| line.part == part).unwrap().seconds;
+        assert_eq!(seconds("prepare large"), 5.);
+        assert_eq!(seconds("zlpr"), 87.);
+        assert_eq!(seconds("large"), 627.);
+        assert_eq!(seconds("large-seed1"), 627.);
+        assert_eq!(seconds("larger"), 87.);
+        assert_eq!(made.last().unwrap().memory, Some(9000.));
+    }
+
     #[test]
     fn what_is_finished_costs_nothing_and_what_has_begun_counts_whole() {
         let states = [
@@ -186,7 +290,7 @@ mod tests {
             ("focal".to_owned(), State::Begun),
             ("zlpr".to_owned(), State::ToRun),
         ];
-        let made = lines(&plan(), &states, Some("focal".to_owned()), 1);
+        let made = lines(&alike(), &states, Some("focal".to_owned()), 1);
         let parts: Vec<(&str, f64)> = made
             .iter()
             .map(|line| (line.part.as_str(), line.seconds))
@@ -212,11 +316,11 @@ mod tests {
             ("bce".to_owned(), State::ToRun),
             ("zlpr".to_owned(), State::ToRun),
         ];
-        let memory = |jobs| lines(&plan(), &states, None, jobs).last().unwrap().memory;
+        let memory = |jobs| lines(&alike(), &states, None, jobs).last().unwrap().memory;
         assert_eq!(memory(2), Some(4000.));
         assert_eq!(memory(9), Some(4000.), "there are two runs only");
         let finished = [("bce".to_owned(), State::Finished)];
-        let made = lines(&plan(), &finished, None, 4);
+        let made = lines(&alike(), &finished, None, 4);
         assert_eq!(made.last().unwrap().memory, None);
     }
 
