@@ -400,6 +400,20 @@ fn a_sample_says_so_at_the_head() {
     );
 }
 
+/// Labels of the first release differ from the paper's: its figures do not stand beside them unmarked.
+#[test]
+fn labels_of_the_first_release_are_said_at_the_head() {
+    let mut run = made::run("bce", "bce", None);
+    let folder = tempfile::tempdir().unwrap();
+    let page = read(folder.path(), std::slice::from_ref(&run)).markdown();
+    assert!(!page.contains("Not the paper's labels"), "{page}");
+    run.data.release = "ChestX-ray14, first release".to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let page = read(folder.path(), &[run]).markdown();
+    let warning = page.find("**Not the paper's labels.**").unwrap();
+    assert!(warning < page.find("## Summary").unwrap(), "{page}");
+}
+
 #[test]
 fn what_did_not_run_is_said_and_other_losses_stand_beside_without_published_figures() {
     let folder = tempfile::tempdir().unwrap();

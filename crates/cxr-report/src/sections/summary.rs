@@ -100,6 +100,17 @@ fn warnings(report: &Report) -> Vec<String> {
         }
         warnings.push(warning);
     }
+    if data
+        .clone()
+        .any(|data| data.is_comparable() && !data.has_the_papers_labels())
+    {
+        warnings.push(
+            "**Not the paper's labels.** These are of the first release of ChestX-ray14, 60,412 images \
+             without a finding; the paper has those of 2020, 60,361. The published figures beside ours \
+             are of the other labels."
+                .to_owned(),
+        );
+    }
     if data.clone().any(|other| Some(other) != data.clone().next()) {
         warnings.push(
             "**Not the same data.** The runs were not trained and tested on the same images: their \
