@@ -9,12 +9,12 @@ mod common;
 #[path = "common/predictions.rs"]
 mod predictions;
 
-use std::fs::File;
 use std::path::Path;
 use std::process::Output;
 
 use common::{cxr, stderr, trained};
-use predictions::{RUN, ends, logits, predict, rows, test_images, text};
+use parquet::record::Field;
+use predictions::{RUN, ends, logits, parquet_rows, predict, rows, test_images, text, text_of};
 
 /// `cxr calibrate` on the predictions and labels of the run's test images, of which each label has some: the few validation
 /// images lack most.
@@ -336,11 +336,12 @@ fn images_that_are_unlike_those_of_the_training_are_marked() {
         assert_eq!(line["distance"].as_f64().unwrap().to_string(), row[3]);
         assert_eq!(line["unusual"], row[4] == "1");
     }
-    let file = File::open(folder.join("out.parquet")).unwrap();
-    for row in parquet::file::serialized_reader::SerializedFileReader::new(file).unwrap() {
-        let row = row.unwrap().to_json_value();
-        let cells = &rows[row["image"].as_str().unwrap()];
-        assert_eq!(row["distance"].as_f64().unwrap().to_string(), cells[3]);
+    for row in parquet_rows(&folder.join("out.parquet")) {
+        let cells = &rows[text_of(&row["image"])];
+        let Field::Double(distance) = row["distance"] else {
+            panic!("{:?}", row["distance"]);
+        };
+        assert_eq!(distance.to_string(), cells[3]);
     }
     // Nothing else has changed, and the model goes on being one for every command.
     let output = cxr(folder, &["predict", "new.safetensors", "test"]);

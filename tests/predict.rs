@@ -17,7 +17,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::{cxr, stderr, trained};
-use predictions::{RUN, ends, logits, own, predict, rows, test_images, text};
+use parquet::record::Field;
+use predictions::{
+    RUN, ends, logits, own, parquet_rows, predict, rows, test_images, text, text_of,
+};
 
 /// With a list on standard input.
 fn predict_listed(folder: &Path, list: &str, arguments: &[&str]) -> Output {
@@ -481,25 +484,26 @@ fn forms_agree() {
         }
     }
     assert!(lines.contains(r#""patient":"P, 7","study":"1.2.3.4""#));
-    let file = File::open(folder.join("out.parquet")).unwrap();
-    let reader = parquet::file::serialized_reader::SerializedFileReader::new(file).unwrap();
     let mut n_rows = 0;
-    for row in reader {
-        let row = row.unwrap().to_json_value();
-        let cells = &rows[row["image"].as_str().unwrap()];
+    for row in parquet_rows(&folder.join("out.parquet")) {
+        let image = text_of(&row["image"]);
+        let cells = &rows[image];
         n_rows += 1;
         for (name, cell) in header.iter().zip(cells).skip(3) {
-            let value = &row[name.as_str()];
-            match value.as_bool() {
-                Some(is_positive) => assert_eq!(u8::from(is_positive).to_string(), *cell),
-                None => assert_eq!(
-                    value.as_f64().unwrap() as f32,
-                    cell.parse::<f64>().unwrap() as f32
-                ),
+            let number: f64 = cell.parse().unwrap();
+            match &row[name.as_str()] {
+                Field::Bool(is_positive) => assert_eq!(f64::from(*is_positive), number),
+                Field::Float(value) => assert_eq!(*value, number as f32),
+                // A single-precision logit is written so in CSV.
+                Field::Double(value) => assert_eq!(*value as f32, number as f32),
+                other => panic!("{name}: {other}"),
             }
         }
-        let is_film = row["image"] == "film.dcm";
-        assert_eq!(row["patient"].as_str(), is_film.then_some("P, 7"));
+        let patient = match &row["patient"] {
+            Field::Null => None,
+            patient => Some(text_of(patient)),
+        };
+        assert_eq!(patient, (image == "film.dcm").then_some("P, 7"));
     }
     assert_eq!(n_rows, rows.len());
     // What is somebody else's is not replaced.

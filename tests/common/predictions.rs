@@ -1,8 +1,12 @@
 //! Tables of predictions, the run's own and those of `cxr predict`, and how they are made.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::process::Output;
+
+use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::record::Field;
 
 use crate::common::{cxr, stderr};
 
@@ -68,4 +72,22 @@ pub(crate) fn ends(output: &Output, code: i32) {
 /// Runs `cxr predict` with the run's model.
 pub(crate) fn predict(folder: &Path, arguments: &[&str]) -> Output {
     cxr(folder, &[&["predict", RUN][..], arguments].concat())
+}
+
+/// The rows of a Parquet file, by column.
+pub(crate) fn parquet_rows(path: &Path) -> Vec<BTreeMap<String, Field>> {
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let rows = reader.into_iter().map(|row| {
+        let columns = row.unwrap().into_columns();
+        columns.into_iter().collect()
+    });
+    rows.collect()
+}
+
+/// A text that is there.
+pub(crate) fn text_of(field: &Field) -> &str {
+    match field {
+        Field::Str(text) => text,
+        other => panic!("expected text, got {other}"),
+    }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::cuda;
-use crate::workspace::{Workspace, executable_of};
+use crate::workspace::{BUILD_CXR, Workspace, executable_of};
 
 /// Builds `cxr` and becomes it: signals, standard streams and the exit code are its own.
 pub(crate) fn run(
@@ -15,10 +15,10 @@ pub(crate) fn run(
     arguments: &[OsString],
 ) -> anyhow::Result<ExitCode> {
     let mut build = workspace.cargo();
-    build.args(["build", "--release", "--package", "cxr"]);
+    build.args(BUILD_CXR);
     if is_for_cuda(arguments) {
         cuda::find_driver()?;
-        build.args(["--features", "cuda"]);
+        build.args(["--features", "cxr/cuda"]);
     }
     build.arg("--message-format=json-render-diagnostics");
     let output = build.stderr(Stdio::inherit()).output();

@@ -7,6 +7,10 @@ use anyhow::{Context, bail};
 
 use cxr_terminal::{Ended, Interrupt};
 
+/// Builds `cxr` in the profile of the tests, and with the features of the whole workspace, which a `--package`
+/// would narrow: its dependencies are then those that `cargo test --workspace` uses, compiled once.
+pub(crate) const BUILD_CXR: [&str; 3] = ["build", "--bin", "cxr"];
+
 /// The workspace this program was built in.
 pub(crate) struct Workspace {
     root: PathBuf,

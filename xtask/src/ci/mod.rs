@@ -3,6 +3,7 @@
 mod arrows;
 mod dependencies;
 mod manifest;
+mod once;
 mod sources;
 
 use std::time::Instant;
@@ -36,6 +37,8 @@ enum Step {
     Clippy,
     /// Tests
     Test,
+    /// What the tests and the commands are built from is compiled once
+    Once,
     /// Documentation
     Doc,
     /// The feature `cuda`, built and linted, where a CUDA toolkit is found
@@ -44,13 +47,14 @@ enum Step {
     Deny,
 }
 
-const ALL: [Step; 9] = [
+const ALL: [Step; 10] = [
     Step::Arrows,
     Step::Never,
     Step::Sources,
     Step::Fmt,
     Step::Clippy,
     Step::Test,
+    Step::Once,
     Step::Doc,
     Step::Cuda,
     Step::Deny,
@@ -107,6 +111,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Step::Fmt => run_cargo(&["fmt", "--all", "--check"])?,
             Step::Clippy => run_cargo(&CLIPPY)?,
             Step::Test => run_cargo(&["test", "--workspace", "--locked"])?,
+            Step::Once => match run_cargo(&once::TESTS)? {
+                Ending::Done => {
+                    let mut problems = Vec::new();
+                    for arguments in once::COMMANDS {
+                        let mut build = workspace.cargo();
+                        let (ended, messages) = interrupt.output(build.args(arguments))?;
+                        if ended.ending != Ending::Done {
+                            return Ok(ended.ending);
+                        }
+                        problems.extend(once::problems(&messages));
+                    }
+                    told(&problems)
+                }
+                ending => ending,
+            },
             Step::Doc => {
                 let mut doc = workspace.cargo();
                 doc.env("RUSTDOCFLAGS", "--deny=warnings");

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::Context;
 use cxr_terminal::tell;
 
-use crate::workspace::Workspace;
+use crate::workspace::{BUILD_CXR, Workspace};
 use cxr_terminal::{Ending, Interrupt};
 
 const VARIANT: &str = "bce";
@@ -21,8 +21,7 @@ const EPOCHS: i64 = 14;
 const BOUND: f64 = 0.01;
 
 pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
-    let build = ["build", "--release", "--package", "cxr"];
-    let (ended, executable) = workspace.build(interrupt, &build, "cxr")?;
+    let (ended, executable) = workspace.build(interrupt, &BUILD_CXR, "cxr")?;
     let Some(executable) = executable.filter(|_| ended.ending == Ending::Done) else {
         return Ok(ended.ending);
     };

@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
 use self::child::{Terminal, Watched};
-use crate::workspace::Workspace;
+use crate::workspace::{BUILD_CXR, Workspace};
 use cxr_terminal::{Ending, INTERRUPTED, Interrupt};
 
 const EXPERIMENT: &str = include_str!("hostile.toml");
@@ -52,8 +52,7 @@ const CHECKS: [Check; 13] = [
 ];
 
 pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
-    let build = ["build", "--release", "--package", "cxr"];
-    let (ended, executable) = workspace.build(interrupt, &build, "cxr")?;
+    let (ended, executable) = workspace.build(interrupt, &BUILD_CXR, "cxr")?;
     let Some(executable) = executable.filter(|_| ended.ending == Ending::Done) else {
         return Ok(ended.ending);
     };

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use cxr_terminal::{say, tell};
 use sha2::{Digest, Sha256};
 
-use crate::workspace::Workspace;
+use crate::workspace::{BUILD_CXR, Workspace};
 use cxr_terminal::{Ending, Interrupt};
 
 /// What is trained: the file's name, its text, the variant.
@@ -31,8 +31,7 @@ const KILLS: usize = 3;
 const MOST_RUNS: usize = 10;
 
 pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Result<Ending> {
-    let build = ["build", "--release", "--package", "cxr"];
-    let (ended, executable) = workspace.build(interrupt, &build, "cxr")?;
+    let (ended, executable) = workspace.build(interrupt, &BUILD_CXR, "cxr")?;
     let Some(executable) = executable.filter(|_| ended.ending == Ending::Done) else {
         return Ok(ended.ending);
     };
