@@ -1,4 +1,4 @@
-"""Features and gradients of torchvision's networks (and timm's Xception) in double precision: makes networks.json.
+"""Features and gradients of torchvision's networks (and timm's Xception and ConvNeXt V2) in double precision: makes networks.json.
 
 usage: networks.py [NAME ...]; networks that are not named keep what the file has.
 """
@@ -19,7 +19,7 @@ PATH = pathlib.Path(__file__).with_name("networks.json")
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # Every family; the others differ from these in sizes alone.
 NAMES = """resnet18 mobilenet_v2 regnet_y_400mf efficientnet_b0 convnext_tiny vgg16_bn resnext50_32x4d inception_v3 xception
-efficientnet_v2_s resnet50 regnet_x_400mf vgg16""".split()
+efficientnet_v2_s resnet50 regnet_x_400mf vgg16 convnextv2_tiny""".split()
 
 
 def images_of(name):
@@ -35,6 +35,12 @@ def network(name):
         net = timm.create_model("legacy_xception")
         column = lambda values, x: torch.tensor(values, dtype=x.dtype).reshape(3, 1, 1)
         return net, lambda x: net.forward_features((x * column(DEVIATION, x) + column(MEAN, x) - 0.5) / 0.5)
+    if name.startswith("convnextv2"):
+        import timm
+
+        net = timm.create_model(name, drop_path_rate=0.0, num_classes=0, global_pool="")
+        net.norm_pre = net.head = torch.nn.Identity()
+        return net, net.forward_features
     if name == "inception_v3":
         net = torchvision.models.inception_v3(weights=None, aux_logits=False, transform_input=True, init_weights=False)
         net.avgpool = net.dropout = net.fc = torch.nn.Identity()

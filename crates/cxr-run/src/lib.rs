@@ -33,8 +33,8 @@ pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
-    DataConfig, Experiment, LastBatch, PhantomLabels, PhantomSettings, Precision, Stage,
-    TrainingConfig, Variant, VariantExperiment,
+    DataConfig, Experiment, LastBatch, NormStatistics, PhantomLabels, PhantomSettings, Precision,
+    Stage, TrainingConfig, Variant, VariantExperiment,
 };
 pub use finish::Finish;
 pub use folder::{

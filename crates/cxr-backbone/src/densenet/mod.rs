@@ -20,8 +20,8 @@ use std::sync::Arc;
 use candle_core::{DType, Result, Tensor};
 use cxr_ops::grouped::Extent;
 use cxr_ops::{
-    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, OpsError, ParameterPath,
-    Phase, avg_pool2d, concat_maps, max_pool2d,
+    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, NormStatistics, OpsError,
+    ParameterPath, Phase, avg_pool2d, concat_maps, max_pool2d,
 };
 
 use crate::Backbone;
@@ -190,6 +190,11 @@ impl DenseNet {
         }
     }
 
+    /// Whether the fast paths compute this phase: training by running statistics is the business of single operations.
+    fn is_for_plans(phase: Phase<'_>) -> bool {
+        matches!(phase, Phase::Evaluate) || NormStatistics::current() == NormStatistics::Batch
+    }
+
     /// The plan of the fast path, if these images can take it. A gradient towards the images is the
     /// business of single operations.
     fn plan_for(&self, images: &Tensor) -> Option<&Arc<grouped::Plan>> {
@@ -279,7 +284,10 @@ impl DenseNet {
 impl Backbone for DenseNet {
     fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let (Some(plan), true) = (&self.cuda_plan, self.is_for_cuda_plan(images)?) {
+        if let (Some(plan), true) = (
+            &self.cuda_plan,
+            Self::is_for_plans(phase) && self.is_for_cuda_plan(images)?,
+        ) {
             let norms: Vec<BatchNorm> = self.norms().cloned().collect();
             let parameters: Vec<Tensor> = self.trained().cloned().collect();
             return match phase {
@@ -291,7 +299,7 @@ impl Backbone for DenseNet {
                 }
             };
         }
-        if let Some(plan) = self.plan_for(images) {
+        if let Some(plan) = self.plan_for(images).filter(|_| Self::is_for_plans(phase)) {
             return match phase {
                 Phase::Train { .. } => grouped::train(self, plan, images),
                 Phase::Evaluate => grouped::evaluate(self, plan, images),

@@ -104,6 +104,10 @@ pub(super) enum Operation {
     LayerNorm {
         eps: f64,
     },
+    /// Global response normalisation.
+    ResponseNorm {
+        eps: f64,
+    },
     LayerScale {
         initial: f32,
     },
@@ -122,6 +126,8 @@ pub(super) enum Operation {
     MaxPool(Window),
     AveragePool(Window),
     GlobalPool,
+    /// Of all pixels, with this factor in the exponent.
+    LogSumExpPool(f32),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -266,7 +272,7 @@ impl NetworkDescription {
                 Operation::MaxPool(window) | Operation::AveragePool(window) => {
                     windowed(input, *window)
                 }
-                Operation::GlobalPool => Ok(input.pooled()),
+                Operation::GlobalPool | Operation::LogSumExpPool(_) => Ok(input.pooled()),
                 Operation::Add | Operation::Concat => {
                     let size = |at: &usize| (extents[*at].height, extents[*at].width);
                     match node
@@ -328,6 +334,10 @@ impl NetworkDescription {
             ],
             Operation::LayerNorm { .. } => vec![
                 of("weight", node.maps.into(), Init::Ones),
+                of("bias", node.maps.into(), Init::Zeros),
+            ],
+            Operation::ResponseNorm { .. } => vec![
+                of("weight", node.maps.into(), Init::Zeros),
                 of("bias", node.maps.into(), Init::Zeros),
             ],
             Operation::LayerScale { initial } => {

@@ -50,6 +50,8 @@ struct Shared {
     is_normalised: Vec<bool>,
     /// Which nodes evaluation computes within a convolution before them.
     is_folded: Vec<bool>,
+    /// For each node, the first that reads it, which is the last to add to its gradient.
+    first_readers: Vec<usize>,
     /// For each node, whose maps nobody reads in evaluation once it is computed.
     last_reads: Vec<Vec<usize>>,
     pool: Pool,
@@ -118,6 +120,12 @@ impl Shared {
                 }
             }
         }
+        let mut first_readers = vec![usize::MAX; nodes.len()];
+        for (index, node) in nodes.iter().enumerate().rev() {
+            for &input in &node.inputs {
+                first_readers[input] = index;
+            }
+        }
         let last_reads = last_reads(&description, &plan);
         Self {
             description,
@@ -125,6 +133,7 @@ impl Shared {
             slots,
             is_normalised,
             is_folded,
+            first_readers,
             last_reads,
             pool: Pool::default(),
         }
@@ -170,7 +179,9 @@ fn last_reads(description: &NetworkDescription, plan: &Plan) -> Vec<Vec<usize>> 
 
 impl Network {
     /// Images `N×C×H×W` to features. In [`Phase::Train`] with batch statistics, which move the running ones once per
-    /// call, and gradients for every parameter and, where asked for, the images; in [`Phase::Evaluate`] with running
+    /// call (with running ones that stay as they are in the scope of
+    /// [`NormStatistics::Running`](crate::NormStatistics)), and gradients for every parameter and, where asked for, the
+    /// images; in [`Phase::Evaluate`] with running
     /// statistics and a gradient for the images alone.
     ///
     /// # Errors
