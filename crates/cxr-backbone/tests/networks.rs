@@ -60,6 +60,70 @@ fn networks_agree_with_torchvision() {
     );
 }
 
+/// All networks, at sizes from 64 to 1024 pixels, with one thread and with two: `cargo xtask verify networks`, which has
+/// PyTorch make the expected values first.
+#[test]
+#[ignore = "needs the expected values of `cargo xtask verify networks`"]
+fn all_networks_agree_with_their_libraries() {
+    let path =
+        std::env::var("CXR_NETWORKS").expect("`cargo xtask verify networks` sets CXR_NETWORKS");
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut failures = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
+    for case in expected["cases"].as_array().unwrap() {
+        let name = case["network"].as_str().unwrap();
+        names.insert(name.to_owned());
+        failures.extend(check(name, case));
+        failures.extend(check_threads(name, case));
+    }
+    let described: std::collections::BTreeSet<String> = described()
+        .filter(|name| !name.starts_with("densenet"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, described);
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Whether a training step has the same bits with one thread and with two.
+fn check_threads(name: &str, case: &Value) -> Option<String> {
+    let shape: Vec<usize> = (case["images"].as_array().unwrap().iter())
+        .map(|v| v.as_u64().unwrap() as usize)
+        .collect();
+    let bits = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let parameters = Parameters::new(0, &Device::Cpu);
+            let network = config(name).build(&parameters.root()).unwrap();
+            let images = golden::tensor(&format!("{name} images"), &shape, 2., 0.);
+            let keys: Vec<u64> = (0..shape[0] as u64).collect();
+            let training = Phase::Train { image_keys: &keys };
+            let features = network.forward_t(&images, training).unwrap();
+            let gradients = features
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .backward()
+                .unwrap();
+            let mut found = vec![features];
+            for (_, var) in parameters.select(Role::Trainable, "") {
+                found.push(gradients.get(&var).unwrap().clone());
+            }
+            let values = found.iter().flat_map(|tensor| {
+                let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                values.into_iter().map(f32::to_bits)
+            });
+            values.collect::<Vec<u32>>()
+        })
+    };
+    (bits(1) != bits(2)).then(|| format!("{name} at {shape:?}: other bits with two threads"))
+}
+
 fn check(name: &str, golden: &Value) -> Vec<String> {
     let shape: Vec<usize> = (golden["images"].as_array().unwrap().iter())
         .map(|v| v.as_u64().unwrap() as usize)

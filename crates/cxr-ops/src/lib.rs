@@ -101,7 +101,9 @@ pub use gpu::{
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
-pub use network::{ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node};
+pub use network::{
+    ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, NetworkPart, Node,
+};
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, NormStatistics, batch_norm,
     batch_norm_train,

@@ -166,7 +166,8 @@ fn run(case: &Value) -> BTreeMap<String, Tensor> {
         }
     }
     for (name, var) in parameters.select(Role::Running, "") {
-        found.insert(name, var.as_tensor().clone());
+        // Their own memory, which is set again below.
+        found.insert(name, var.as_tensor().copy().unwrap());
     }
     // By running statistics, which training with them leaves as they are.
     parameters.load("", &weights).unwrap();
@@ -262,6 +263,66 @@ fn dropout_is_that_of_the_operation() {
         bits(gradients.get(&images).unwrap()),
         bits(expected_gradients.get(&images).unwrap())
     );
+}
+
+/// A network cut at a named node is the same network, and a node that later layers go around is no place to cut.
+#[test]
+fn a_network_is_cut_at_a_named_node() {
+    let mut net = NetworkBuilder::new(3);
+    let images = net.images();
+    let x = net.conv("conv1", images, ConvLayer::new(24, 3).stride(2).same());
+    let x = net.norm("bn1", x);
+    let stem = net.relu(x);
+    net.name("stem", stem);
+    let x = net.conv("conv2", stem, ConvLayer::new(24, 3).same().biased());
+    let x = net.norm("bn2", x);
+    net.name("inside", x);
+    let x = net.add(x, stem);
+    let x = net.relu(x);
+    net.name("block", x);
+    let description = net.finish(x).unwrap();
+    assert_eq!(
+        description.names().collect::<Vec<_>>(),
+        ["stem", "inside", "block"]
+    );
+    let network = description
+        .build(&Parameters::new(4, &Device::Cpu).root())
+        .unwrap();
+    let images = golden::tensor("images", &[2, 3, 18, 23], 1., 0.);
+    let whole = network.forward_t(&images, Phase::Evaluate).unwrap();
+    for name in ["stem", "block"] {
+        let (first, second) = network.split(name).unwrap();
+        let maps = first.forward_t(&images, Phase::Evaluate).unwrap();
+        assert_eq!(maps.dims(), [2, 24, 9, 12]);
+        let maps = Var::from_tensor(&maps).unwrap();
+        let features = second.forward_t(&maps, Phase::Evaluate).unwrap();
+        let difference = (&features - &whole)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap();
+        assert!(difference.to_scalar::<f32>().unwrap() < 1e-5, "{name}");
+        let gradients = features.sum_all().unwrap().backward().unwrap();
+        assert!(gradients.get(&maps).is_some());
+    }
+    let error = network.split("inside").unwrap_err().to_string();
+    assert!(error.contains("from before the node"), "{error}");
+    let error = network.split("layer4").unwrap_err().to_string();
+    assert!(error.contains("`stem`, `inside`, `block`"), "{error}");
+
+    let parts = description.parts(18, 23).unwrap();
+    let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["stem", "inside", "block"]);
+    assert_eq!(parts[0].layers, [("3×3 convolution".to_owned(), 1)]);
+    assert_eq!(
+        (parts[1].channels, parts[1].height, parts[1].width),
+        (24, 9, 12)
+    );
+    let cost = description.cost(18, 23).unwrap();
+    let total = |of: fn(&cxr_ops::NetworkPart) -> u64| parts.iter().map(of).sum::<u64>();
+    assert_eq!(total(|part| part.parameters), cost.parameters);
+    assert_eq!(total(|part| part.multiply_adds), cost.multiply_adds);
 }
 
 /// Only what is asked for has a gradient, and a network whose first layers are frozen still trains the rest.

@@ -364,7 +364,8 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
         let is_frozen = name.starts_with("features.") && name.ends_with(".weight");
         assert_eq!(after == before[&name], is_frozen, "{name}");
     }
-    drop((run, trainer));
+    drop(trainer);
+    drop(run);
 
     // By running statistics the backbone trains and its averages stay; the head's move.
     let running = experiment("", &format!("norm_statistics = \"running\"\n{RATE}"));
@@ -382,7 +383,8 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
         let stays = name.starts_with("features.") && name.contains(".running_");
         assert_eq!(after == before[&name], stays, "{name}");
     }
-    drop((run, trainer));
+    drop(trainer);
+    drop(run);
     let refused = folder.path().join("refused");
     for (stage, expected) in [
         (

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use cxr_ops::{
-    BatchNormConfig, OptionEntry, OptionError, ParameterPath, Parameters, check_option,
-    parse_options,
+    BatchNormConfig, NetworkDescription, OptionEntry, OptionError, ParameterPath, Parameters,
+    check_option, parse_options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -81,7 +81,7 @@ pub(crate) const DENSENET: BackboneEntry = BackboneEntry::new(
             },
         };
         config.check()?;
-        Ok(Box::new(Named { name: None, config }))
+        Ok(Box::new(Named::new(None, config)?))
     },
 );
 
@@ -99,8 +99,7 @@ fn published(
         ..config
     };
     config.check()?;
-    let name = Some(name);
-    Ok(Box::new(Named { name, config }))
+    Ok(Box::new(Named::new(Some(name), config)?))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,6 +185,20 @@ impl DenseNetConfig {
 struct Named {
     name: Option<&'static str>,
     config: DenseNetConfig,
+    description: NetworkDescription,
+}
+
+impl Named {
+    fn new(name: Option<&'static str>, config: DenseNetConfig) -> Result<Self, OptionError> {
+        let description = config
+            .describe()
+            .map_err(|error| OptionError::new("", "those of a network", error.to_string()))?;
+        Ok(Self {
+            name,
+            config,
+            description,
+        })
+    }
 }
 
 impl fmt::Display for Named {
@@ -224,6 +237,10 @@ impl BackboneConfig for Named {
 
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         self.config.feature_shape(height, width)
+    }
+
+    fn description(&self) -> Option<&NetworkDescription> {
+        Some(&self.description)
     }
 
     fn load_weights(

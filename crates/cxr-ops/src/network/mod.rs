@@ -24,7 +24,7 @@ use crate::norm::BatchNorm;
 use crate::{OpsError, ParameterPath};
 
 pub use builder::NetworkBuilder;
-pub use description::{ConvLayer, NetworkCost, NetworkDescription, Node};
+pub use description::{ConvLayer, NetworkCost, NetworkDescription, NetworkPart, Node};
 
 use description::Operation;
 use plan::{Plan, Step};
@@ -216,6 +216,54 @@ impl Network {
             }
             Phase::Evaluate => evaluation::forward(self, images),
         }
+    }
+
+    /// The network in two that share its parameters: from images to the maps of a
+    /// [named](NetworkBuilder::name) node, and from these, which it takes as its images, to the features.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] for a name that there is not, or a node that later layers go around.
+    pub fn split(&self, name: &str) -> std::result::Result<(Self, Self), OpsError> {
+        let description = self.description();
+        let Some(node) = description.node(name) else {
+            let names: Vec<String> = description
+                .names()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            return Err(OpsError::Network {
+                layer: name.to_owned(),
+                problem: match names.is_empty() {
+                    true => "is no named node: the network has none".to_owned(),
+                    false => format!("is no named node; there are {}", names.join(", ")),
+                },
+            });
+        };
+        let at = node.0;
+        let slots = &self.shared.slots;
+        // Of the images, which are the first input, and of the parameters before.
+        let before = slots[at].end;
+        let mut later = vec![1..1];
+        later.extend(
+            (slots[at + 1..].iter()).map(|slot| slot.start - before + 1..slot.end - before + 1),
+        );
+        let part =
+            |description, slots, parameters: &[Tensor], norms: Vec<Option<BatchNorm>>| Self {
+                shared: Arc::new(Shared::new(description, slots)),
+                parameters: parameters.to_vec(),
+                norms,
+            };
+        let (first, second) = self.parameters.split_at(before - 1);
+        let mut norms = vec![None];
+        norms.extend_from_slice(&self.norms[at + 1..]);
+        Ok((
+            part(
+                description.up_to(node),
+                slots[..=at].to_vec(),
+                first,
+                self.norms[..=at].to_vec(),
+            ),
+            part(description.after(node)?, later, second, norms),
+        ))
     }
 
     /// What the network is.
