@@ -215,7 +215,7 @@ fn an_image_is_explained_as_the_predictor_sees_it() {
         },
         cxr_model::Classifier::new(predictor.card(), 3, &candle_core::Device::Cpu).unwrap(),
     );
-    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0)
+    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0, None)
         .unwrap_err()
         .to_string();
     assert!(

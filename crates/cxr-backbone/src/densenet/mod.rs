@@ -324,6 +324,23 @@ impl Backbone for DenseNet {
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         self.config.feature_shape(height, width)
     }
+
+    fn layers(&self) -> Vec<String> {
+        let description = self.config.describe();
+        description.map_or(Vec::new(), |net| net.names().map(str::to_owned).collect())
+    }
+
+    /// Both parts are computed as their description says, on the CPU.
+    fn split(&self, layer: &str) -> Result<[Box<dyn Backbone>; 2]> {
+        let parameters = self.trained().cloned().collect();
+        let norms = self.norms().cloned().collect();
+        let network = self
+            .config
+            .describe()
+            .and_then(|description| description.with_parameters(parameters, norms))
+            .map_err(candle_core::Error::wrap)?;
+        Backbone::split(&network, layer)
+    }
 }
 
 #[derive(Debug)]

@@ -93,6 +93,61 @@ impl NetworkDescription {
     }
 }
 
+impl NetworkDescription {
+    /// The network with parameters that there are already: what is trained and the normalisations, both in the order of
+    /// the layers.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] for another number of them or other shapes than the layers have.
+    pub fn with_parameters(
+        &self,
+        parameters: Vec<Tensor>,
+        norms: Vec<BatchNorm>,
+    ) -> std::result::Result<Network, OpsError> {
+        let mut given = parameters.iter();
+        let mut given_norms = norms.into_iter();
+        let mut norms = Vec::with_capacity(self.nodes.len());
+        let mut slots = Vec::with_capacity(self.nodes.len());
+        let mut next = 1;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let first = next;
+            let is_norm = matches!(node.layer, Operation::BatchNorm(_));
+            let running = if is_norm { 2 } else { 0 };
+            let mut shapes = self.parameters(index);
+            shapes.truncate(shapes.len() - running);
+            for expected in shapes {
+                let shape = given.next().map(|tensor| tensor.shape().clone());
+                if shape.as_ref() != Some(&expected.shape) {
+                    return Err(OpsError::Network {
+                        layer: expected.name,
+                        problem: format!(
+                            "expected a parameter {:?}, got {shape:?}",
+                            expected.shape
+                        ),
+                    });
+                }
+                next += 1;
+            }
+            norms.push(match is_norm {
+                true => given_norms.next(),
+                false => None,
+            });
+            slots.push(first..next);
+        }
+        if given.next().is_some() || given_norms.next().is_some() {
+            return Err(OpsError::Network {
+                layer: "network".to_owned(),
+                problem: "more parameters than the layers have".to_owned(),
+            });
+        }
+        Ok(Network {
+            shared: Arc::new(Shared::new(self.clone(), slots)),
+            parameters,
+            norms,
+        })
+    }
+}
+
 impl Shared {
     fn new(description: NetworkDescription, slots: Vec<Range<usize>>) -> Self {
         let plan = Plan::new(&description);
@@ -242,7 +297,8 @@ impl Network {
         let slots = &self.shared.slots;
         // Of the images, which are the first input, and of the parameters before.
         let before = slots[at].end;
-        let mut later = vec![1..1];
+        // The maps that it begins with have none.
+        let mut later = Vec::from([Range { start: 1, end: 1 }]);
         later.extend(
             (slots[at + 1..].iter()).map(|slot| slot.start - before + 1..slot.end - before + 1),
         );

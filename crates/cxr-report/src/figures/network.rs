@@ -88,7 +88,10 @@ fn draw_part(svg: &mut Svg, top: f64, part: &NetworkPart) {
             _ => format!("{count} × {kind}"),
         })
         .collect();
-    let layers = layers.join(", ");
+    let layers = match layers.is_empty() {
+        true => "normalisation and activation".to_owned(),
+        false => layers.join(", "),
+    };
     let name = match (part.name.as_str(), part.is_head) {
         ("", true) => "head",
         ("", false) => "last layers",
