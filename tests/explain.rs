@@ -128,7 +128,9 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
         .collect();
     assert_eq!(
         drawn,
-        ["figure1", "figure3", "figure4", "figure5", "figure7"]
+        [
+            "figure1", "figure2", "figure3", "figure4", "figure5", "figure7"
+        ]
     );
     let score = [
         "score",

@@ -70,11 +70,28 @@ CASES = {
         conv("d", "c", "c2", 130, (3, 3), 1, (1, 1)), op("e", "norm", "d", name="n2"), op("f", "gelu", "e"),
         conv("g", "f", "c3", 200, (1, 1)), op("h", "norm", "g", name="n3"), op("i", "silu", "h"),
         conv("j", "i", "c4", 40, (3, 3), 3, (1, 1))]),
+    "tiles": ([2, 3, 14, 19], [
+        conv("a", "images", "c1", 40, (1, 1)), op("b", "norm", "a", name="n1"), op("c", "relu6", "b"),
+        conv("d", "c", "c2", 40, (3, 3), 1, (1, 1), 1, True), op("e", "norm", "d", name="n2"), op("f", "add", "e", "c"),
+        op("g", "silu", "f"), conv("h", "g", "c3", 56, (3, 3)), conv("i", "g", "c4", 24, (3, 3), 1, (2, 2), 1, True),
+        op("j", "norm", "i", name="n3"), op("k", "relu", "j"), op("l", "global_pool", "h"), op("m", "global_pool", "k"),
+        conv("n", "k", "c5", 33, (3, 3), 1, (1, 1)), op("o", "log_sum_exp_pool", "n", sharpness=2.0),
+        op("p", "concat", "l", "m", "o")]),
+    "pooled by exponentials": ([3, 3, 11, 13], [
+        conv("a", "images", "c1", 20, (3, 3), 1, (1, 1)), op("b", "norm", "a", name="n1"), op("c", "silu", "b"),
+        op("d", "log_sum_exp_pool", "c", sharpness=10.0), op("e", "log_sum_exp_pool", "a", sharpness=0.5), op("f", "add", "d", "e")]),
+    "responses": ([3, 3, 12, 19], [
+        conv("a", "images", "c1", 24, (3, 3), 2, (1, 1)), op("b", "gelu", "a"), op("c", "response_norm", "b", name="r1"),
+        op("d", "linear", "c", name="f1", outputs=37), op("e", "response_norm", "d", name="r2"), op("f", "add", "e", "d")]),
     "large": ([1, 3, 131, 149], [
         conv("a", "images", "c1", 16, (3, 3), 1, (1, 1)), op("b", "norm", "a", name="n1"), op("c", "silu", "b"),
         conv("d", "c", "d1", 16, (5, 5), 2, (2, 2), 16), op("e", "norm", "d", name="n2"), op("f", "silu", "e"),
         conv("g", "f", "c2", 24, (1, 1)), op("h", "norm", "g", name="n3"), op("i", "average_pool", "h", window=[2, 2, 0])]),
 }
+
+
+# Of these the gradients of a training by running statistics too.
+BY_RUNNING = ("stem", "depthwise", "gates", "chains", "tiles")
 
 
 class Network:
@@ -109,6 +126,12 @@ class Network:
         of = lambda what: self.weights(f"{s['name']}.{what}", [x.shape[1]])
         return F.layer_norm(x.permute(0, 2, 3, 1), [x.shape[1]], of("weight"), of("bias"), 1e-6).permute(0, 3, 1, 2)
 
+    def response_norm(self, s, x):
+        norms = x.norm(dim=(2, 3), keepdim=True)
+        relative = norms / (norms.mean(1, keepdim=True) + 1e-6)
+        of = lambda what: self.weights(f"{s['name']}.{what}", [x.shape[1]]).reshape(1, -1, 1, 1)
+        return x + of("weight") * (x * relative) + of("bias")
+
     def layer_scale(self, s, x):
         return x * self.weights(s["name"], [x.shape[1], 1, 1])
 
@@ -127,6 +150,10 @@ class Network:
 
     def global_pool(self, s, x):
         return F.adaptive_avg_pool2d(x, 1)
+
+    def log_sum_exp_pool(self, s, x):
+        pixels = x.shape[2] * x.shape[3]
+        return ((s["sharpness"] * x).logsumexp((2, 3), keepdim=True) - torch.tensor(pixels, dtype=x.dtype).log()) / s["sharpness"]
 
     def add(self, s, x, y):
         return x + y
@@ -156,6 +183,8 @@ def run(case, shape, steps, dtype):
         (output * tensor(f"{case} cotangent", list(output.shape), dtype=dtype)).sum().backward()
         found[f"output in {kind}"] = output
         found[f"images gradient in {kind}"] = images.grad
+        if not training and case in BY_RUNNING:
+            found.update({f"{name} gradient by running statistics": leaf.grad for name, leaf in leaves.items() if leaf.requires_grad})
         if training:
             found.update(network.running)
             found.update({f"{name} gradient": leaf.grad for name, leaf in leaves.items() if leaf.requires_grad})

@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors of torchvision's networks (and timm's Xception): makes network_tensors.json.
+"""Names and shapes of the tensors of torchvision's networks (and timm's Xception and ConvNeXt V2): makes network_tensors.json.
 
 Per network the number of trained values and a hash of all names and shapes, without classifiers and counters.
 """
@@ -11,25 +11,21 @@ import torch
 import torchvision
 
 from golden import fnv1a
-
-NAMES = """resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d vgg16 vgg16_bn mobilenet_v2
-efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_v2_s inception_v3
-regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf
-convnext_tiny convnext_small convnext_base xception""".split()
+from network_names import ALL
 
 networks = {}
-for name in NAMES:
+for name in ALL:
     # RegNet computes its widths with tensors, which have no values on the device `meta`.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        if name == "xception":
-            net = timm.create_model("legacy_xception")
+        if name == "xception" or name.startswith("convnextv2"):
+            net = timm.create_model("legacy_xception" if name == "xception" else name)
         else:
             options = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
             net = getattr(torchvision.models, name)(weights=None, **options)
     lines, trained = [], 0
     parameters = dict(net.named_parameters())
     for key, value in net.state_dict().items():
-        if key.startswith(("fc.", "classifier.")) or key.endswith("num_batches_tracked"):
+        if key.startswith(("fc.", "classifier.", "head.")) or key.endswith("num_batches_tracked"):
             continue
         lines.append(f"{key if key.startswith('features.') else 'features.' + key} {'x'.join(map(str, value.shape))}\n")
         trained += value.numel() if key in parameters else 0

@@ -1,6 +1,7 @@
-"""Features and gradients of torchvision's networks (and timm's Xception) in double precision: makes networks.json.
+"""Features and gradients of torchvision's networks (and timm's Xception and ConvNeXt V2) in double precision: makes networks.json.
 
 usage: networks.py [NAME ...]; networks that are not named keep what the file has.
+       networks.py --check FILE; all networks and more sizes, for `cargo xtask verify networks`
 """
 
 import json
@@ -12,6 +13,7 @@ import torch
 import torchvision
 
 from golden import parameter, tensor, uniform
+from network_names import ALL
 
 torch.set_num_threads(2)
 PROJECTIONS = 4
@@ -19,7 +21,15 @@ PATH = pathlib.Path(__file__).with_name("networks.json")
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # Every family; the others differ from these in sizes alone.
 NAMES = """resnet18 mobilenet_v2 regnet_y_400mf efficientnet_b0 convnext_tiny vgg16_bn resnext50_32x4d inception_v3 xception
-efficientnet_v2_s resnet50 regnet_x_400mf vgg16""".split()
+efficientnet_v2_s resnet50 regnet_x_400mf vgg16 convnextv2_tiny""".split()
+
+
+# Besides the size that all have, from 64 to 1024 pixels.
+SIZES = {"resnet18": [[2, 3, 224, 224], [2, 3, 67, 131], [1, 3, 1024, 768]], "resnext50_32x4d": [[2, 3, 129, 100]],
+         "vgg16_bn": [[2, 3, 101, 90]], "mobilenet_v2": [[2, 3, 224, 224], [1, 3, 1024, 1024]], "efficientnet_b0": [[2, 3, 224, 224], [2, 3, 300, 211]],
+         "efficientnet_v2_s": [[2, 3, 97, 160]], "regnet_x_400mf": [[2, 3, 224, 224], [1, 3, 640, 512]], "regnet_y_400mf": [[2, 3, 65, 64]],
+         "inception_v3": [[2, 3, 299, 299]], "xception": [[2, 3, 205, 224]], "convnext_tiny": [[2, 3, 224, 224], [1, 3, 512, 384]],
+         "convnextv2_tiny": [[2, 3, 96, 224]]}
 
 
 def images_of(name):
@@ -35,6 +45,12 @@ def network(name):
         net = timm.create_model("legacy_xception")
         column = lambda values, x: torch.tensor(values, dtype=x.dtype).reshape(3, 1, 1)
         return net, lambda x: net.forward_features((x * column(DEVIATION, x) + column(MEAN, x) - 0.5) / 0.5)
+    if name.startswith("convnextv2"):
+        import timm
+
+        net = timm.create_model(name, drop_path_rate=0.0, num_classes=0, global_pool="")
+        net.norm_pre = net.head = torch.nn.Identity()
+        return net, net.forward_features
     if name == "inception_v3":
         net = torchvision.models.inception_v3(weights=None, aux_logits=False, transform_input=True, init_weights=False)
         net.avgpool = net.dropout = net.fc = torch.nn.Identity()
@@ -71,7 +87,7 @@ def smooth(net):
     torch.nn.functional.relu = lambda x, inplace=False: torch.nn.functional.silu(x)
 
 
-def run(name, dtype):
+def run(name, shape, dtype):
     """Features of the network as it is; gradients with SiLU in place of ReLU.
 
     In a small batch a single unit whose rounding error takes it across a ReLU's corner changes every gradient before it by
@@ -94,7 +110,7 @@ def run(name, dtype):
         for training in (False, True):
             kind = "training" if training else "evaluation"
             net.train(training)
-            images = tensor(f"{name} images", images_of(name), 2.0, dtype=dtype).requires_grad_(is_smooth)
+            images = tensor(f"{name} images", shape, 2.0, dtype=dtype).requires_grad_(is_smooth)
             with torch.set_grad_enabled(is_smooth):
                 features = features_of(images)
             if not is_smooth:
@@ -125,19 +141,24 @@ def brief(name, exact, single):
             "entries": [], "torch_f32_error": float(f"{error / norm if norm else error:.2g}")}
 
 
-def golden(name):
+def golden(name, shape):
     KEPT.clear()
-    exact, trained = run(name, torch.float64)
-    single, _ = run(name, torch.float32)
+    exact, trained = run(name, shape, torch.float64)
+    single, _ = run(name, shape, torch.float32)
     expected = {key: brief(f"{name} {key}", exact[key], single[key]) for key in exact}
     errors = sorted(g["torch_f32_error"] for g in expected.values() if g["norm"] > 1e-3)
-    print(name, len(expected), "tensors,", trained, "trained values, PyTorch's errors: median", errors[len(errors) // 2], "largest", errors[-1], flush=True)
-    return {"images": images_of(name), "trained": trained, "expected": expected}
+    print(name, shape, len(expected), "tensors,", trained, "trained values, PyTorch's errors: median", errors[len(errors) // 2], "largest", errors[-1], flush=True)
+    return {"images": shape, "trained": trained, "expected": expected}
 
+
+if sys.argv[1:2] == ["--check"]:
+    cases = [{"network": name, **golden(name, shape)} for name in ALL for shape in [images_of(name), *SIZES.get(name, [])]]
+    pathlib.Path(sys.argv[2]).write_text(json.dumps({"cases": cases}))
+    sys.exit()
 
 found = json.loads(PATH.read_text())["networks"] if PATH.exists() else {}
 for name in sys.argv[1:] or NAMES:
-    found[name] = golden(name)
+    found[name] = golden(name, images_of(name))
     ordered = {name: found[name] for name in NAMES if name in found}
     text = json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__, "networks": ordered}, separators=(",", ":"))
     PATH.write_text(text.replace('},"', '},\n"') + "\n")

@@ -36,7 +36,7 @@ mod networks;
 mod pretrained;
 mod registry;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use cxr_ops::{Network, Phase};
 
 pub use densenet::{DenseNet, DenseNetConfig};
@@ -66,6 +66,20 @@ pub trait Backbone: Send + Sync {
     fn is_trainable(&self) -> bool {
         true
     }
+
+    /// The layers at which [`Self::split`] cuts it, from images to features.
+    fn layers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The network in two that share its parameters: from images to the maps of a layer, and from these maps, which it
+    /// takes as images, to the features.
+    ///
+    /// # Errors
+    /// A layer that is not among [`Self::layers`].
+    fn split(&self, layer: &str) -> Result<[Box<dyn Backbone>; 2]> {
+        bail!("this backbone cannot be cut at `{layer}`: its layers have no names")
+    }
 }
 
 /// The README's example is a test.
@@ -82,5 +96,14 @@ impl Backbone for Network {
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         let shape = self.description().feature_shape(height, width);
         shape.unwrap_or((self.description().feature_channels(), 0, 0))
+    }
+
+    fn layers(&self) -> Vec<String> {
+        self.description().names().map(str::to_owned).collect()
+    }
+
+    fn split(&self, layer: &str) -> Result<[Box<dyn Backbone>; 2]> {
+        let (first, second) = Network::split(self, layer).map_err(candle_core::Error::wrap)?;
+        Ok([Box::new(first), Box::new(second)])
     }
 }

@@ -45,6 +45,8 @@ pub const BACKBONES: &[BackboneEntry] = &[
     networks::CONVNEXT_TINY,
     networks::CONVNEXT_SMALL,
     networks::CONVNEXT_BASE,
+    networks::CONVNEXTV2_TINY,
+    networks::CONVNEXTV2_BASE,
     networks::XCEPTION,
     frozen::CONVNEXT,
     frozen::DINOV2,

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use cxr_backbone::{Backbone, DenseNet, DenseNetConfig};
-use cxr_ops::{BatchNormConfig, InstructionSet, Parameters, Phase, Precision, Role};
+use cxr_ops::{
+    BatchNormConfig, InstructionSet, NormStatistics, Parameters, Phase, Precision, Role,
+};
 
 /// Relative error of a tensor as a whole. Two orders of summation differ by some 1e-6 an operation;
 /// a wrong edge, lane or tap by far more than this.
@@ -226,6 +228,47 @@ fn a_gradient_towards_the_images_takes_single_operations() {
         let gradients = features.sum_all().unwrap().backward().unwrap();
         assert!(norm(gradients.get(&images).unwrap()) > 0.);
     }
+}
+
+/// Keras' `training=False`: the weights of normalisations train, and their running statistics are constants.
+#[test]
+fn by_running_statistics_training_computes_what_evaluation_does() {
+    let parameters = Parameters::new(3, &Device::Cpu);
+    let config = config(64, 32, 1, &[1, 1]);
+    let net = DenseNet::new(&config, &parameters.root()).unwrap();
+    let images = formula(&[2, 3, 40, 40], 0.37);
+    let phase = Phase::Train {
+        image_keys: &[0, 1],
+    };
+    // Away from 0 and 1, so that the batch's would be others.
+    net.forward_t(&images, phase).unwrap();
+    let running = |name: &str| parameters.tensors(name)[name].clone();
+    let names: Vec<String> = (parameters.select(Role::Running, "").into_iter())
+        .map(|(name, _)| name)
+        .collect();
+    let before: Vec<Tensor> = names
+        .iter()
+        .map(|name| running(name).copy().unwrap())
+        .collect();
+    let evaluated = net.forward_t(&images, Phase::Evaluate).unwrap();
+    let trained = NormStatistics::Running.scope(|| net.forward_t(&images, phase).unwrap());
+    let difference = norm(&(&trained - &evaluated).unwrap()) / norm(&evaluated);
+    assert!(difference < BOUND, "{difference:e}");
+    let gradients = trained
+        .sqr()
+        .unwrap()
+        .sum_all()
+        .unwrap()
+        .backward()
+        .unwrap();
+    for (name, var) in parameters.select(Role::Trainable, "") {
+        assert!(norm(gradients.get(&var).unwrap()) > 0., "{name}");
+    }
+    for (name, before) in names.iter().zip(before) {
+        assert_eq!(norm(&(running(name) - before).unwrap()), 0., "{name}");
+    }
+    let by_batch = net.forward_t(&images, phase).unwrap();
+    assert!(norm(&(by_batch - evaluated).unwrap()) > 0.01);
 }
 
 #[test]

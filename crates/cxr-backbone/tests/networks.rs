@@ -60,6 +60,70 @@ fn networks_agree_with_torchvision() {
     );
 }
 
+/// All networks, at sizes from 64 to 1024 pixels, with one thread and with two: `cargo xtask verify networks`, which has
+/// PyTorch make the expected values first.
+#[test]
+#[ignore = "needs the expected values of `cargo xtask verify networks`"]
+fn all_networks_agree_with_their_libraries() {
+    let path =
+        std::env::var("CXR_NETWORKS").expect("`cargo xtask verify networks` sets CXR_NETWORKS");
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut failures = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
+    for case in expected["cases"].as_array().unwrap() {
+        let name = case["network"].as_str().unwrap();
+        names.insert(name.to_owned());
+        failures.extend(check(name, case));
+        failures.extend(check_threads(name, case));
+    }
+    let described: std::collections::BTreeSet<String> = described()
+        .filter(|name| !name.starts_with("densenet"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, described);
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Whether a training step has the same bits with one thread and with two.
+fn check_threads(name: &str, case: &Value) -> Option<String> {
+    let shape: Vec<usize> = (case["images"].as_array().unwrap().iter())
+        .map(|v| v.as_u64().unwrap() as usize)
+        .collect();
+    let bits = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let parameters = Parameters::new(0, &Device::Cpu);
+            let network = config(name).build(&parameters.root()).unwrap();
+            let images = golden::tensor(&format!("{name} images"), &shape, 2., 0.);
+            let keys: Vec<u64> = (0..shape[0] as u64).collect();
+            let training = Phase::Train { image_keys: &keys };
+            let features = network.forward_t(&images, training).unwrap();
+            let gradients = features
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .backward()
+                .unwrap();
+            let mut found = vec![features];
+            for (_, var) in parameters.select(Role::Trainable, "") {
+                found.push(gradients.get(&var).unwrap().clone());
+            }
+            let values = found.iter().flat_map(|tensor| {
+                let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                values.into_iter().map(f32::to_bits)
+            });
+            values.collect::<Vec<u32>>()
+        })
+    };
+    (bits(1) != bits(2)).then(|| format!("{name} at {shape:?}: other bits with two threads"))
+}
+
 fn check(name: &str, golden: &Value) -> Vec<String> {
     let shape: Vec<usize> = (golden["images"].as_array().unwrap().iter())
         .map(|v| v.as_u64().unwrap() as usize)
@@ -173,8 +237,10 @@ fn check(name: &str, golden: &Value) -> Vec<String> {
 fn names_and_shapes_are_those_of_torchvision() {
     let golden = golden::read("network_tensors.json");
     let golden = golden["networks"].as_object().unwrap();
-    assert_eq!(golden.len(), described().count());
-    for name in described() {
+    // DenseNet's are compared in `torchvision.rs`.
+    let named = || described().filter(|name| !name.starts_with("densenet"));
+    assert_eq!(golden.len(), named().count());
+    for name in named() {
         let parameters = Parameters::new(0, &Device::Cpu);
         config(name)
             .build(&parameters.root().pp("features"))
@@ -200,6 +266,32 @@ fn names_and_shapes_are_those_of_torchvision() {
         let found =
             json!({"tensors": lines.len(), "trained": trained, "hash": format!("{hash:016x}")});
         assert_eq!(found, golden[name], "{name}");
+    }
+}
+
+/// A network and a DenseNet with passes of its own are the same when they are cut.
+#[test]
+fn a_backbone_is_cut_at_its_layers() {
+    let small = json!({"stem_channels": 16, "growth_rate": 8, "block_layers": [2, 2]});
+    for (name, options, least) in [("densenet", &small, 2), ("resnet18", &Value::Null, 4)] {
+        let parameters = Parameters::new(2, &Device::Cpu);
+        let network = by_name(name, options)
+            .unwrap()
+            .build(&parameters.root())
+            .unwrap();
+        let layers = network.layers();
+        assert!(layers.len() >= least, "{name}: {layers:?}");
+        let images = golden::tensor("images", &[2, 3, 64, 71], 1., 0.);
+        let whole = network.forward_t(&images, Phase::Evaluate).unwrap();
+        for layer in layers {
+            let [first, second] = network.split(&layer).unwrap();
+            let maps = first.forward_t(&images, Phase::Evaluate).unwrap();
+            let cut = second.forward_t(&maps, Phase::Evaluate).unwrap();
+            let difference = (cut - &whole).unwrap().abs().unwrap().max_all().unwrap();
+            let difference = difference.to_scalar::<f32>().unwrap();
+            assert!(difference < 1e-4, "{name} at {layer}: {difference}");
+        }
+        assert!(network.split("nowhere").is_err(), "{name}");
     }
 }
 
@@ -253,5 +345,42 @@ fn files_of_torchvision_load_strictly() {
         let error = config.load_weights(&path, &fresh, "features.").unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("running_var` is missing"), "{source}");
+    }
+}
+
+/// What a DenseNet is exported by is what its hand-written passes compute, under the same names.
+#[test]
+fn a_densenet_is_its_description() {
+    let small = json!({"stem_channels": 10, "growth_rate": 6, "block_layers": [2, 1, 3]});
+    for (name, options, shape) in [
+        ("densenet", &small, [2, 3, 75, 64]),
+        ("densenet121", &Value::Null, [1, 3, 96, 64]),
+    ] {
+        let config = by_name(name, options).unwrap();
+        let description = config.description().unwrap();
+        let by_hand = Parameters::new(0, &Device::Cpu);
+        let described = Parameters::new(1, &Device::Cpu);
+        let network = config.build(&by_hand.root().pp("features")).unwrap();
+        let other = description.build(&described.root().pp("features")).unwrap();
+        let weights = (by_hand.tensors("").into_iter())
+            .map(|(name, tensor)| (name.clone(), golden::parameter(&name, tensor.dims())))
+            .collect();
+        by_hand.load("", &weights).unwrap();
+        described.load("", &weights).unwrap();
+        let images = golden::tensor("images", &shape, 2., 0.);
+        let features = network.forward_t(&images, Phase::Evaluate).unwrap();
+        let expected = other.forward_t(&images, Phase::Evaluate).unwrap();
+        let (channels, height, width) = description.feature_shape(shape[2], shape[3]).unwrap();
+        assert_eq!(features.dims(), [shape[0], channels, height, width]);
+        assert_eq!(
+            network.feature_shape(shape[2], shape[3]),
+            (channels, height, width)
+        );
+        let scalar = |tensor: &Tensor| tensor.max_all().unwrap().to_scalar::<f32>().unwrap();
+        let difference = scalar(&(&features - &expected).unwrap().abs().unwrap());
+        assert!(
+            difference < 1e-5 * scalar(&expected),
+            "{name}: {difference}"
+        );
     }
 }

@@ -15,33 +15,52 @@ pub fn explain(
     predictor: &Predictor,
     image: &PreparedImage,
     label: usize,
+    layer: Option<&str>,
 ) -> Result<HeatMap, ExplainError> {
     let batch = predictor.batch(&[image], View::Center)?;
-    grad_cam(predictor.classifier(), &batch, label)
+    grad_cam(predictor.classifier(), &batch, label, layer)
 }
 
 /// The heat map of one label: the feature maps, each weighted by the mean gradient of the label's
 /// logit with respect to it, summed and cut at zero.
 ///
 /// `image` is `1×3×H×W`, normalised as the network takes it. The feature maps are the backbone's
-/// last (after its final normalisation and ReLU), what the top network reads; the heat map has
-/// their height and width. It is all zero where nothing speaks for the label.
+/// last (after its final normalisation and ReLU), what the top network reads, or those of one of its
+/// [layers](cxr_model::Backbone::layers); the heat map has their height and width. It is all zero where nothing speaks for
+/// the label.
 ///
 /// # Errors
-/// More than one image, a label that does not exist, an image that the network does not take, or
+/// More than one image, a label or a layer that does not exist, an image that the network does not take, or
 /// [`ExplainError::NotFinite`].
 pub fn grad_cam(
     classifier: &Classifier,
     image: &Tensor,
     label: usize,
+    layer: Option<&str>,
 ) -> Result<HeatMap, ExplainError> {
     if image.rank() != 4 || image.dims()[0] != 1 {
         return Err(ExplainError::OneImage {
             found: image.dims().to_vec(),
         });
     }
-    let features = Var::from_tensor(&classifier.features(image, Phase::Evaluate)?)?;
-    let logits = classifier.logits(&features, Phase::Evaluate)?;
+    let rest;
+    let maps = match layer {
+        None => {
+            rest = None;
+            classifier.features(image, Phase::Evaluate)?
+        }
+        Some(layer) => {
+            let [first, second] = classifier.backbone().split(layer)?;
+            rest = Some(second);
+            first.forward_t(image, Phase::Evaluate)?
+        }
+    };
+    let features = Var::from_tensor(&maps)?;
+    let last = match rest {
+        None => features.as_tensor().clone(),
+        Some(rest) => rest.forward_t(&features, Phase::Evaluate)?,
+    };
+    let logits = classifier.logits(&last, Phase::Evaluate)?;
     let labels = logits.dim(1)?;
     if label >= labels {
         return Err(ExplainError::Label { label, labels });

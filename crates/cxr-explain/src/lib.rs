@@ -23,7 +23,7 @@
 //! # }"#)?;
 //! let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
 //! let image = Tensor::ones((1, 3, 224, 224), DType::F32, &Device::Cpu)?;
-//! let map = grad_cam(&classifier, &image, 1)?;
+//! let map = grad_cam(&classifier, &image, 1, None)?;
 //! let lower_left = Region::new(0.0, 0.5, 0.5, 0.5)?;
 //! println!("hit: {:?}", map.peak_is_in(&lower_left));
 //! # Ok(()) }

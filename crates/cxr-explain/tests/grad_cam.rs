@@ -59,7 +59,7 @@ fn with_a_mean_and_a_dense_layer_grad_cam_is_cam() {
         [7., 7., 7., 7., 7., 7.],
     ];
     let image = Tensor::from_vec(maps.concat(), (1, 3, 2, 3), &Device::Cpu).unwrap();
-    let map = grad_cam(&classifier(), &image, 0).unwrap();
+    let map = grad_cam(&classifier(), &image, 0, None).unwrap();
     assert_eq!((map.height(), map.width()), (2, 3));
     for (place, found) in map.values().iter().enumerate() {
         let expected = ((2. * maps[0][place] - maps[1][place]) / 6.).max(0.);
@@ -68,7 +68,7 @@ fn with_a_mean_and_a_dense_layer_grad_cam_is_cam() {
             "{place}: {found} for {expected}"
         );
     }
-    let against = grad_cam(&classifier(), &image, 1).unwrap();
+    let against = grad_cam(&classifier(), &image, 1, None).unwrap();
     assert_eq!(against.peak(), 0.);
     let everywhere = Region::new(0., 0., 1., 1.).unwrap();
     assert_eq!(
@@ -80,13 +80,40 @@ fn with_a_mean_and_a_dense_layer_grad_cam_is_cam() {
     );
 }
 
+/// The last layer's maps are the features, and an earlier one's are finer.
+#[test]
+fn a_heat_map_is_of_any_layer_that_has_a_name() {
+    let parameters = Parameters::new(7, &Device::Cpu);
+    let config = cxr_backbone::by_name("resnet18", &serde_json::Value::Null).unwrap();
+    let backbone = config.build(&parameters.root().pp("features")).unwrap();
+    let head = Linear::new(512, 2, Init::GlorotUniform, &parameters.root().pp("top")).unwrap();
+    let classifier = Classifier::from_parts(parameters, backbone, Box::new(MeanAndDense(head)));
+    assert_eq!(
+        classifier.backbone().layers(),
+        ["layer1", "layer2", "layer3", "layer4"]
+    );
+    let pixels = (0..3 * 64 * 96).map(|at| ((at * 7919) % 257) as f32 / 128. - 1.);
+    let image = Tensor::from_vec(pixels.collect(), (1, 3, 64, 96), &Device::Cpu).unwrap();
+    let map = |layer| grad_cam(&classifier, &image, 0, layer).unwrap();
+    let (last, layer4, layer2) = (map(None), map(Some("layer4")), map(Some("layer2")));
+    assert_eq!((layer4.height(), layer4.width()), (2, 3));
+    assert_eq!((layer2.height(), layer2.width()), (8, 12));
+    assert!(layer2.peak() > 0.);
+    for (last, layer4) in last.values().iter().zip(layer4.values()) {
+        assert!((last - layer4).abs() < 1e-5, "{last} and {layer4}");
+    }
+    let error = grad_cam(&classifier, &image, 0, Some("layer5")).unwrap_err();
+    let text = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+    assert!(text.contains("`layer4`"), "{text}");
+}
+
 #[test]
 fn what_cannot_be_explained_is_an_error() {
     let two = Tensor::zeros((2, 3, 4, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let error = grad_cam(&classifier(), &two, 0).unwrap_err();
+    let error = grad_cam(&classifier(), &two, 0, None).unwrap_err();
     assert!(matches!(error, ExplainError::OneImage { .. }), "{error}");
     let one = two.narrow(0, 0, 1).unwrap();
-    let error = grad_cam(&classifier(), &one, 2).unwrap_err();
+    let error = grad_cam(&classifier(), &one, 2, None).unwrap_err();
     assert!(
         matches!(
             error,
@@ -175,9 +202,9 @@ fn an_image_is_explained_as_the_predictor_sees_it() {
     let predicted = predictor.logits(&[&prepared], ViewSet::Single).unwrap();
     assert_eq!(logits.to_vec2::<f32>().unwrap(), predicted);
     for label in 0..3 {
-        let expected = cxr_explain::grad_cam(predictor.classifier(), &batch, label).unwrap();
+        let expected = cxr_explain::grad_cam(predictor.classifier(), &batch, label, None).unwrap();
         assert_eq!(
-            cxr_explain::explain(&predictor, &prepared, label).unwrap(),
+            cxr_explain::explain(&predictor, &prepared, label, None).unwrap(),
             expected
         );
     }
@@ -188,7 +215,7 @@ fn an_image_is_explained_as_the_predictor_sees_it() {
         },
         cxr_model::Classifier::new(predictor.card(), 3, &candle_core::Device::Cpu).unwrap(),
     );
-    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0)
+    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0, None)
         .unwrap_err()
         .to_string();
     assert!(

@@ -72,7 +72,7 @@ fn check() {
         let logit = number("logit");
         assert!((f64::from(logits[label]) - logit).abs() < 1e-4, "{label}");
 
-        let map = grad_cam(&classifier, &image, label).unwrap();
+        let map = grad_cam(&classifier, &image, label, None).unwrap();
         assert_eq!((map.height(), map.width()), (7, 7));
         let raw = numbers("raw");
         let norm =

@@ -76,6 +76,11 @@ impl Classifier {
         self.backbone.feature_shape(height, width)
     }
 
+    /// The backbone, whose [layers](Backbone::layers) have names.
+    pub fn backbone(&self) -> &dyn Backbone {
+        &*self.backbone
+    }
+
     /// Feature maps `N×C×h×w` of images `N×3×H×W`.
     ///
     /// # Errors

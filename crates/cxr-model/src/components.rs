@@ -2,7 +2,7 @@
 
 use cxr_backbone::{BACKBONES, BackboneConfig, BackboneError};
 use cxr_ops::{EntryError, OptionEntry, old_names};
-use cxr_run::{Component, Experiment, ModelConfig, RunError, Stage};
+use cxr_run::{Component, Experiment, ModelConfig, NetworkPart, RunError, Stage};
 use cxr_top::{HEADS, HeadConfig, HeadError};
 
 use crate::{BACKBONE_PREFIX, ModelError};
@@ -119,6 +119,34 @@ pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
         check_backbone_is_frozen(&experiment.training.stages, &why)?;
     }
     Ok(())
+}
+
+/// A described backbone, part by part, for images of `side × side` pixels; empty where it is not described or its author's
+/// own.
+///
+/// # Errors
+/// A name that is not known or an option that it cannot have, by its key; images that are too small.
+pub fn network_parts(model: &ModelConfig, side: usize) -> Result<Vec<NetworkPart>, ModelError> {
+    let (Some(backbone), _) = parts(model)? else {
+        return Ok(Vec::new());
+    };
+    let Some(description) = backbone.description() else {
+        return Ok(Vec::new());
+    };
+    let parts = description.parts(side, side)?;
+    Ok(parts
+        .into_iter()
+        .map(|part| NetworkPart {
+            name: part.name,
+            is_head: false,
+            layers: part.layers,
+            channels: part.channels,
+            height: part.height,
+            width: part.width,
+            parameters: part.parameters,
+            multiply_adds: part.multiply_adds,
+        })
+        .collect())
 }
 
 /// Whether the network is one that this program can build: none of its parts is the author's own.

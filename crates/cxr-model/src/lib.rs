@@ -27,7 +27,7 @@ pub use card::{
 pub use classifier::{Classifier, check_finite};
 pub use components::{
     backbone, check_backbone_is_frozen, check_is_known, check_network, complete_network, head,
-    warn_of_old_names,
+    network_parts, warn_of_old_names,
 };
 pub use error::ModelError;
 pub use fit::CalibrationMethod;

@@ -17,7 +17,8 @@ pub enum Phase<'a> {
     /// them, and memory holds only what the next layer reads. A gradient still flows to an input
     /// that asks for one.
     Evaluate,
-    /// Batch statistics, dropout, gradients for every parameter.
+    /// Batch statistics (running ones within [`NormStatistics::Running`](crate::NormStatistics)'s scope), dropout,
+    /// gradients for every parameter.
     Train {
         /// One key per image of the batch, from which layers draw what is random for that image.
         image_keys: &'a [u64],

@@ -103,9 +103,12 @@ pub use gpu::{
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
-pub use network::{ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node};
+pub use network::{
+    ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, NetworkPart, Node,
+};
 pub use norm::{
-    Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
+    Activation, BatchNorm, BatchNormConfig, BatchStatistics, NormStatistics, batch_norm,
+    batch_norm_train,
 };
 pub use options::{OptionEntry, OptionError, check_option, old_names, parse_options};
 pub use parameters::{Init, ParameterPath, Parameters, Role};

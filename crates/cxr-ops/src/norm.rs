@@ -5,6 +5,7 @@
 //! normalises; the unbiased one enters the running average, as PyTorch does it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
@@ -42,6 +43,52 @@ impl Default for BatchNormConfig {
     }
 }
 
+/// What batch normalisations normalise by in [`Phase::Train`].
+///
+/// Networks have a way of their own through a batch's statistics. By the running ones a DenseNet is computed layer by
+/// layer, on the CPU and on a CUDA device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NormStatistics {
+    /// The statistics of the batch, towards which the running ones move.
+    #[default]
+    Batch,
+    /// The running statistics, which stay as they are, while γ and β train: Keras' layers called with `training=False`.
+    Running,
+}
+
+thread_local! {
+    static CURRENT: Cell<NormStatistics> = const { Cell::new(NormStatistics::Batch) };
+}
+
+impl NormStatistics {
+    /// What layers called on this thread use: the batch's, unless [`Self::scope`] says otherwise.
+    pub fn current() -> Self {
+        CURRENT.get()
+    }
+
+    /// Calls `f`; layers that it calls on this thread use these statistics, in their backward pass too, wherever that is
+    /// called.
+    ///
+    /// ```
+    /// use cxr_ops::NormStatistics;
+    ///
+    /// NormStatistics::Running.scope(|| {
+    ///     assert_eq!(NormStatistics::current(), NormStatistics::Running);
+    /// });
+    /// assert_eq!(NormStatistics::current(), NormStatistics::Batch);
+    /// ```
+    pub fn scope<T>(self, f: impl FnOnce() -> T) -> T {
+        struct Restore(NormStatistics);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT.replace(self));
+        f()
+    }
+}
+
 /// A batch normalisation layer with parameters `weight` (γ), `bias` (β), `running_mean` and `running_var`. A
 /// clone has the same parameters.
 #[derive(Debug, Clone)]
@@ -74,7 +121,8 @@ impl BatchNorm {
 
     /// In evaluation normalises with the running statistics and takes γ and β as constants: a
     /// gradient flows to the input alone. In training normalises with the batch's statistics and
-    /// moves the running ones towards them, once per call: call it once per training step.
+    /// moves the running ones towards them, once per call: call it once per training step. Within
+    /// [`NormStatistics::Running`]'s scope training normalises with the running ones and leaves them as they are.
     ///
     /// # Errors
     /// As [`batch_norm`] and [`batch_norm_train`].
@@ -95,6 +143,17 @@ impl BatchNorm {
                 eps,
                 activation,
             ),
+            Phase::Train { .. } if NormStatistics::current() == NormStatistics::Running => {
+                batch_norm(
+                    input,
+                    &self.weight,
+                    &self.bias,
+                    &self.running_mean.detach(),
+                    &self.running_var.detach(),
+                    eps,
+                    activation,
+                )
+            }
             #[cfg(feature = "cuda")]
             Phase::Train { .. } if input.device().is_cuda() => {
                 let extent = Extent::new_in_training(input)?;

@@ -14,6 +14,7 @@ mod groups;
 mod labels;
 mod metrics;
 mod model;
+mod network;
 mod optimiser;
 mod predictions;
 mod progress;
@@ -33,8 +34,8 @@ pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
-    DataConfig, Experiment, LastBatch, PhantomLabels, PhantomSettings, Precision, Stage,
-    TrainingConfig, Variant, VariantExperiment,
+    DataConfig, Experiment, LastBatch, NormStatistics, PhantomLabels, PhantomSettings, Precision,
+    Stage, TrainingConfig, Variant, VariantExperiment,
 };
 pub use finish::Finish;
 pub use folder::{
@@ -45,6 +46,7 @@ pub use groups::ParameterGroup;
 pub use labels::{LabelRow, LabelTable};
 pub use metrics::{DataFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
 pub use model::{ModelConfig, head_of_keys};
+pub use network::NetworkPart;
 pub use optimiser::{AdamConfig, AdamWConfig, OptimiserConfig, RmsPropConfig, SgdConfig};
 pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};

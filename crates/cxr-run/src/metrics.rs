@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{json_text, read_run_file};
 use crate::folder::{METRICS_FILE, output_files};
-use crate::{BestEpoch, EpochRecord, RunError, Summary};
+use crate::{BestEpoch, EpochRecord, NetworkPart, RunError, Summary};
 
 /// All that a report needs to know of one finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct RunMetrics {
     /// from a formula; else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loss_curve: Vec<[f64; 2]>,
+    /// The network from images to logits, part by part; empty where it is not described.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<NetworkPart>,
     /// The seed of everything that is drawn.
     pub seed: u64,
     /// What was trained and tested on.

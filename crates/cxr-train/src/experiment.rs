@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cxr_losses::MultiLabelLoss;
 use cxr_model::{check_is_known, check_network, complete_network, warn_of_old_names};
-use cxr_ops::Precision;
+use cxr_ops::{NormStatistics, Precision};
 use cxr_run::{Component, Experiment, RunError, Variant, VariantExperiment};
 
 use crate::TrainError;
@@ -58,6 +58,14 @@ pub(crate) fn precision(asked: cxr_run::Precision) -> Precision {
     match asked {
         cxr_run::Precision::Single => Precision::Single,
         cxr_run::Precision::Bf16 => Precision::Bf16,
+    }
+}
+
+/// The layers' name of what a stage asks its normalisations to use.
+pub(crate) fn norm_statistics(asked: cxr_run::NormStatistics) -> NormStatistics {
+    match asked {
+        cxr_run::NormStatistics::Batch => NormStatistics::Batch,
+        cxr_run::NormStatistics::Running => NormStatistics::Running,
     }
 }
 

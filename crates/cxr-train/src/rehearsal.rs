@@ -90,6 +90,7 @@ pub fn rehearse(
             loss_variables: &[],
             training: &training,
             seed: experiment.seed,
+            norm_statistics: stage.norm_statistics,
             trained: &trained,
             epoch: 0,
             step: 0,

@@ -442,6 +442,7 @@ impl<'a> Trainer<'a> {
                     loss_variables: &self.loss_variables,
                     training,
                     seed,
+                    norm_statistics: stage.norm_statistics,
                     trained,
                     epoch,
                     step,

@@ -364,6 +364,26 @@ fn a_frozen_group_stays_and_a_pattern_that_fits_nothing_is_refused() {
         let is_frozen = name.starts_with("features.") && name.ends_with(".weight");
         assert_eq!(after == before[&name], is_frozen, "{name}");
     }
+    drop(trainer);
+    drop(run);
+
+    // By running statistics the backbone trains and its averages stay; the head's move.
+    let running = experiment("", &format!("norm_statistics = \"running\"\n{RATE}"));
+    let variant = running.variant("hbm").unwrap();
+    let run = RunFolder::open(folder.path().join("running")).unwrap();
+    let mut trainer = Trainer::new(&variant, &data, &run, &Device::Cpu).unwrap();
+    let before = tensors(&trainer);
+    let stop = AtomicBool::new(false);
+    let mut observer = StopAfter {
+        left: AtomicUsize::new(4),
+        stop: &stop,
+    };
+    trainer.run(&mut observer, &stop).unwrap();
+    for (name, after) in tensors(&trainer) {
+        let stays = name.starts_with("features.") && name.contains(".running_");
+        assert_eq!(after == before[&name], stays, "{name}");
+    }
+    drop(trainer);
     drop(run);
     let refused = folder.path().join("refused");
     for (stage, expected) in [

@@ -80,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) images: Images,
     pub(crate) phantoms: Option<Cost>,
     pub(crate) prepare: Cost,
+    /// Of a backbone that is described.
+    pub(crate) network: Option<NetworkCost>,
     /// Each run.
     pub(crate) stages: Vec<StageCost>,
     pub(crate) predict_seconds: f64,
@@ -103,6 +105,18 @@ pub(crate) struct Images {
 pub(crate) struct Cost {
     pub(crate) seconds: f64,
     pub(crate) bytes: f64,
+}
+
+/// What a backbone costs, counted from its description.
+#[derive(Debug, Serialize)]
+pub(crate) struct NetworkCost {
+    pub(crate) name: String,
+    /// Multiplications with an addition, of an image's forward pass; a backward pass has twice as many.
+    pub(crate) multiply_adds: u64,
+    /// Values, running statistics included.
+    pub(crate) parameters: u64,
+    /// What training keeps of a batch from the forward to the backward pass.
+    pub(crate) kept_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,6 +197,7 @@ pub(crate) fn estimate(
             seconds: preparing.map_or(0., |rate| n_images * rate.seconds),
             bytes: preparing.map_or(0., |rate| n_images * rate.bytes),
         },
+        network: network_cost(experiment)?,
         stages: stages(experiment, &rehearsal, &images),
         predict_seconds: predicting(experiment, &rehearsal, &images) + scoring(&images, n_labels),
         run_bytes: run_bytes(experiment, &rehearsal, &images, n_labels),
@@ -191,6 +206,22 @@ pub(crate) fn estimate(
         explain_seconds: images.boxes as f64 * 3. / rehearsal.predicting,
         images,
     })
+}
+
+/// What a batch of the experiment costs.
+fn network_cost(experiment: &Experiment) -> anyhow::Result<Option<NetworkCost>> {
+    let backbone = cxr_model::backbone(&experiment.model.backbone)?;
+    let side = experiment.augmentation.crop_size();
+    let Some(description) = backbone.description() else {
+        return Ok(None);
+    };
+    let cost = description.cost(side, side)?;
+    Ok(Some(NetworkCost {
+        name: backbone.to_string(),
+        multiply_adds: cost.multiply_adds,
+        parameters: cost.parameters,
+        kept_bytes: cost.training_bytes * experiment.training.batch_size as u64,
+    }))
 }
 
 fn images(
@@ -428,6 +459,15 @@ fn print(plan: &Plan) -> anyhow::Result<()> {
         plan.prepare.seconds,
         mib(plan.prepare.bytes)
     );
+    if let Some(cost) = &plan.network {
+        text += &format!(
+            "{}: {:.2} billion products an image, {:.1} million values; a training step keeps {}\n",
+            cost.name,
+            cost.multiply_adds as f64 / 1e9,
+            cost.parameters as f64 / 1e6,
+            mib(cost.kept_bytes as f64)
+        );
+    }
     text += &format!(
         "each run: {} of disk, {} of memory\n",
         mib(plan.run_bytes),

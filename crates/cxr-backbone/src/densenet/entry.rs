@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use cxr_ops::{
-    BatchNormConfig, OptionEntry, OptionError, ParameterPath, Parameters, check_option,
-    parse_options,
+    BatchNormConfig, NetworkDescription, OptionEntry, OptionError, ParameterPath, Parameters,
+    check_option, parse_options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,11 +16,21 @@ use crate::{
     load_pretrained,
 };
 
+const NORM_EPS: OptionEntry = OptionEntry::new(
+    "norm_eps",
+    "ε of the batch normalisations, above 0; 1e-5 unless given (Keras has 1.001e-5)",
+);
+const NORM_MOMENTUM: OptionEntry = OptionEntry::new(
+    "norm_momentum",
+    "momentum of the batch normalisations in PyTorch's convention, 0.1 unless given (Keras' 0.99 is 0.01 here)",
+);
+const NORM: [OptionEntry; 2] = [NORM_EPS, NORM_MOMENTUM];
+
 /// DenseNet-121, as in the paper.
 pub(crate) const DENSENET121: BackboneEntry = BackboneEntry::new(
     "densenet121",
     "DenseNet-121, 1024 channels",
-    &[],
+    &NORM,
     |options| published(options, "DenseNet-121", DenseNetConfig::densenet121()),
 );
 
@@ -28,7 +38,7 @@ pub(crate) const DENSENET121: BackboneEntry = BackboneEntry::new(
 pub(crate) const DENSENET169: BackboneEntry = BackboneEntry::new(
     "densenet169",
     "DenseNet-169, 1664 channels",
-    &[],
+    &NORM,
     |options| published(options, "DenseNet-169", DenseNetConfig::densenet169()),
 );
 
@@ -36,7 +46,7 @@ pub(crate) const DENSENET169: BackboneEntry = BackboneEntry::new(
 pub(crate) const DENSENET201: BackboneEntry = BackboneEntry::new(
     "densenet201",
     "DenseNet-201, 1920 channels",
-    &[],
+    &NORM,
     |options| published(options, "DenseNet-201", DenseNetConfig::densenet201()),
 );
 
@@ -55,10 +65,8 @@ pub(crate) const DENSENET: BackboneEntry = BackboneEntry::new(
         )
         .once_called("bottleneck"),
         OptionEntry::new("block_layers", "dense layers of each block"),
-        OptionEntry::new(
-            "norm_momentum",
-            "momentum of the batch normalisations in PyTorch's convention, 0.1 unless given",
-        ),
+        NORM_EPS,
+        NORM_MOMENTUM,
     ],
     |options| {
         let sizes: Sizes = parse_options(options, DENSENET.options)?;
@@ -68,12 +76,12 @@ pub(crate) const DENSENET: BackboneEntry = BackboneEntry::new(
             bottleneck_size: sizes.bottleneck_size,
             block_layers: sizes.block_layers,
             norm: BatchNormConfig {
+                eps: sizes.norm_eps,
                 momentum: sizes.norm_momentum,
-                ..BatchNormConfig::default()
             },
         };
         config.check()?;
-        Ok(Box::new(Named { name: None, config }))
+        Ok(Box::new(Named::new(None, config)?))
     },
 );
 
@@ -82,13 +90,25 @@ fn published(
     name: &'static str,
     config: DenseNetConfig,
 ) -> Result<Box<dyn BackboneConfig>, OptionError> {
-    parse_options::<NoOptions>(options, &[])?;
-    let name = Some(name);
-    Ok(Box::new(Named { name, config }))
+    let constants: NormConstants = parse_options(options, &NORM)?;
+    let config = DenseNetConfig {
+        norm: BatchNormConfig {
+            eps: constants.norm_eps,
+            momentum: constants.norm_momentum,
+        },
+        ..config
+    };
+    config.check()?;
+    Ok(Box::new(Named::new(Some(name), config)?))
 }
 
-#[derive(Deserialize)]
-struct NoOptions {}
+#[derive(Serialize, Deserialize)]
+struct NormConstants {
+    #[serde(default = "eps")]
+    norm_eps: f64,
+    #[serde(default = "momentum")]
+    norm_momentum: f64,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Sizes {
@@ -97,7 +117,9 @@ struct Sizes {
     #[serde(default = "four")]
     bottleneck_size: usize,
     block_layers: Vec<usize>,
-    #[serde(default = "tenth")]
+    #[serde(default = "eps")]
+    norm_eps: f64,
+    #[serde(default = "momentum")]
     norm_momentum: f64,
 }
 
@@ -105,8 +127,12 @@ fn four() -> usize {
     4
 }
 
-fn tenth() -> f64 {
-    0.1
+fn eps() -> f64 {
+    BatchNormConfig::default().eps
+}
+
+fn momentum() -> f64 {
+    BatchNormConfig::default().momentum
 }
 
 /// Bounds that no network comes near: above them sizes overflow or memory runs out.
@@ -159,6 +185,20 @@ impl DenseNetConfig {
 struct Named {
     name: Option<&'static str>,
     config: DenseNetConfig,
+    description: NetworkDescription,
+}
+
+impl Named {
+    fn new(name: Option<&'static str>, config: DenseNetConfig) -> Result<Self, OptionError> {
+        let description = config
+            .describe()
+            .map_err(|error| OptionError::new("", "those of a network", error.to_string()))?;
+        Ok(Self {
+            name,
+            config,
+            description,
+        })
+    }
 }
 
 impl fmt::Display for Named {
@@ -173,17 +213,22 @@ impl fmt::Display for Named {
 impl BackboneConfig for Named {
     fn options(&self) -> Value {
         let config = &self.config;
-        let sizes = Sizes {
-            stem_channels: config.stem_channels,
-            growth_rate: config.growth_rate,
-            bottleneck_size: config.bottleneck_size,
-            block_layers: config.block_layers.clone(),
-            norm_momentum: config.norm.momentum,
+        let BatchNormConfig { eps, momentum } = config.norm;
+        let options = match self.name {
+            Some(_) => serde_json::to_value(NormConstants {
+                norm_eps: eps,
+                norm_momentum: momentum,
+            }),
+            None => serde_json::to_value(Sizes {
+                stem_channels: config.stem_channels,
+                growth_rate: config.growth_rate,
+                bottleneck_size: config.bottleneck_size,
+                block_layers: config.block_layers.clone(),
+                norm_eps: eps,
+                norm_momentum: momentum,
+            }),
         };
-        match self.name {
-            Some(_) => Value::Null,
-            None => serde_json::to_value(sizes).unwrap_or_default(),
-        }
+        options.unwrap_or_default()
     }
 
     fn build(&self, path: &ParameterPath) -> Result<Box<dyn Backbone>, BackboneError> {
@@ -192,6 +237,10 @@ impl BackboneConfig for Named {
 
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         self.config.feature_shape(height, width)
+    }
+
+    fn description(&self) -> Option<&NetworkDescription> {
+        Some(&self.description)
     }
 
     fn load_weights(

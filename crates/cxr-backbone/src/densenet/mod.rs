@@ -10,6 +10,7 @@
 //! transition: norm ─ relu ─ conv 1×1, half the maps ─ mean of 2×2 pixels
 //! ```
 
+mod description;
 mod entry;
 mod grouped;
 
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use candle_core::{DType, Result, Tensor};
 use cxr_ops::grouped::Extent;
 use cxr_ops::{
-    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, OpsError, ParameterPath,
-    Phase, avg_pool2d, concat_maps, max_pool2d,
+    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, NormStatistics, OpsError,
+    ParameterPath, Phase, avg_pool2d, concat_maps, max_pool2d,
 };
 
 use crate::Backbone;
@@ -190,6 +191,11 @@ impl DenseNet {
         }
     }
 
+    /// Whether the fast paths compute this phase: training by running statistics is the business of single operations.
+    fn is_for_plans(phase: Phase<'_>) -> bool {
+        matches!(phase, Phase::Evaluate) || NormStatistics::current() == NormStatistics::Batch
+    }
+
     /// The plan of the fast path, if these images can take it. A gradient towards the images is the
     /// business of single operations.
     fn plan_for(&self, images: &Tensor) -> Option<&Arc<grouped::Plan>> {
@@ -279,7 +285,10 @@ impl DenseNet {
 impl Backbone for DenseNet {
     fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let (Some(plan), true) = (&self.cuda_plan, self.is_for_cuda_plan(images)?) {
+        if let (Some(plan), true) = (
+            &self.cuda_plan,
+            Self::is_for_plans(phase) && self.is_for_cuda_plan(images)?,
+        ) {
             let norms: Vec<BatchNorm> = self.norms().cloned().collect();
             let parameters: Vec<Tensor> = self.trained().cloned().collect();
             return match phase {
@@ -291,7 +300,7 @@ impl Backbone for DenseNet {
                 }
             };
         }
-        if let Some(plan) = self.plan_for(images) {
+        if let Some(plan) = self.plan_for(images).filter(|_| Self::is_for_plans(phase)) {
             return match phase {
                 Phase::Train { .. } => grouped::train(self, plan, images),
                 Phase::Evaluate => grouped::evaluate(self, plan, images),
@@ -314,6 +323,23 @@ impl Backbone for DenseNet {
 
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         self.config.feature_shape(height, width)
+    }
+
+    fn layers(&self) -> Vec<String> {
+        let description = self.config.describe();
+        description.map_or(Vec::new(), |net| net.names().map(str::to_owned).collect())
+    }
+
+    /// Both parts are computed as their description says, on the CPU.
+    fn split(&self, layer: &str) -> Result<[Box<dyn Backbone>; 2]> {
+        let parameters = self.trained().cloned().collect();
+        let norms = self.norms().cloned().collect();
+        let network = self
+            .config
+            .describe()
+            .and_then(|description| description.with_parameters(parameters, norms))
+            .map_err(candle_core::Error::wrap)?;
+        Backbone::split(&network, layer)
     }
 }
 

@@ -140,6 +140,15 @@ impl Published {
         }
     }
 
+    /// In timm's files, where the classifier is the `head`.
+    const fn of_timm(self) -> Self {
+        let classifiers = &["head."];
+        Self {
+            classifiers,
+            ..self
+        }
+    }
+
     /// With an auxiliary classifier in its files.
     const fn auxiliary(self) -> Self {
         let classifiers = &["fc.", "AuxLogits."];
@@ -300,6 +309,10 @@ networks! {
         Published::new("ConvNeXt-S", |c| convnext::v1(c, [3, 3, 27, 3], [96, 192, 384, 768])).depth(0.4).without_norms();
     CONVNEXT_BASE "convnext_base" "ConvNeXt-B, trainable, 1024 channels"
         Published::new("ConvNeXt-B", |c| convnext::v1(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.5).without_norms();
+    CONVNEXTV2_TINY "convnextv2_tiny" "ConvNeXt V2-T, trainable, 768 channels"
+        Published::new("ConvNeXt V2-T", |c| convnext::v2(c, [3, 3, 9, 3], [96, 192, 384, 768])).depth(0.2).without_norms().of_timm();
+    CONVNEXTV2_BASE "convnextv2_base" "ConvNeXt V2-B, trainable, 1024 channels"
+        Published::new("ConvNeXt V2-B", |c| convnext::v2(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.1).without_norms().of_timm();
     XCEPTION "xception" "Xception, as timm's `legacy_xception`, 2048 channels; images of 71×71 pixels at least"
         Published::new("Xception", xception::xception);
 }

@@ -4,18 +4,23 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Outer, Rows};
+use super::kernels::{Kernels, Outer, Rows, Tap};
 use super::packing::{Packing, Phase, Strip, Window};
 use super::panels::{Panels, connected, needed, panels};
+use super::winograd::{Tile, TransformedWeights, Winograd};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
 
-/// Pixels × blocks of a packed strip: half a megabyte, which stays in a second-level cache.
+/// Pixels × blocks of a strip: half a megabyte, which stays in a second-level cache.
 const STRIP_BLOCKS: usize = 1 << 13;
 /// Pixels of a packed strip of a single block, for the weight's gradient: what stays in a first-level cache.
 const GRADIENT_PIXELS: usize = 384;
-/// Work is cut into this many parts at least, where there are as many blocks.
+/// Work is cut into this many parts at least, where it is large enough.
 const PARTS: usize = 16;
+/// Blocks of a part at least: below, laying out what they read would cost too much.
+const PART_BLOCKS: usize = 8;
+/// Pixels that the kernels compute together.
+const TILE: usize = 14;
 
 /// A convolution over maps of one size.
 #[derive(Debug, Clone, Copy)]
@@ -26,17 +31,50 @@ pub(crate) struct Conv {
     output: Extent,
 }
 
-/// What is done to pixels of a block as soon as they are computed: `(image, block, first pixel, pixels)`.
-pub(crate) type Finish<'a> = &'a (dyn Fn(usize, usize, usize, &mut [Block]) + Sync);
+/// What is done to pixels of a block as soon as they are computed: `(image, block, first pixel, pixels, sums)`.
+pub(crate) type Finish<'a> = &'a (dyn Fn(usize, usize, usize, &mut [Block], &mut Sums) + Sync);
 
-/// What is done with a convolution's output besides.
+/// What is done with a convolution's output, or an input's gradient, besides.
 #[derive(Default)]
 pub(crate) struct Epilogue<'a> {
     /// Added to every pixel, one value per map.
     pub(crate) bias: Option<&'a [Block]>,
-    /// One per image and block: get Σ y and Σ y².
+    /// One per image and block: get Σ y and Σ y², or what `finish` adds to them.
     pub(crate) sums: Option<&'a mut [Sums]>,
     pub(crate) finish: Option<Finish<'a>>,
+}
+
+impl Epilogue<'_> {
+    /// What is done to pixels of a block, and to their sums.
+    pub(super) fn finish<S: Vectors>(
+        finish: Option<Finish<'_>>,
+        with_sums: bool,
+        simd: S,
+        (image, block, pixel): (usize, usize, usize),
+        out: &mut [Block],
+        sums: &mut Sums,
+    ) {
+        match finish {
+            Some(finish) => finish(image, block, pixel, out, sums),
+            None if with_sums => sums.add_squares(simd, out),
+            None => {}
+        }
+    }
+}
+
+/// A convolution's weights in the order in which one way to compute it reads them.
+pub(crate) enum Weights {
+    /// For sums in the order of their definition.
+    Direct(Panels),
+    /// For Winograd's tiles.
+    Tiles(Winograd, TransformedWeights),
+}
+
+/// The same of a backward pass.
+pub(crate) enum BackwardWeights {
+    /// Phase by phase.
+    Direct(Vec<Panels>),
+    Tiles(Winograd, TransformedWeights),
 }
 
 impl Conv {
@@ -57,351 +95,279 @@ impl Conv {
         }
     }
 
-    /// The weights of the forward pass from `O×I×K×L`, each output map's multiplied by its `scale`.
-    pub(crate) fn forward_panels(&self, weight: &[f32], scale: Option<&[f32]>) -> Panels {
-        let plane = self.forward_packing().plane(self.forward_rows());
-        let packing = self.forward_packing();
-        let [height, width] = self.window.kernel;
-        let taps: Vec<(usize, usize)> = (0..height * width)
-            .map(|tap| (tap, packing.tap(tap / width, tap % width)))
-            .collect();
-        let inputs = self.input.maps / self.groups;
-        let outputs = self.output.maps / self.groups;
+    /// Winograd's way, if it pays.
+    fn by_tiles(&self, tile: Tile) -> Option<Winograd> {
+        Winograd::pays(tile, self.window, self.groups, self.input, self.output)
+            .then(|| Winograd::new(tile, self.window.padding, self.input, self.output))
+    }
+
+    /// The weights of the forward pass from `O×I×K×L`, each output map's multiplied by its `scale`, for tiles of this size
+    /// where they pay.
+    pub(crate) fn forward_weights<S: Vectors>(
+        &self,
+        simd: S,
+        weight: &[f32],
+        scale: Option<&[f32]>,
+        tile: Tile,
+    ) -> Weights {
+        let (inputs, outputs) = (
+            self.input.maps / self.groups,
+            self.output.maps / self.groups,
+        );
         let all = self.window.taps();
         let factor = |output: usize| scale.map_or(1., |scale| scale[output]);
-        if self.groups == 1 {
-            // Without the divisions below, of which there would be one for each weight.
-            return panels(
-                self.output,
-                self.input,
-                1,
-                plane,
-                &taps,
-                |output, input, tap| weight[(output * inputs + input) * all + tap] * factor(output),
-            );
+        // Without the divisions below, of which there would be one for each weight.
+        let of_one_group = |output: usize, input: usize, tap: usize| {
+            weight[(output * inputs + input) * all + tap] * factor(output)
+        };
+        if let Some(winograd) = self.by_tiles(tile) {
+            return Weights::Tiles(winograd, winograd.weights(simd, of_one_group));
         }
-        let groups = self.groups;
-        panels(
-            self.output,
-            self.input,
-            groups,
-            plane,
-            &taps,
-            |output, input, tap| {
+        let taps: Vec<usize> = (0..all).collect();
+        let (to, from) = (self.output.maps, self.input.maps);
+        Weights::Direct(if self.groups == 1 {
+            panels(to, from, 1, &taps, of_one_group)
+        } else {
+            panels(to, from, self.groups, &taps, |output, input, tap| {
                 if output / outputs == input / inputs {
-                    weight[(output * inputs + input % inputs) * all + tap] * factor(output)
+                    of_one_group(output, input % inputs, tap)
                 } else {
                     0.
                 }
-            },
-        )
-    }
-
-    /// The weights of the backward pass, phase by phase.
-    pub(crate) fn backward_panels(&self, weight: &[f32]) -> Vec<Panels> {
-        let (phases, least, _) = Phase::all(self.window);
-        let packing = self.backward_packing();
-        let plane = packing.plane(self.backward_rows());
-        let width = self.window.kernel[1];
-        let inputs = self.input.maps / self.groups;
-        let outputs = self.output.maps / self.groups;
-        let all = self.window.taps();
-        phases
-            .iter()
-            .map(|phase| {
-                let taps: Vec<(usize, usize)> = (phase.taps.iter())
-                    .map(|&(y, x, rows, columns)| {
-                        let [row, column] = [rows - least[0], columns - least[1]];
-                        (
-                            y * width + x,
-                            packing.tap(row as usize, 0) + column as usize,
-                        )
-                    })
-                    .collect();
-                if self.groups == 1 {
-                    return panels(
-                        self.input,
-                        self.output,
-                        1,
-                        plane,
-                        &taps,
-                        |input, output, tap| weight[(output * inputs + input) * all + tap],
-                    );
-                }
-                let groups = self.groups;
-                panels(
-                    self.input,
-                    self.output,
-                    groups,
-                    plane,
-                    &taps,
-                    |input, output, tap| {
-                        if output / outputs == input / inputs {
-                            weight[(output * inputs + input % inputs) * all + tap]
-                        } else {
-                            0.
-                        }
-                    },
-                )
             })
-            .collect()
+        })
     }
 
-    fn forward_packing(&self) -> Packing {
-        let source = [self.input.height, self.input.width];
-        Packing::of_window(self.window, source, self.forward_width())
-    }
-
-    /// The widest strip.
-    fn forward_width(&self) -> usize {
-        if self.window.is_pointwise() {
-            flat_part(self.input.blocks()).min(self.output.width)
-        } else {
-            self.output.width
+    /// The weights of the backward pass.
+    pub(crate) fn backward_weights<S: Vectors>(&self, simd: S, weight: &[f32]) -> BackwardWeights {
+        let (inputs, outputs) = (
+            self.input.maps / self.groups,
+            self.output.maps / self.groups,
+        );
+        let all = self.window.taps();
+        let of_one_group =
+            |input: usize, output: usize, tap: usize| weight[(output * inputs + input) * all + tap];
+        if let Some(winograd) = self.by_tiles(Tile::Large) {
+            let winograd = winograd.transposed();
+            let weights = winograd.weights(simd, |input, output, tap| {
+                of_one_group(input, output, all - 1 - tap)
+            });
+            return BackwardWeights::Tiles(winograd, weights);
         }
-    }
-
-    fn forward_rows(&self) -> usize {
-        let source = [self.input.height, self.input.width];
-        let packing = Packing::of_window(self.window, source, self.forward_width());
-        rows_within(
-            packing,
-            STRIP_BLOCKS / self.input.blocks(),
-            self.output.height,
-        )
-    }
-
-    fn forward_strips(&self) -> Vec<Strip> {
-        if self.window.is_pointwise() {
-            Strip::parts_of(self.output.width, self.forward_width()).collect()
-        } else {
-            let size = [self.output.height, self.output.width];
-            Strip::rows_of(size, self.forward_rows()).collect()
-        }
-    }
-
-    /// Rows and columns of the input by remainder, rounded up.
-    fn phase_size(&self) -> [usize; 2] {
-        [self.input.height, self.input.width].map(|side| side.div_ceil(self.window.stride))
-    }
-
-    fn backward_packing(&self) -> Packing {
-        let (_, least, most) = Phase::all(self.window);
-        let source = [self.output.height, self.output.width];
-        Packing::of_neighbours(source, self.backward_width(), least, most)
-    }
-
-    fn backward_width(&self) -> usize {
-        if self.window.is_pointwise() {
-            flat_part(self.output.blocks()).min(self.input.width)
-        } else {
-            self.phase_size()[1]
-        }
-    }
-
-    fn backward_rows(&self) -> usize {
-        let budget = STRIP_BLOCKS / self.output.blocks();
-        rows_within(self.backward_packing(), budget, self.phase_size()[0])
-    }
-
-    fn backward_strips(&self) -> Vec<Strip> {
-        if self.window.is_pointwise() {
-            Strip::parts_of(self.input.width, self.backward_width()).collect()
-        } else {
-            Strip::rows_of(self.phase_size(), self.backward_rows()).collect()
-        }
+        let (to, from) = (self.input.maps, self.output.maps);
+        let width = self.window.kernel[1];
+        let (phases, ..) = Phase::all(self.window);
+        let of_phase = |phase: &Phase| {
+            let taps: Vec<usize> = (phase.taps.iter())
+                .map(|&(y, x, ..)| y * width + x)
+                .collect();
+            if self.groups == 1 {
+                return panels(to, from, 1, &taps, of_one_group);
+            }
+            panels(to, from, self.groups, &taps, |input, output, tap| {
+                if output / outputs == input / inputs {
+                    of_one_group(input % inputs, output, tap)
+                } else {
+                    0.
+                }
+            })
+        };
+        BackwardWeights::Direct(phases.iter().map(of_phase).collect())
     }
 
     /// The output of `view`, into `out`.
     pub(crate) fn forward<S: Kernels>(
         &self,
         simd: S,
-        panels: &Panels,
+        weights: &Weights,
         view: &View<'_>,
-        Epilogue { bias, sums, finish }: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
         out: &mut [Block],
     ) {
-        let packing = self.forward_packing();
-        let block_plane = packing.plane(self.forward_rows());
-        let strips = self.forward_strips();
-        let blocks = self.output.blocks();
-        let plane = self.output.pixels();
-        let part = part_blocks(self.output.images, blocks);
-        let no_sums = &mut vec![Sums::ZERO; self.output.images * blocks][..];
+        let panels = match weights {
+            Weights::Direct(panels) => panels,
+            Weights::Tiles(winograd, weights) => {
+                winograd.forward(simd, weights, view, epilogue, false, out);
+                return;
+            }
+        };
+        let Epilogue { bias, sums, finish } = epilogue;
+        let source = Source::of_window(self.window, view, self.input, self.output);
+        let [height, width] = self.window.kernel;
+        let offsets: Vec<usize> = (0..height * width)
+            .map(|tap| source.packing.tap(tap / width, tap % width))
+            .collect();
         let with_sums = sums.is_some();
-        let sums = sums.unwrap_or(no_sums);
-        out.par_chunks_mut(blocks * plane)
-            .zip(sums.par_chunks_mut(blocks))
-            .enumerate()
-            .for_each(|(image, (out, sums))| {
-                out.par_chunks_mut(part * plane)
-                    .zip(sums.par_chunks_mut(part))
-                    .enumerate()
-                    .for_each_init(Scratch::default, |scratch, (index, (out, sums))| {
-                        let first = index * part;
-                        let here = panels.of_blocks(first..first + sums.len());
-                        let from = needed(here);
-                        scratch.packed.resize(from.len() * block_plane, ZERO);
-                        for &strip in &strips {
-                            let planes = scratch.packed.chunks_exact_mut(block_plane);
-                            for (block, packed) in from.clone().zip(planes) {
-                                let row = &mut scratch.row;
-                                packing.fill(simd, view, (image, block), strip, row, packed);
-                            }
-                            let pixel = strip.row * self.output.width + strip.column;
-                            let rows = Rows {
-                                rows: strip.rows,
-                                width: strip.width,
-                                stride: packing.row_stride(),
-                            };
-                            for panel in here {
-                                let x = (panel.from.start - from.start) * block_plane;
-                                let x = &scratch.packed[x..];
-                                let local = panel.to.start - first;
-                                let run = pixel..pixel + strip.pixels();
-                                let out = &mut out[local * plane..][..panel.to.len() * plane];
-                                if let Some(bias) = bias {
-                                    for (out, bias) in
-                                        out.chunks_exact_mut(plane).zip(&bias[panel.to.clone()])
-                                    {
-                                        out[run.clone()].fill(*bias);
-                                    }
-                                }
-                                let with_bias = bias.is_some();
-                                panels.run(
-                                    simd,
-                                    panel,
-                                    rows,
-                                    x,
-                                    with_bias,
-                                    plane,
-                                    run.clone(),
-                                    out,
-                                );
-                                for (at, out) in out.chunks_exact_mut(plane).enumerate() {
-                                    let out = &mut out[run.clone()];
-                                    if with_sums {
-                                        sums[local + at].add_squares(simd, out);
-                                    }
-                                    if let Some(finish) = finish {
-                                        finish(image, panel.to.start + at, pixel, out);
-                                    }
-                                }
-                            }
+        let tasks = source.tasks(out, self.output, 1);
+        let found: Vec<(usize, usize, Vec<Sums>)> = tasks
+            .into_par_iter()
+            .map_init(Scratch::default, |scratch, task| {
+                let (image, first, strip) = (task.image, task.first, task.strip);
+                let here = panels.of_blocks(first..first + task.out.len());
+                let from = needed(here);
+                let Scratch {
+                    packed, row, taps, ..
+                } = scratch;
+                let (x, plane) =
+                    source.lay_out(simd, view, image, from.clone(), strip, (packed, row));
+                let pixel = strip.row * self.output.width + strip.column;
+                let rows = Rows {
+                    rows: strip.rows,
+                    width: strip.width,
+                    stride: source.packing.row_stride(),
+                };
+                let mut found = vec![Sums::ZERO; task.out.len()];
+                let mut rest = task.out;
+                for panel in here {
+                    let x = &x[(panel.from.start - from.start) * plane..];
+                    let later = rest.split_off(panel.to.len());
+                    let mut out = std::mem::replace(&mut rest, later);
+                    if let Some(bias) = bias {
+                        for (out, bias) in out.iter_mut().zip(&bias[panel.to.clone()]) {
+                            out.fill(*bias);
                         }
-                    });
-            });
+                    }
+                    panels.taps(panel, plane, &offsets, taps);
+                    panels.run(simd, panel, (rows, taps, x), bias.is_some(), &mut out);
+                    for (block, out) in panel.to.clone().zip(out) {
+                        let place = (image, block, pixel);
+                        let sums = &mut found[block - first];
+                        Epilogue::finish(finish, with_sums, simd, place, out, sums);
+                    }
+                }
+                (image, first, found)
+            })
+            .collect();
+        add_found(sums, self.output.blocks(), &found);
     }
 
-    /// The gradient of the input from that of the output, added to `out` or in its place.
+    /// The gradient of the input from that of the output, added to `out` or in its place. The epilogue has no bias.
     pub(crate) fn input_gradient<S: Kernels>(
         &self,
         simd: S,
-        panels: &[Panels],
+        weights: &BackwardWeights,
         gradient: &View<'_>,
+        epilogue: Epilogue<'_>,
         accumulate: bool,
         out: &mut [Block],
     ) {
-        let packing = self.backward_packing();
-        let block_plane = packing.plane(self.backward_rows());
-        let strips = self.backward_strips();
-        let (phases, ..) = Phase::all(self.window);
-        let blocks = self.input.blocks();
-        let plane = self.input.pixels();
-        let part = part_blocks(self.input.images, blocks);
-        let stride = self.window.stride;
-        let Some(first_panels) = panels.first() else {
-            return;
+        let panels = match weights {
+            BackwardWeights::Direct(panels) => panels,
+            BackwardWeights::Tiles(winograd, weights) => {
+                winograd.forward(simd, weights, gradient, epilogue, accumulate, out);
+                return;
+            }
         };
-        out.par_chunks_mut(blocks * plane)
-            .enumerate()
-            .for_each(|(image, out)| {
-                out.par_chunks_mut(part * plane).enumerate().for_each_init(
-                    Scratch::default,
-                    |scratch, (index, out)| {
-                        let first = index * part;
-                        let last = first + out.len() / plane;
-                        let from = needed(first_panels.of_blocks(first..last));
-                        scratch.packed.resize(from.len() * block_plane, ZERO);
-                        for &strip in &strips {
-                            let planes = scratch.packed.chunks_exact_mut(block_plane);
-                            for (block, packed) in from.clone().zip(planes) {
-                                let row = &mut scratch.row;
-                                packing.fill(simd, gradient, (image, block), strip, row, packed);
+        let Epilogue { sums, finish, .. } = epilogue;
+        let with_sums = sums.is_some();
+        let stride = self.window.stride;
+        let (phases, least, most) = Phase::all(self.window);
+        let source = Source::of_neighbours(
+            self.window,
+            gradient,
+            self.output,
+            self.input,
+            [least, most],
+        );
+        let offsets: Vec<Vec<usize>> = (phases.iter())
+            .map(|phase| {
+                let taps = phase.taps.iter().map(|&(_, _, rows, columns)| {
+                    let [row, column] = [rows - least[0], columns - least[1]];
+                    source.packing.tap(row as usize, 0) + column as usize
+                });
+                taps.collect()
+            })
+            .collect();
+        let tasks = source.tasks(out, self.input, stride);
+        let found: Vec<(usize, usize, Vec<Sums>)> = tasks
+            .into_par_iter()
+            .map_init(Scratch::default, |scratch, mut task| {
+                let (first, strip) = (task.first, task.strip);
+                let blocks = first..first + task.out.len();
+                let Some(from) = panels
+                    .first()
+                    .map(|panels| needed(panels.of_blocks(blocks.clone())))
+                else {
+                    return (task.image, first, Vec::new());
+                };
+                let Scratch {
+                    packed,
+                    row,
+                    taps,
+                    phase: computed,
+                } = scratch;
+                let (x, plane) = source.lay_out(
+                    simd,
+                    gradient,
+                    task.image,
+                    from.clone(),
+                    strip,
+                    (packed, row),
+                );
+                for ((phase, panels), offsets) in phases.iter().zip(panels).zip(&offsets) {
+                    // Rows and columns of the strip that this phase has.
+                    let sides = [
+                        (self.input.height, phase.remainder[0], strip.row, strip.rows),
+                        (
+                            self.input.width,
+                            phase.remainder[1],
+                            strip.column,
+                            strip.width,
+                        ),
+                    ];
+                    let [height, width] = sides.map(|(side, remainder, first, count)| {
+                        let all = side.saturating_sub(remainder).div_ceil(stride);
+                        all.saturating_sub(first).min(count)
+                    });
+                    let count = height * width;
+                    if count == 0 {
+                        continue;
+                    }
+                    let rows = Rows {
+                        rows: height,
+                        width,
+                        stride: source.packing.row_stride(),
+                    };
+                    for panel in panels.of_blocks(blocks.clone()) {
+                        let x = &x[(panel.from.start - from.start) * plane..];
+                        let out = &mut task.out[panel.to.start - first..][..panel.to.len()];
+                        panels.taps(panel, plane, offsets, taps);
+                        if stride == 1 {
+                            panels.run(simd, panel, (rows, taps, x), accumulate, out);
+                            continue;
+                        }
+                        computed.resize(2 * count, ZERO);
+                        let mut parts: Vec<&mut [Block]> = computed
+                            .chunks_exact_mut(count)
+                            .take(panel.to.len())
+                            .collect();
+                        if taps.is_empty() {
+                            for part in &mut parts {
+                                part.fill(ZERO);
                             }
-                            for (phase, panels) in phases.iter().zip(panels) {
-                                // Rows and columns of the strip that this phase has.
-                                let [height, width] = [
-                                    (self.input.height, phase.remainder[0], strip.row, strip.rows),
-                                    (
-                                        self.input.width,
-                                        phase.remainder[1],
-                                        strip.column,
-                                        strip.width,
-                                    ),
-                                ]
-                                .map(
-                                    |(side, remainder, first, count)| {
-                                        let all = side.saturating_sub(remainder).div_ceil(stride);
-                                        all.saturating_sub(first).min(count)
-                                    },
-                                );
-                                if height * width == 0 {
-                                    continue;
-                                }
-                                let rows = Rows {
-                                    rows: height,
-                                    width,
-                                    stride: packing.row_stride(),
-                                };
-                                for panel in panels.of_blocks(first..last) {
-                                    let x = (panel.from.start - from.start) * block_plane;
-                                    let x = &scratch.packed[x..];
-                                    let local = panel.to.start - first;
-                                    let out = &mut out[local * plane..][..panel.to.len() * plane];
-                                    if stride == 1 {
-                                        let pixel = strip.row * self.input.width + strip.column;
-                                        let run = pixel..pixel + height * width;
-                                        panels
-                                            .run(simd, panel, rows, x, accumulate, plane, run, out);
-                                        continue;
-                                    }
-                                    let count = height * width;
-                                    scratch.phase.resize(2 * count, ZERO);
-                                    let computed = &mut scratch.phase[..panel.to.len() * count];
-                                    if panel.taps.is_empty() {
-                                        computed.fill(ZERO);
-                                    } else {
-                                        panels.run(
-                                            simd,
-                                            panel,
-                                            rows,
-                                            x,
-                                            false,
-                                            count,
-                                            0..count,
-                                            computed,
-                                        );
-                                    }
-                                    for (computed, out) in computed
-                                        .chunks_exact(count)
-                                        .zip(out.chunks_exact_mut(plane))
-                                    {
-                                        for (row, computed) in
-                                            computed.chunks_exact(width).enumerate()
-                                        {
-                                            let y = (strip.row + row) * stride + phase.remainder[0];
-                                            let x = strip.column * stride + phase.remainder[1];
-                                            let line = &mut out[y * self.input.width + x..];
-                                            scatter(simd, computed, stride, accumulate, line);
-                                        }
-                                    }
-                                }
+                        } else {
+                            panels.run(simd, panel, (rows, taps, x), false, &mut parts);
+                        }
+                        for (computed, out) in parts.iter().zip(out) {
+                            for (row, computed) in computed.chunks_exact(width).enumerate() {
+                                let y = row * stride + phase.remainder[0];
+                                let line = &mut out[y * self.input.width + phase.remainder[1]..];
+                                scatter(simd, computed, stride, accumulate, line);
                             }
                         }
-                    },
-                );
-            });
+                    }
+                }
+                let pixel = strip.row * stride * self.input.width + strip.column;
+                let mut found = vec![Sums::ZERO; task.out.len()];
+                for (block, (out, sums)) in blocks.clone().zip(task.out.iter_mut().zip(&mut found))
+                {
+                    let place = (task.image, block, pixel);
+                    Epilogue::finish(finish, with_sums, simd, place, out, sums);
+                }
+                (task.image, first, found)
+            })
+            .collect();
+        add_found(sums, self.input.blocks(), &found);
     }
 
     /// The gradient of the weight, `O×I×K×L`. `gradient` is stored as it is, `view` what the forward pass read.
@@ -412,6 +378,9 @@ impl Conv {
         gradient: &View<'_>,
     ) -> Vec<f32> {
         debug_assert!(gradient.is_plain());
+        if let Some(winograd) = self.by_tiles(Tile::Large) {
+            return winograd.weight_gradient(simd, view, gradient);
+        }
         let inputs = self.input.blocks();
         let tasks: Vec<(usize, Range<usize>)> = (0..inputs)
             .flat_map(|input| {
@@ -543,6 +512,162 @@ struct Scratch {
     packed: Vec<Block>,
     row: Vec<Block>,
     phase: Vec<Block>,
+    taps: Vec<Tap>,
+}
+
+/// What a convolution reads, in strips.
+struct Source {
+    packing: Packing,
+    strips: Vec<Strip>,
+    /// Blocks that are computed together.
+    part: usize,
+    /// Pixels of a block, where they are read where they are.
+    in_place: Option<usize>,
+}
+
+impl Source {
+    /// For an output of windows over `input`.
+    fn of_window(window: Window, view: &View<'_>, input: Extent, output: Extent) -> Self {
+        if window.is_pointwise() {
+            return Self::flat(view, input, output);
+        }
+        let source = [input.height, input.width];
+        let packing = Packing::of_window(window, source, output.width);
+        Self::of_rows(packing, input, output, [output.height, output.width])
+    }
+
+    /// For the gradient of an `input`, each of whose remainders modulo the stride reads the `output` from `least` to `most`
+    /// rows and columns away.
+    fn of_neighbours(
+        window: Window,
+        gradient: &View<'_>,
+        output: Extent,
+        input: Extent,
+        [least, most]: [[isize; 2]; 2],
+    ) -> Self {
+        if window.is_pointwise() {
+            return Self::flat(gradient, output, input);
+        }
+        // Rows and columns by remainder, rounded up.
+        let size = [input.height, input.width].map(|side| side.div_ceil(window.stride));
+        let source = [output.height, output.width];
+        let packing = Packing::of_neighbours(source, size[1], least, most);
+        Self::of_rows(packing, output, input, size)
+    }
+
+    fn of_rows(packing: Packing, from: Extent, to: Extent, size: [usize; 2]) -> Self {
+        let most = rows_within(packing, STRIP_BLOCKS / from.blocks(), size[0]);
+        // Some rows at least, as neighbouring strips share what their windows read.
+        let fair = (size[0] * to.images).div_ceil(PARTS).max(4);
+        let rows = most.min(fair);
+        let strips: Vec<Strip> =
+            Strip::rows_of(size, size[0].div_ceil(size[0].div_ceil(rows))).collect();
+        Self {
+            packing,
+            part: part_blocks(to, strips.len()),
+            strips,
+            in_place: None,
+        }
+    }
+
+    /// Pixel by pixel.
+    fn flat(view: &View<'_>, from: Extent, to: Extent) -> Self {
+        let window = Window {
+            kernel: [1, 1],
+            stride: 1,
+            padding: [0, 0],
+        };
+        let most = (STRIP_BLOCKS / from.blocks() / TILE).clamp(4, 16) * TILE;
+        let fair = (to.width * to.images)
+            .div_ceil(PARTS)
+            .next_multiple_of(TILE)
+            .max(4 * TILE);
+        let width = most.min(fair).min(to.width);
+        let strips: Vec<Strip> = Strip::parts_of(to.width, width).collect();
+        Self {
+            packing: Packing::of_window(window, [1, from.width], width),
+            part: part_blocks(to, strips.len()),
+            strips,
+            in_place: view.is_plain().then_some(from.width),
+        }
+    }
+
+    /// The work, cut by image, strip and blocks; a strip's rows are `stride` rows of what is computed.
+    fn tasks<'a>(&self, out: &'a mut [Block], to: Extent, stride: usize) -> Vec<Task<'a>> {
+        let plane = to.pixels();
+        let mut tasks = Vec::new();
+        for (image, out) in out.chunks_exact_mut(to.blocks() * plane).enumerate() {
+            let mut planes: Vec<&mut [Block]> = out.chunks_exact_mut(plane).collect();
+            for &strip in &self.strips {
+                let rows = (strip.rows * stride).min(to.height - strip.row * stride);
+                let count = match self.strips.len() {
+                    1 => plane,
+                    _ if strip.rows == 1 && to.height == 1 => strip.width,
+                    _ => rows * to.width,
+                };
+                for (part, planes) in planes.chunks_mut(self.part).enumerate() {
+                    let out = planes.iter_mut().map(|plane| {
+                        let (now, later) = std::mem::take(plane).split_at_mut(count);
+                        *plane = later;
+                        now
+                    });
+                    tasks.push(Task {
+                        image,
+                        strip,
+                        first: part * self.part,
+                        out: out.collect(),
+                    });
+                }
+            }
+        }
+        tasks
+    }
+
+    /// The blocks `from` of a strip, laid out in `packed` unless they can be read where they are, and the distance from a
+    /// block to the next.
+    fn lay_out<'a, S: Vectors>(
+        &self,
+        simd: S,
+        view: &View<'a>,
+        image: usize,
+        from: Range<usize>,
+        strip: Strip,
+        (packed, row): (&'a mut Vec<Block>, &mut Vec<Block>),
+    ) -> (&'a [Block], usize) {
+        if let Some(plane) = self.in_place {
+            let first = (image * view.extent.blocks() + from.start) * plane + strip.column;
+            return (&view.maps[first..], plane);
+        }
+        let plane = self.packing.plane(strip.rows);
+        packed.resize(from.len() * plane, ZERO);
+        for (block, packed) in from.zip(packed.chunks_exact_mut(plane)) {
+            self.packing
+                .fill(simd, view, (image, block), strip, row, packed);
+        }
+        (packed, plane)
+    }
+}
+
+/// Adds the sums of tasks, each of an image and its blocks from a first one on, in the order of tasks.
+fn add_found(sums: Option<&mut [Sums]>, blocks: usize, found: &[(usize, usize, Vec<Sums>)]) {
+    let Some(sums) = sums else {
+        return;
+    };
+    for (image, first, found) in found {
+        for (sums, found) in sums[image * blocks + first..].iter_mut().zip(found) {
+            sums.add(found);
+        }
+    }
+}
+
+/// Pixels of some blocks of an image.
+struct Task<'a> {
+    image: usize,
+    strip: Strip,
+    /// The first block.
+    first: usize,
+    /// The strip's pixels of each block.
+    out: Vec<&'a mut [Block]>,
 }
 
 fn outer<'a, const W: usize>(
@@ -554,21 +679,19 @@ fn outer<'a, const W: usize>(
     Outer { rows, lanes, a, d }
 }
 
-/// Pixels of a flat strip of `blocks` blocks, a multiple of the kernel's tile.
-fn flat_part(blocks: usize) -> usize {
-    const TILE: usize = 14;
-    (STRIP_BLOCKS / blocks / TILE).clamp(4, 16) * TILE
-}
-
 /// As many rows as have `budget` pixels when they are packed.
 fn rows_within(packing: Packing, budget: usize, all: usize) -> usize {
     let beyond = packing.plane(1).saturating_sub(packing.row_stride());
     (budget.saturating_sub(beyond) / packing.row_stride()).clamp(1, all.max(1))
 }
 
-/// Blocks of one part of an image's work: an even number.
-fn part_blocks(images: usize, blocks: usize) -> usize {
-    let parts = PARTS.div_ceil(images).min(blocks.div_ceil(2));
+/// Blocks of one part of a strip's work, an even number: all of them, where there are enough strips.
+fn part_blocks(to: Extent, strips: usize) -> usize {
+    let blocks = to.blocks();
+    let parts = PARTS
+        .div_ceil(to.images * strips)
+        .min(blocks / PART_BLOCKS)
+        .max(1);
     blocks.div_ceil(parts).next_multiple_of(2)
 }
 

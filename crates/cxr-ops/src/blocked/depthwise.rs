@@ -97,12 +97,7 @@ impl Depthwise {
                         out.fill(bias[block]);
                     }
                     convolve_depthwise(simd, rows, packed, &taps, weights, bias.is_some(), out);
-                    if with_sums {
-                        sums.add_squares(simd, out);
-                    }
-                    if let Some(finish) = finish {
-                        finish(image, block, pixel, out);
-                    }
+                    Epilogue::finish(finish, with_sums, simd, (image, block, pixel), out, sums);
                 }
             });
     }
@@ -113,9 +108,13 @@ impl Depthwise {
         simd: S,
         weights: &[Block],
         gradient: &View<'_>,
+        Epilogue { sums, finish, .. }: Epilogue<'_>,
         accumulate: bool,
         out: &mut [Block],
     ) {
+        let no_sums = &mut vec![Sums::ZERO; self.input.images * self.input.blocks()][..];
+        let with_sums = sums.is_some();
+        let sums = sums.unwrap_or(no_sums);
         let (phases, least, most) = Phase::all(self.window);
         let stride = self.window.stride;
         let [height, width] = [self.input.height, self.input.width].map(|s| s.div_ceil(stride));
@@ -139,8 +138,9 @@ impl Depthwise {
         let blocks = self.input.blocks();
         let all = self.window.taps();
         out.par_chunks_mut(self.input.pixels())
+            .zip(sums)
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (chunk, out)| {
+            .for_each_init(Scratch::default, |scratch, (chunk, (out, sums))| {
                 let (image, block) = (chunk / blocks, chunk % blocks);
                 let weights = &weights[block * all..][..all];
                 for &strip in &strips {
@@ -200,6 +200,10 @@ impl Depthwise {
                             }
                         }
                     }
+                    let first = strip.row * stride * self.input.width;
+                    let rows = (strip.rows * stride).min(self.input.height - strip.row * stride);
+                    let out = &mut out[first..][..rows * self.input.width];
+                    Epilogue::finish(finish, with_sums, simd, (image, block, first), out, sums);
                 }
             });
     }

@@ -183,10 +183,7 @@ pub(crate) fn backward<S: Vectors>(
                         .copy_from_slice(&lines[block * pixels..(block + 1) * pixels]);
                 }
                 for (total, sums) in total.iter_mut().zip(sums) {
-                    for lane in 0..LANES {
-                        total.plain[lane] += sums.plain[lane];
-                        total.products[lane] += sums.products[lane];
-                    }
+                    total.add(sums);
                 }
             }
             total

@@ -23,6 +23,8 @@ pub(crate) mod packing;
 mod panels;
 pub(crate) mod point;
 pub(crate) mod pool;
+pub(crate) mod response_norm;
+pub(crate) mod winograd;
 
 use rayon::prelude::*;
 
@@ -211,22 +213,42 @@ impl Sums {
         }
     }
 
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for lane in 0..LANES {
+            self.plain[lane] += other.plain[lane];
+            self.products[lane] += other.products[lane];
+        }
+    }
+
     /// Adds Σ x and Σ x² of some pixels.
     pub(crate) fn add_squares<S: Vectors>(&mut self, simd: S, x: &[Block]) {
         for run in x.chunks(RUN) {
-            let (mut plain, mut products) = (ZERO, ZERO);
+            // Four runs of sums each, as one would wait for its own last addition.
+            let (mut plain, mut products) = ([ZERO; 4], [ZERO; 4]);
             simd.within(
                 #[inline(always)]
                 || {
-                    for x in run {
+                    let (fours, rest) = run.as_chunks::<4>();
+                    for four in fours {
+                        for (at, x) in four.iter().enumerate() {
+                            for lane in 0..LANES {
+                                plain[at][lane] += x[lane];
+                                products[at][lane] += x[lane] * x[lane];
+                            }
+                        }
+                    }
+                    for x in rest {
                         for lane in 0..LANES {
-                            plain[lane] += x[lane];
-                            products[lane] += x[lane] * x[lane];
+                            plain[0][lane] += x[lane];
+                            products[0][lane] += x[lane] * x[lane];
                         }
                     }
                 },
             );
-            self.add_run(&plain, &products);
+            for (plain, products) in plain.iter().zip(&products) {
+                self.add_run(plain, products);
+            }
         }
     }
 
@@ -235,10 +257,7 @@ impl Sums {
         let mut total = vec![Self::ZERO; blocks];
         for of_image in of_images.chunks_exact(blocks) {
             for (total, sums) in total.iter_mut().zip(of_image) {
-                for lane in 0..LANES {
-                    total.plain[lane] += sums.plain[lane];
-                    total.products[lane] += sums.products[lane];
-                }
+                total.add(sums);
             }
         }
         total

@@ -1,28 +1,28 @@
 //! The weights of a convolution, in the order in which the kernels read them.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::kernels::{Kernels, Products, Rows, Tap};
-use super::{Block, Extent, LANES, ZERO};
+use super::{Block, LANES, ZERO};
 
-/// What a block's maps are computed from: the weights of 16 or 32 maps, in the kernel's order.
+/// What some blocks are computed from: the weights of 16 or 32 maps, in the kernel's order.
 pub(super) struct Panel {
     /// Blocks that are computed.
     pub(super) to: Range<usize>,
     /// Blocks that are read.
     pub(super) from: Range<usize>,
-    pub(super) taps: Arc<[Tap]>,
     /// Where its weights begin.
     weights: usize,
 }
 
-/// A convolution's weights in the kernel's order.
+/// A convolution's weights in the kernel's order, whatever the size of its maps.
 pub(crate) struct Panels {
     panels: Vec<Panel>,
     weights: Vec<Block>,
+    /// Maps that are read.
+    from: usize,
 }
 
 /// Blocks of `from` maps that blocks `to` of `maps` maps are connected with.
@@ -43,50 +43,27 @@ fn width(maps: usize, groups: usize) -> usize {
     }
 }
 
-/// Panels for all blocks of `to`, each reading the blocks of `from` that it is connected with. `taps` are `(index,
-/// offset)`; `weight(to map, from map, tap)`.
+/// Panels for all blocks of `to` maps, each reading the blocks of `from` maps that it is connected with;
+/// `weight(to map, from map, tap)`.
 pub(super) fn panels(
-    to: Extent,
-    from: Extent,
+    to: usize,
+    from: usize,
     groups: usize,
-    plane: usize,
-    taps: &[(usize, usize)],
+    taps: &[usize],
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Panels {
     let mut panels: Vec<Panel> = Vec::new();
     let mut length = 0;
-    let wide = width(to.maps, groups);
-    for first in (0..to.blocks()).step_by(wide) {
-        let blocks = first..(first + wide).min(to.blocks());
-        let read = connected(blocks.clone(), to.maps, from.maps, groups);
-        let same = panels
-            .last()
-            .filter(|panel| panel.from == read && groups == 1);
-        let all: Arc<[Tap]> = match same {
-            Some(panel) => panel.taps.clone(),
-            None => read
-                .clone()
-                .flat_map(|block| {
-                    taps.iter().map(move |&(_, offset)| Tap {
-                        offset: (block - read.start) * plane + offset,
-                        lanes: from.lanes(block),
-                    })
-                })
-                .collect(),
-        };
-        let lines: usize = all.iter().map(|tap| tap.lanes).sum();
-        // Aligned for pairs of blocks.
+    let (wide, blocks) = (width(to, groups), to.div_ceil(LANES));
+    for first in (0..blocks).step_by(wide) {
+        let blocks = first..(first + wide).min(blocks);
+        let read = connected(blocks.clone(), to, from, groups);
         let start = length;
-        length += lines * blocks.len();
+        length +=
+            read.clone().map(|block| lanes(from, block)).sum::<usize>() * taps.len() * blocks.len();
         panels.push(Panel {
             to: blocks,
-            from: connected(
-                first..(first + wide).min(to.blocks()),
-                to.maps,
-                from.maps,
-                groups,
-            ),
-            taps: all,
+            from: read,
             weights: start,
         });
     }
@@ -102,13 +79,13 @@ pub(super) fn panels(
     parts.into_par_iter().for_each(|(panel, out)| {
         let mut lines = out.chunks_exact_mut(panel.to.len());
         for block in panel.from.clone() {
-            for &(tap, _) in taps {
-                for lane in 0..from.lanes(block) {
+            for &tap in taps {
+                for lane in 0..lanes(from, block) {
                     let Some(line) = lines.next() else {
                         continue;
                     };
                     let values = line.as_flattened_mut().iter_mut();
-                    let maps = panel.to.start * LANES..to.maps;
+                    let maps = panel.to.start * LANES..to;
                     for (value, map) in values.zip(maps) {
                         *value = weight(map, block * LANES + lane, tap);
                     }
@@ -116,7 +93,16 @@ pub(super) fn panels(
             }
         }
     });
-    Panels { panels, weights }
+    Panels {
+        panels,
+        weights,
+        from,
+    }
+}
+
+/// Maps of block `block` of `maps` maps.
+fn lanes(maps: usize, block: usize) -> usize {
+    (maps - block * LANES).min(LANES)
 }
 
 impl Panels {
@@ -131,24 +117,28 @@ impl Panels {
         &self.panels[first..end]
     }
 
-    /// Computes pixels `run` of a panel's blocks, which are `plane` pixels each in `out`.
-    #[expect(clippy::too_many_arguments, reason = "the inside of two loops")]
+    /// The taps of a panel: those at `offsets` of each block that it reads, which are `plane` pixels each.
+    pub(super) fn taps(&self, panel: &Panel, plane: usize, offsets: &[usize], taps: &mut Vec<Tap>) {
+        taps.clear();
+        taps.extend(panel.from.clone().flat_map(|block| {
+            offsets.iter().map(move |offset| Tap {
+                offset: (block - panel.from.start) * plane + offset,
+                lanes: lanes(self.from, block),
+            })
+        }));
+    }
+
+    /// Computes the pixels of a panel's blocks, `out`, from what its [taps](Self::taps) read.
     pub(super) fn run<S: Kernels>(
         &self,
         simd: S,
         panel: &Panel,
-        rows: Rows,
-        x: &[Block],
+        (rows, taps, x): (Rows, &[Tap], &[Block]),
         accumulate: bool,
-        plane: usize,
-        run: Range<usize>,
-        out: &mut [Block],
+        out: &mut [&mut [Block]],
     ) {
         let weights = &self.weights[panel.weights..];
-        let taps = &panel.taps[..];
-        if panel.to.len() == 2 {
-            let (first, second) = out.split_at_mut(plane);
-            let mut out = [&mut first[run.clone()], &mut second[run]];
+        if let [first, second] = out {
             let (weights, _) = weights.as_chunks();
             let products = Products {
                 rows,
@@ -157,9 +147,8 @@ impl Panels {
                 weights,
                 accumulate,
             };
-            simd.convolve_two(products, &mut out);
-        } else {
-            let mut out = [&mut out[run]];
+            simd.convolve_two(products, &mut [first, second]);
+        } else if let [one] = out {
             let (weights, _) = weights.as_chunks();
             let products = Products {
                 rows,
@@ -168,7 +157,7 @@ impl Panels {
                 weights,
                 accumulate,
             };
-            simd.convolve_one(products, &mut out);
+            simd.convolve_one(products, &mut [one]);
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Gradient {
     factor: Option<Vec<Block>>,
     /// One per image and map.
     shift: Option<Vec<Block>>,
+    /// Where it was taken back through its maps' activation already, as [`behind`] does: the sums.
+    pub(crate) behind: Option<Vec<Sums>>,
 }
 
 /// What multiplies a gradient behind a normalisation, the value before it and 1 in the gradient before it, per block.
@@ -40,6 +42,7 @@ impl Gradient {
             maps,
             factor: None,
             shift: None,
+            behind: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Gradient {
             maps,
             factor: None,
             shift: Some(shift),
+            behind: None,
         }
     }
 
@@ -152,11 +156,13 @@ impl Gradient {
                 let (factor, shift) = self.late(chunk);
                 let mut sums = Sums::ZERO;
                 for (gradient, stored) in gradient.chunks(RUN).zip(stored.chunks(RUN)) {
-                    let (mut plain, mut products) = (ZERO, ZERO);
+                    let (mut plain, mut products) = ([ZERO; 2], [ZERO; 2]);
                     with_curve!(view.nonlinearity, C => simd.within(
                         #[inline(always)]
                         || {
-                            for (g, x) in gradient.iter().zip(stored) {
+                            for (pixel, (g, x)) in gradient.iter().zip(stored).enumerate() {
+                                let (plain, products) =
+                                    (&mut plain[pixel % 2], &mut products[pixel % 2]);
                                 for lane in 0..LANES {
                                     let g = (g[lane] * factor[lane] + shift[lane])
                                         * C::slope(affine.apply(lane, x[lane]));
@@ -166,12 +172,140 @@ impl Gradient {
                             }
                         },
                     ));
-                    sums.add_run(&plain, &products);
+                    for (plain, products) in plain.iter().zip(&products) {
+                        sums.add_run(plain, products);
+                    }
                 }
                 sums
             })
             .collect();
         Sums::over_images(&of_images, blocks)
+    }
+
+    /// Takes the gradient back through the activation of `view`, with the sums of [`Self::sums`].
+    pub(crate) fn take_behind<S: Vectors>(&mut self, simd: S, view: &View<'_>) -> Vec<Sums> {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        let late: Vec<_> = (0..extent.images * blocks)
+            .map(|chunk| self.late(chunk))
+            .collect();
+        (self.factor, self.shift) = (None, None);
+        let of_images: Vec<Sums> = (self.maps.par_chunks_mut(plane))
+            .with_min_len(min_chunks(plane))
+            .zip(&late)
+            .enumerate()
+            .map(|(chunk, (gradient, (factor, shift)))| {
+                let place = (chunk / blocks, chunk % blocks);
+                let mut sums = Sums::ZERO;
+                for (run, gradient) in gradient.chunks_mut(RUN).enumerate() {
+                    simd.within(
+                        #[inline(always)]
+                        || {
+                            for g in &mut *gradient {
+                                for lane in 0..LANES {
+                                    g[lane] = g[lane] * factor[lane] + shift[lane];
+                                }
+                            }
+                        },
+                    );
+                    behind(
+                        simd,
+                        view,
+                        (place.0, place.1, run * RUN),
+                        gradient,
+                        &mut sums,
+                    );
+                }
+                sums
+            })
+            .collect();
+        Sums::over_images(&of_images, blocks)
+    }
+
+    /// Takes the gradient of a sum back through its ReLU, where `output` is what that gave, with [`Self::sums`] for each
+    /// of some `views`, whose activation is the identity.
+    pub(crate) fn through_sum<S: Vectors>(
+        &mut self,
+        simd: S,
+        output: Option<&[Block]>,
+        views: &[View<'_>],
+    ) -> Vec<Vec<Sums>> {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        let late: Vec<_> = (0..extent.images * blocks)
+            .map(|chunk| self.late(chunk))
+            .collect();
+        let is_late = self.factor.is_some() || self.shift.is_some();
+        (self.factor, self.shift) = (None, None);
+        let of_images: Vec<Vec<Sums>> = (self.maps.par_chunks_mut(plane))
+            .with_min_len(min_chunks(plane))
+            .zip(&late)
+            .enumerate()
+            .map(|(chunk, (gradient, (factor, shift)))| {
+                let mut sums = vec![Sums::ZERO; views.len()];
+                for (run, gradient) in gradient.chunks_mut(RUN).enumerate() {
+                    let output =
+                        output.map(|output| &output[chunk * plane + run * RUN..][..gradient.len()]);
+                    simd.within(
+                        #[inline(always)]
+                        || {
+                            if is_late {
+                                for g in &mut *gradient {
+                                    for lane in 0..LANES {
+                                        g[lane] = g[lane] * factor[lane] + shift[lane];
+                                    }
+                                }
+                            }
+                            for (g, y) in gradient.iter_mut().zip(output.unwrap_or_default()) {
+                                for lane in 0..LANES {
+                                    g[lane] = if y[lane] > 0. { g[lane] } else { 0. };
+                                }
+                            }
+                        },
+                    );
+                    for (view, sums) in views.iter().zip(&mut sums) {
+                        let place = (chunk / blocks, chunk % blocks, run * RUN);
+                        behind(simd, view, place, gradient, sums);
+                    }
+                }
+                sums
+            })
+            .collect();
+        (0..views.len())
+            .map(|view| {
+                let of_images: Vec<Sums> = of_images.iter().map(|sums| sums[view]).collect();
+                Sums::over_images(&of_images, blocks)
+            })
+            .collect()
+    }
+
+    /// As [`Self::through`], of a copy: this gradient stays as it is.
+    pub(crate) fn through_copy<S: Vectors>(
+        &self,
+        simd: S,
+        view: &View<'_>,
+        coefficients: Option<&[Coefficients]>,
+        pool: &Pool,
+    ) -> Self {
+        let extent = self.maps.extent();
+        let (blocks, plane) = (extent.blocks(), extent.pixels());
+        let mut maps = Maps::take(extent, pool);
+        maps.par_chunks_mut(plane)
+            .with_min_len(min_chunks(plane))
+            .enumerate()
+            .for_each(|(chunk, out)| {
+                let gradient = &self.maps[chunk * plane..][..plane];
+                let of = coefficients.map_or(Coefficients::IDENTITY, |all| all[chunk % blocks]);
+                let late = self.late(chunk);
+                for (run, (out, gradient)) in
+                    (out.chunks_mut(RUN)).zip(gradient.chunks(RUN)).enumerate()
+                {
+                    out.copy_from_slice(gradient);
+                    let place = (chunk / blocks, chunk % blocks, run * RUN);
+                    through(simd, view, place, late, &of, out);
+                }
+            });
+        Self::new(maps)
     }
 
     /// Takes the gradient back through the activation and the affine map of `view`.
@@ -193,25 +327,9 @@ impl Gradient {
             .zip(&late)
             .enumerate()
             .for_each(|(chunk, (gradient, (factor, shift)))| {
-                let (image, block) = (chunk / blocks, chunk % blocks);
-                let stored = &view.stored(image, block, 0)[..plane];
-                let affine = view.affine_of(block);
-                let of = coefficients.map_or(Coefficients::IDENTITY, |all| all[block]);
-                with_curve!(view.nonlinearity, C => simd.within(
-                    #[inline(always)]
-                    || {
-                        for (g, x) in gradient.iter_mut().zip(stored) {
-                            for lane in 0..LANES {
-                                let behind = (g[lane] * factor[lane] + shift[lane])
-                                    * C::slope(affine.apply(lane, x[lane]));
-                                // Centred, as the three terms nearly cancel in small batches.
-                                let centred = x[lane] - affine.centre[lane];
-                                g[lane] = of.gradient[lane] * behind
-                                    + (of.value[lane] * centred + of.constant[lane]);
-                            }
-                        }
-                    },
-                ));
+                let of = coefficients.map_or(Coefficients::IDENTITY, |all| all[chunk % blocks]);
+                let place = (chunk / blocks, chunk % blocks, 0);
+                through(simd, view, place, (*factor, *shift), &of, gradient);
             });
     }
 
@@ -250,25 +368,67 @@ impl Gradient {
             })
             .collect()
     }
+}
 
-    /// Takes the gradient back through the ReLU whose output is `output`.
-    pub(crate) fn through_relu<S: Vectors>(&mut self, simd: S, output: &[Block]) {
-        self.settle(simd);
-        self.maps
-            .par_chunks_mut(1 << 12)
-            .zip(output.par_chunks(1 << 12))
-            .for_each(|(gradient, output)| {
-                simd.within(
-                    #[inline(always)]
-                    || {
-                        for (g, y) in gradient.iter_mut().zip(output) {
-                            for lane in 0..LANES {
-                                g[lane] = if y[lane] > 0. { g[lane] } else { 0. };
-                            }
-                        }
-                    },
-                );
-            });
+/// Takes the gradient of some pixels of a block back through the activation and the affine map of `view`; factor and shift
+/// are applied before.
+fn through<S: Vectors>(
+    simd: S,
+    view: &View<'_>,
+    (image, block, pixel): (usize, usize, usize),
+    (factor, shift): (Block, Block),
+    of: &Coefficients,
+    gradient: &mut [Block],
+) {
+    let stored = &view.stored(image, block, pixel)[..gradient.len()];
+    let affine = view.affine_of(block);
+    with_curve!(view.nonlinearity, C => simd.within(
+        #[inline(always)]
+        || {
+            for (g, x) in gradient.iter_mut().zip(stored) {
+                for lane in 0..LANES {
+                    let behind = (g[lane] * factor[lane] + shift[lane])
+                        * C::slope(affine.apply(lane, x[lane]));
+                    // Centred, as the three terms nearly cancel in small batches.
+                    let centred = x[lane] - affine.centre[lane];
+                    g[lane] = of.gradient[lane] * behind
+                        + (of.value[lane] * centred + of.constant[lane]);
+                }
+            }
+        },
+    ));
+}
+
+/// Takes the gradient of some pixels of a block back through the activation of `view`, and adds Σ g and Σ g·(x − centre) of
+/// what it is then.
+pub(crate) fn behind<S: Vectors>(
+    simd: S,
+    view: &View<'_>,
+    (image, block, pixel): (usize, usize, usize),
+    gradient: &mut [Block],
+    sums: &mut Sums,
+) {
+    let stored = &view.stored(image, block, pixel)[..gradient.len()];
+    let affine = view.affine_of(block);
+    for (gradient, stored) in gradient.chunks_mut(RUN).zip(stored.chunks(RUN)) {
+        // Two runs of sums each, as one would wait for its own last addition.
+        let (mut plain, mut products) = ([ZERO; 2], [ZERO; 2]);
+        with_curve!(view.nonlinearity, C => simd.within(
+            #[inline(always)]
+            || {
+                for (pixel, (g, x)) in gradient.iter_mut().zip(stored).enumerate() {
+                    let (plain, products) = (&mut plain[pixel % 2], &mut products[pixel % 2]);
+                    for lane in 0..LANES {
+                        g[lane] *= C::slope(affine.apply(lane, x[lane]));
+                        plain[lane] += g[lane];
+                        products[lane] += g[lane] * (x[lane] - affine.centre[lane]);
+                    }
+                }
+            },
+        ));
+        for (plain, products) in plain.iter().zip(&products) {
+            sums.add_run(plain, products);
+        }
     }
 }
 

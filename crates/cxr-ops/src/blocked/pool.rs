@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::activation::exp;
 use super::packing::Window;
 use super::{Block, Extent, LANES, RUN, View, ZERO, min_chunks};
 use crate::simd::Vectors;
@@ -209,6 +210,84 @@ pub(crate) fn global_average<S: Vectors>(simd: S, view: &View<'_>, out: &mut [Bl
                     }
                 }
                 *out = total.map(|total| (total / plane as f64) as f32);
+            },
+        );
+}
+
+/// `ln(mean of e^(r·x))/r` over all pixels, per image and block, with `r` = `sharpness`: between the mean, to which it tends
+/// as r falls, and the maximum, to which it tends as r rises (Wang et al. 2017).
+pub(crate) fn log_sum_exp<S: Vectors>(simd: S, view: &View<'_>, sharpness: f32, out: &mut [Block]) {
+    let (blocks, plane) = (view.extent.blocks(), view.extent.pixels());
+    out.par_iter_mut()
+        .with_min_len(min_chunks(plane))
+        .enumerate()
+        .for_each_init(
+            || vec![ZERO; plane],
+            |line, (chunk, out)| {
+                view.read(simd, chunk / blocks, chunk % blocks, 0, line);
+                let mut largest = [f32::NEG_INFINITY; LANES];
+                for value in &*line {
+                    for lane in 0..LANES {
+                        let beaten = value[lane] > largest[lane] || value[lane].is_nan();
+                        largest[lane] = if beaten { value[lane] } else { largest[lane] };
+                    }
+                }
+                let mut total = [0f64; LANES];
+                for run in line.chunks(RUN) {
+                    let mut sum = ZERO;
+                    simd.within(
+                        #[inline(always)]
+                        || {
+                            for value in run {
+                                for lane in 0..LANES {
+                                    sum[lane] += exp(sharpness * (value[lane] - largest[lane]));
+                                }
+                            }
+                        },
+                    );
+                    for lane in 0..LANES {
+                        total[lane] += f64::from(sum[lane]);
+                    }
+                }
+                for lane in 0..LANES {
+                    let mean = (total[lane] / plane as f64).ln() / f64::from(sharpness);
+                    out[lane] = (f64::from(largest[lane]) + mean) as f32;
+                }
+            },
+        );
+}
+
+/// Adds to `out` the gradient of [`log_sum_exp`], whose output is `pooled`: each pixel's share of it is
+/// `e^(r·(x − pooled)) / pixels`.
+pub(crate) fn log_sum_exp_gradient<S: Vectors>(
+    simd: S,
+    view: &View<'_>,
+    sharpness: f32,
+    pooled: &[Block],
+    gradient: &[Block],
+    out: &mut [Block],
+) {
+    let (blocks, plane) = (view.extent.blocks(), view.extent.pixels());
+    let share = 1. / plane as f32;
+    out.par_chunks_mut(plane)
+        .with_min_len(min_chunks(plane))
+        .enumerate()
+        .for_each_init(
+            || vec![ZERO; plane],
+            |line, (chunk, out)| {
+                view.read(simd, chunk / blocks, chunk % blocks, 0, line);
+                let (pooled, gradient) = (&pooled[chunk], &gradient[chunk]);
+                simd.within(
+                    #[inline(always)]
+                    || {
+                        for (out, x) in out.iter_mut().zip(&*line) {
+                            for lane in 0..LANES {
+                                let weight = exp(sharpness * (x[lane] - pooled[lane])) * share;
+                                out[lane] += gradient[lane] * weight;
+                            }
+                        }
+                    },
+                );
             },
         );
 }

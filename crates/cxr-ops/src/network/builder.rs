@@ -147,6 +147,13 @@ impl NetworkBuilder {
         self.push(name, Operation::LayerNorm { eps }, &[input], maps)
     }
 
+    /// A global response normalisation (Woo et al. 2023): `x·(1 + γ·n) + β`, where `n` is a map's norm over the pixels of an
+    /// image, over the mean of all maps' norms and ε. Parameters `weight` (γ) and `bias` (β), which begin with 0.
+    pub fn response_norm(&mut self, name: &str, input: Node, eps: f64) -> Node {
+        let maps = self.channels(input);
+        self.push(name, Operation::ResponseNorm { eps }, &[input], maps)
+    }
+
     /// Each map times a trained factor (Touvron et al. 2021). The parameter is called `name` itself and is `C×1×1`.
     pub fn layer_scale(&mut self, name: &str, input: Node, initial: f32) -> Node {
         let maps = self.channels(input);
@@ -274,6 +281,20 @@ impl NetworkBuilder {
         self.push("global_pool", Operation::GlobalPool, &[input], maps)
     }
 
+    /// `ln(mean of e^(r·x))/r` over all pixels, with `r` = `sharpness` above 0: near the mean where it is small, near the
+    /// maximum where it is large (Wang et al.: ChestX-ray8, CVPR 2017, who take 10).
+    pub fn log_sum_exp_pool(&mut self, input: Node, sharpness: f32) -> Node {
+        let maps = self.channels(input);
+        if !(sharpness.is_finite() && sharpness > 0.) {
+            self.fail(
+                "log_sum_exp_pool",
+                format!("needs a factor above 0, got {sharpness}"),
+            );
+        }
+        let operation = Operation::LogSumExpPool(sharpness);
+        self.push("log_sum_exp_pool", operation, &[input], maps)
+    }
+
     /// Squeeze and excitation (Hu, Shen & Sun 2018): each map times a factor that two dense layers, `fc1` to `squeezed`
     /// maps and `fc2` back, make of the means of all maps, by SiLU and sigmoid.
     pub fn squeeze_excite(&mut self, name: &str, input: Node, squeezed: usize) -> Node {
@@ -342,7 +363,7 @@ impl NetworkBuilder {
 
     fn push(&mut self, name: &str, layer: Operation, inputs: &[Node], maps: usize) -> Node {
         let is_pooled = match layer {
-            Operation::GlobalPool => true,
+            Operation::GlobalPool | Operation::LogSumExpPool(_) => true,
             _ => inputs.iter().all(|input| self.nodes[input.0].is_pooled),
         };
         self.nodes.push(NodeData {

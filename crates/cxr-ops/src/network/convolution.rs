@@ -4,6 +4,7 @@ use crate::blocked::conv::{Conv, Epilogue};
 use crate::blocked::depthwise::Depthwise;
 use crate::blocked::kernels::Kernels;
 use crate::blocked::packing::Window;
+use crate::blocked::winograd::Tile;
 use crate::blocked::{Block, Extent, View};
 
 /// A convolution of either kind.
@@ -21,19 +22,20 @@ impl ConvKind {
         }
     }
 
-    /// `weight` comes with a factor for each output map.
+    /// `weight` comes with a factor for each output map; `tile` says how a 3×3 convolution may be computed.
     pub(super) fn forward<S: Kernels>(
         &self,
         simd: S,
         (weight, scale): (&[f32], Option<&[f32]>),
+        tile: Tile,
         view: &View<'_>,
         epilogue: Epilogue<'_>,
         out: &mut [Block],
     ) {
         match self {
             Self::Dense(conv) => {
-                let panels = conv.forward_panels(weight, scale);
-                conv.forward(simd, &panels, view, epilogue, out);
+                let weights = conv.forward_weights(simd, weight, scale, tile);
+                conv.forward(simd, &weights, view, epilogue, out);
             }
             Self::Depthwise(conv) => {
                 let weights = conv.weights(weight, scale);
@@ -47,17 +49,18 @@ impl ConvKind {
         simd: S,
         weight: &[f32],
         gradient: &View<'_>,
+        epilogue: Epilogue<'_>,
         accumulate: bool,
         out: &mut [Block],
     ) {
         match self {
             Self::Dense(conv) => {
-                let panels = conv.backward_panels(weight);
-                conv.input_gradient(simd, &panels, gradient, accumulate, out);
+                let weights = conv.backward_weights(simd, weight);
+                conv.input_gradient(simd, &weights, gradient, epilogue, accumulate, out);
             }
             Self::Depthwise(conv) => {
                 let weights = conv.weights(weight, None);
-                conv.input_gradient(simd, &weights, gradient, accumulate, out);
+                conv.input_gradient(simd, &weights, gradient, epilogue, accumulate, out);
             }
         }
     }

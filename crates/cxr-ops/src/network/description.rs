@@ -104,6 +104,10 @@ pub(super) enum Operation {
     LayerNorm {
         eps: f64,
     },
+    /// Global response normalisation.
+    ResponseNorm {
+        eps: f64,
+    },
     LayerScale {
         initial: f32,
     },
@@ -122,6 +126,8 @@ pub(super) enum Operation {
     MaxPool(Window),
     AveragePool(Window),
     GlobalPool,
+    /// Of all pixels, with this factor in the exponent.
+    LogSumExpPool(f32),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -154,6 +160,54 @@ pub struct NetworkCost {
     pub parameters: u64,
 }
 
+/// A part of a network, for a table or a drawing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPart {
+    /// The name of the node that it ends in; empty for what follows the last.
+    pub name: String,
+    /// Kinds of layers, such as `3×3 convolution`, with how many there are, in the order in which they first come. Layers
+    /// without products or pooling are left out.
+    pub layers: Vec<(String, usize)>,
+    /// Channels of its output.
+    pub channels: usize,
+    /// Rows of its output.
+    pub height: usize,
+    /// Columns of its output.
+    pub width: usize,
+    /// Values of its parameters, running statistics included.
+    pub parameters: u64,
+    /// Multiplications with an addition, for one image.
+    pub multiply_adds: u64,
+}
+
+impl Operation {
+    /// What a reader calls the layer, which reads `maps` maps; `None` for one that a summary leaves out.
+    fn kind(&self, maps: usize) -> Option<String> {
+        let sides = |[height, width]: [usize; 2]| format!("{height}×{width}");
+        Some(match self {
+            Self::Conv {
+                is_linear: true, ..
+            } => "dense layer".to_owned(),
+            Self::Conv { layer, .. } => {
+                let kernel = sides(layer.kernel);
+                match layer.groups {
+                    1 => format!("{kernel} convolution"),
+                    groups if groups == maps && groups == layer.out_channels => {
+                        format!("{kernel} depthwise convolution")
+                    }
+                    groups => format!("{kernel} convolution in {groups} groups"),
+                }
+            }
+            Self::MaxPool(window) => format!("{} max pooling", sides(window.kernel)),
+            Self::AveragePool(window) => format!("{} mean pooling", sides(window.kernel)),
+            Self::Gate => "squeeze-excite".to_owned(),
+            Self::LogSumExpPool(_) => "log-sum-exp pooling".to_owned(),
+            // Of global pools there is one in each squeeze-excite, which is named already.
+            _ => return None,
+        })
+    }
+}
+
 /// One parameter of a layer.
 pub(super) struct ParameterShape {
     pub(super) name: String,
@@ -167,9 +221,13 @@ impl NetworkDescription {
         self.names.get(name).copied().map(Node)
     }
 
-    /// All such names, in alphabetical order.
+    /// All such names, in the order of their nodes, from the images to the features.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+        let mut names: Vec<(usize, &str)> = (self.names.iter())
+            .map(|(name, &node)| (node, name.as_str()))
+            .collect();
+        names.sort_unstable();
+        names.into_iter().map(|(_, name)| name)
     }
 
     /// The same network up to `node`, whose maps are the features.
@@ -182,6 +240,42 @@ impl NetworkDescription {
             names: names.map(|(name, at)| (name.clone(), *at)).collect(),
             output: node.0,
         }
+    }
+
+    /// The rest of the network behind `node`, whose maps it takes as its images.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] where a later layer reads maps from before the node.
+    pub fn after(&self, node: Node) -> Result<Self, OpsError> {
+        let mut nodes = vec![NodeData {
+            name: "images".to_owned(),
+            layer: Operation::Images,
+            inputs: Vec::new(),
+            maps: self.nodes[node.0].maps,
+            is_pooled: self.nodes[node.0].is_pooled,
+        }];
+        for later in &self.nodes[node.0 + 1..] {
+            let inputs = later.inputs.iter().map(|input| input.checked_sub(node.0));
+            let Some(inputs) = inputs.collect() else {
+                return Err(OpsError::Network {
+                    layer: later.name.clone(),
+                    problem: "reads maps from before the node at which the network is cut"
+                        .to_owned(),
+                });
+            };
+            nodes.push(NodeData {
+                inputs,
+                ..later.clone()
+            });
+        }
+        let names = self.names.iter().filter(|(_, at)| **at >= node.0);
+        Ok(Self {
+            nodes,
+            names: names
+                .map(|(name, at)| (name.clone(), at - node.0))
+                .collect(),
+            output: self.output - node.0,
+        })
     }
 
     /// The same network with other nonlinearities: `replace` gives that which takes the place of one.
@@ -222,15 +316,10 @@ impl NetworkDescription {
         let extents = self.extents(1, height, width)?;
         let plan = super::plan::Plan::new(self);
         let (mut multiply_adds, mut blocks) = (0, 0);
-        for (index, node) in self.nodes.iter().enumerate() {
-            let extent = extents[index];
-            if let Operation::Conv { layer, .. } = &node.layer {
-                let inputs = self.nodes[node.inputs[0]].maps / layer.groups;
-                let of_pixel = inputs * layer.kernel[0] * layer.kernel[1] * layer.out_channels;
-                multiply_adds += (extent.pixels() * of_pixel) as u64;
-            }
+        for index in 0..self.nodes.len() {
+            multiply_adds += self.multiply_adds(index, &extents);
             if plan.is_stored(index) {
-                blocks += extent.len() as u64;
+                blocks += extents[index].len() as u64;
             }
         }
         let parameters = (0..self.nodes.len()).flat_map(|index| self.parameters(index));
@@ -239,6 +328,61 @@ impl NetworkDescription {
             training_bytes: blocks * (LANES * size_of::<f32>()) as u64,
             parameters: parameters.map(|p| p.shape.elem_count() as u64).sum(),
         })
+    }
+
+    /// The network cut at its [named](super::NetworkBuilder::name) nodes: what each part between two of them has and costs
+    /// for an image of `height × width` pixels. What follows the last named node is a part without a name.
+    ///
+    /// # Errors
+    /// As [`Self::feature_shape`].
+    pub fn parts(&self, height: usize, width: usize) -> Result<Vec<NetworkPart>, OpsError> {
+        let extents = self.extents(1, height, width)?;
+        let mut ends: Vec<(usize, &str)> = (self.names.iter())
+            .map(|(name, &node)| (node, name.as_str()))
+            .collect();
+        ends.sort_unstable();
+        if ends.last().is_none_or(|&(node, _)| node < self.output) {
+            ends.push((self.output, ""));
+        }
+        let mut parts = Vec::with_capacity(ends.len());
+        let mut first = 1;
+        for (end, name) in ends {
+            let mut part = NetworkPart {
+                name: name.to_owned(),
+                layers: Vec::new(),
+                channels: extents[end].maps,
+                height: extents[end].height,
+                width: extents[end].width,
+                parameters: 0,
+                multiply_adds: 0,
+            };
+            for (index, node) in self.nodes.iter().enumerate().take(end + 1).skip(first) {
+                part.multiply_adds += self.multiply_adds(index, &extents);
+                let parameters = self.parameters(index).into_iter();
+                part.parameters += parameters.map(|p| p.shape.elem_count() as u64).sum::<u64>();
+                let Some(kind) = node.layer.kind(self.nodes[node.inputs[0]].maps) else {
+                    continue;
+                };
+                match part.layers.iter_mut().find(|(before, _)| *before == kind) {
+                    Some((_, count)) => *count += 1,
+                    None => part.layers.push((kind, 1)),
+                }
+            }
+            first = end + 1;
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    /// Multiplications of a node for one image.
+    fn multiply_adds(&self, index: usize, extents: &[Extent]) -> u64 {
+        let node = &self.nodes[index];
+        let Operation::Conv { layer, .. } = &node.layer else {
+            return 0;
+        };
+        let inputs = self.nodes[node.inputs[0]].maps / layer.groups;
+        let of_pixel = inputs * layer.kernel[0] * layer.kernel[1] * layer.out_channels;
+        (extents[index].pixels() * of_pixel) as u64
     }
 
     /// The sizes of all nodes' maps.
@@ -266,7 +410,7 @@ impl NetworkDescription {
                 Operation::MaxPool(window) | Operation::AveragePool(window) => {
                     windowed(input, *window)
                 }
-                Operation::GlobalPool => Ok(input.pooled()),
+                Operation::GlobalPool | Operation::LogSumExpPool(_) => Ok(input.pooled()),
                 Operation::Add | Operation::Concat => {
                     let size = |at: &usize| (extents[*at].height, extents[*at].width);
                     match node
@@ -328,6 +472,10 @@ impl NetworkDescription {
             ],
             Operation::LayerNorm { .. } => vec![
                 of("weight", node.maps.into(), Init::Ones),
+                of("bias", node.maps.into(), Init::Zeros),
+            ],
+            Operation::ResponseNorm { .. } => vec![
+                of("weight", node.maps.into(), Init::Zeros),
                 of("bias", node.maps.into(), Init::Zeros),
             ],
             Operation::LayerScale { initial } => {

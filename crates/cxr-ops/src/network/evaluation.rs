@@ -14,8 +14,10 @@ use crate::blocked::kernels::Kernels;
 use crate::blocked::maps::Maps;
 use crate::blocked::point::{self, Norm};
 use crate::blocked::pool::{self, Pooling};
+use crate::blocked::winograd::Tile;
 use crate::blocked::{
-    Affine, Block, Extent, LANES, Nonlinearity, RUN, View, ZERO, by_block, layer_norm,
+    Affine, Block, Extent, LANES, Nonlinearity, RUN, Sums, View, ZERO, by_block, layer_norm,
+    response_norm,
 };
 use crate::cpu::{values, with_values};
 use crate::simd::with_vectors;
@@ -151,6 +153,19 @@ impl Pass<'_> {
                     let view = self.view(&values, first);
                     Some(layer_norm::forward(simd, &view, weight, bias, *eps, pool))
                 }
+                Step::ResponseNorm => {
+                    let (Operation::ResponseNorm { eps }, Some(weight), Some(bias)) = (
+                        &node.layer,
+                        self.parameter(index, 0),
+                        self.parameter(index, 1),
+                    ) else {
+                        bail!("`{}` is no normalisation of responses", node.name);
+                    };
+                    let view = self.view(&values, first);
+                    Some(response_norm::forward(
+                        simd, &view, weight, bias, *eps, pool,
+                    ))
+                }
                 Step::Dropout => {
                     let mut out = Maps::take(extent, pool);
                     self.view(&values, first).store(simd, &mut out);
@@ -183,6 +198,14 @@ impl Pass<'_> {
                 Step::GlobalPool => {
                     let mut out = Maps::take(extent, pool);
                     pool::global_average(simd, &self.view(&values, first), &mut out);
+                    Some(out)
+                }
+                Step::LogSumExpPool => {
+                    let Operation::LogSumExpPool(sharpness) = node.layer else {
+                        bail!("`{}` is no pooling", node.name);
+                    };
+                    let mut out = Maps::take(extent, pool);
+                    pool::log_sum_exp(simd, &self.view(&values, first), sharpness, &mut out);
                     Some(out)
                 }
             };
@@ -241,7 +264,7 @@ impl Pass<'_> {
         let sum = fold
             .and_then(|fold| fold.sum)
             .map(|(other, relu)| (self.view(values, other), relu));
-        let finish = |image: usize, block: usize, pixel: usize, out: &mut [Block]| {
+        let finish = |image: usize, block: usize, pixel: usize, out: &mut [Block], _: &mut Sums| {
             apply(simd, nonlinearity, out);
             if let Some((other, relu)) = &sum {
                 add(simd, other, *relu, (image, block, pixel), out);
@@ -251,6 +274,7 @@ impl Pass<'_> {
         conv.forward(
             simd,
             (weight, scale),
+            Tile::Large,
             &view,
             Epilogue {
                 bias: bias.as_deref(),

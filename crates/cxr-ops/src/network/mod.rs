@@ -24,7 +24,7 @@ use crate::norm::BatchNorm;
 use crate::{OpsError, ParameterPath};
 
 pub use builder::NetworkBuilder;
-pub use description::{ConvLayer, NetworkCost, NetworkDescription, Node};
+pub use description::{ConvLayer, NetworkCost, NetworkDescription, NetworkPart, Node};
 
 use description::Operation;
 use plan::{Plan, Step};
@@ -50,6 +50,8 @@ struct Shared {
     is_normalised: Vec<bool>,
     /// Which nodes evaluation computes within a convolution before them.
     is_folded: Vec<bool>,
+    /// For each node, the first that reads it, which is the last to add to its gradient.
+    first_readers: Vec<usize>,
     /// For each node, whose maps nobody reads in evaluation once it is computed.
     last_reads: Vec<Vec<usize>>,
     pool: Pool,
@@ -91,6 +93,61 @@ impl NetworkDescription {
     }
 }
 
+impl NetworkDescription {
+    /// The network with parameters that there are already: what is trained and the normalisations, both in the order of
+    /// the layers.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] for another number of them or other shapes than the layers have.
+    pub fn with_parameters(
+        &self,
+        parameters: Vec<Tensor>,
+        norms: Vec<BatchNorm>,
+    ) -> std::result::Result<Network, OpsError> {
+        let mut given = parameters.iter();
+        let mut given_norms = norms.into_iter();
+        let mut norms = Vec::with_capacity(self.nodes.len());
+        let mut slots = Vec::with_capacity(self.nodes.len());
+        let mut next = 1;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let first = next;
+            let is_norm = matches!(node.layer, Operation::BatchNorm(_));
+            let running = if is_norm { 2 } else { 0 };
+            let mut shapes = self.parameters(index);
+            shapes.truncate(shapes.len() - running);
+            for expected in shapes {
+                let shape = given.next().map(|tensor| tensor.shape().clone());
+                if shape.as_ref() != Some(&expected.shape) {
+                    return Err(OpsError::Network {
+                        layer: expected.name,
+                        problem: format!(
+                            "expected a parameter {:?}, got {shape:?}",
+                            expected.shape
+                        ),
+                    });
+                }
+                next += 1;
+            }
+            norms.push(match is_norm {
+                true => given_norms.next(),
+                false => None,
+            });
+            slots.push(first..next);
+        }
+        if given.next().is_some() || given_norms.next().is_some() {
+            return Err(OpsError::Network {
+                layer: "network".to_owned(),
+                problem: "more parameters than the layers have".to_owned(),
+            });
+        }
+        Ok(Network {
+            shared: Arc::new(Shared::new(self.clone(), slots)),
+            parameters,
+            norms,
+        })
+    }
+}
+
 impl Shared {
     fn new(description: NetworkDescription, slots: Vec<Range<usize>>) -> Self {
         let plan = Plan::new(&description);
@@ -118,6 +175,12 @@ impl Shared {
                 }
             }
         }
+        let mut first_readers = vec![usize::MAX; nodes.len()];
+        for (index, node) in nodes.iter().enumerate().rev() {
+            for &input in &node.inputs {
+                first_readers[input] = index;
+            }
+        }
         let last_reads = last_reads(&description, &plan);
         Self {
             description,
@@ -125,6 +188,7 @@ impl Shared {
             slots,
             is_normalised,
             is_folded,
+            first_readers,
             last_reads,
             pool: Pool::default(),
         }
@@ -170,7 +234,9 @@ fn last_reads(description: &NetworkDescription, plan: &Plan) -> Vec<Vec<usize>> 
 
 impl Network {
     /// Images `N×C×H×W` to features. In [`Phase::Train`] with batch statistics, which move the running ones once per
-    /// call, and gradients for every parameter and, where asked for, the images; in [`Phase::Evaluate`] with running
+    /// call (with running ones that stay as they are in the scope of
+    /// [`NormStatistics::Running`](crate::NormStatistics)), and gradients for every parameter and, where asked for, the
+    /// images; in [`Phase::Evaluate`] with running
     /// statistics and a gradient for the images alone.
     ///
     /// # Errors
@@ -205,6 +271,55 @@ impl Network {
             }
             Phase::Evaluate => evaluation::forward(self, images),
         }
+    }
+
+    /// The network in two that share its parameters: from images to the maps of a
+    /// [named](NetworkBuilder::name) node, and from these, which it takes as its images, to the features.
+    ///
+    /// # Errors
+    /// [`OpsError::Network`] for a name that there is not, or a node that later layers go around.
+    pub fn split(&self, name: &str) -> std::result::Result<(Self, Self), OpsError> {
+        let description = self.description();
+        let Some(node) = description.node(name) else {
+            let names: Vec<String> = description
+                .names()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            return Err(OpsError::Network {
+                layer: name.to_owned(),
+                problem: match names.is_empty() {
+                    true => "is no named node: the network has none".to_owned(),
+                    false => format!("is no named node; there are {}", names.join(", ")),
+                },
+            });
+        };
+        let at = node.0;
+        let slots = &self.shared.slots;
+        // Of the images, which are the first input, and of the parameters before.
+        let before = slots[at].end;
+        // The maps that it begins with have none.
+        let mut later = Vec::from([Range { start: 1, end: 1 }]);
+        later.extend(
+            (slots[at + 1..].iter()).map(|slot| slot.start - before + 1..slot.end - before + 1),
+        );
+        let part =
+            |description, slots, parameters: &[Tensor], norms: Vec<Option<BatchNorm>>| Self {
+                shared: Arc::new(Shared::new(description, slots)),
+                parameters: parameters.to_vec(),
+                norms,
+            };
+        let (first, second) = self.parameters.split_at(before - 1);
+        let mut norms = vec![None];
+        norms.extend_from_slice(&self.norms[at + 1..]);
+        Ok((
+            part(
+                description.up_to(node),
+                slots[..=at].to_vec(),
+                first,
+                self.norms[..=at].to_vec(),
+            ),
+            part(description.after(node)?, later, second, norms),
+        ))
     }
 
     /// What the network is.

@@ -28,11 +28,13 @@ pub(super) enum Step {
         relu: bool,
     },
     LayerNorm,
+    ResponseNorm,
     Dropout,
     Concat,
     MaxPool,
     AveragePool,
     GlobalPool,
+    LogSumExpPool,
 }
 
 /// What evaluation does behind a convolution while its output is in the cache.
@@ -130,11 +132,13 @@ impl Plan {
                     factors: None,
                 },
                 Operation::LayerNorm { .. } => Step::LayerNorm,
+                Operation::ResponseNorm { .. } => Step::ResponseNorm,
                 Operation::Dropout(_) => Step::Dropout,
                 Operation::Concat => Step::Concat,
                 Operation::MaxPool(_) => Step::MaxPool,
                 Operation::AveragePool(_) => Step::AveragePool,
                 Operation::GlobalPool => Step::GlobalPool,
+                Operation::LogSumExpPool(_) => Step::LogSumExpPool,
             });
         }
         let mut copied = vec![false; nodes.len()];

@@ -16,16 +16,20 @@ use crate::blocked::kernels::Kernels;
 use crate::blocked::maps::Maps;
 use crate::blocked::point::{self, Coefficients, Gradient, Norm};
 use crate::blocked::pool::{self, Pooling};
-use crate::blocked::{Affine, Block, Extent, LANES, Sums, View, ZERO, by_block, layer_norm};
+use crate::blocked::winograd::Tile;
+use crate::blocked::{
+    Affine, Block, Extent, LANES, Nonlinearity, Sums, View, ZERO, by_block, layer_norm,
+    response_norm,
+};
 use crate::fused::{Fused, apply_fused};
 use crate::layers::dropout_key;
-use crate::norm::BatchStatistics;
+use crate::norm::{BatchStatistics, NormStatistics};
 use crate::simd::with_vectors;
 
 /// Features, with gradients for whatever takes part in autograd.
 ///
 /// `image_keys` are those of a training step; without them batch normalisations use their running statistics, which
-/// are constants, and nothing is dropped.
+/// are constants, and nothing is dropped. With them they do in the scope of [`NormStatistics::Running`].
 pub(super) fn forward(
     network: &Network,
     images: &Tensor,
@@ -47,10 +51,10 @@ pub(super) fn forward(
     let mut inputs = vec![images.clone()];
     inputs.extend(parameters);
     let tracked: Vec<bool> = inputs.iter().map(Tensor::track_op).collect();
-    let running = if image_keys.is_some() {
-        Vec::new()
-    } else {
-        network.running_statistics()?
+    let by_batch = image_keys.is_some() && NormStatistics::current() == NormStatistics::Batch;
+    let running = match by_batch {
+        true => None,
+        false => Some(network.running_statistics()?),
     };
     let op = Training {
         needs: shared.needs(&tracked),
@@ -72,8 +76,8 @@ struct Training {
     /// Which nodes' maps need one for that.
     needs: Vec<bool>,
     norms: Vec<Option<crate::BatchNorm>>,
-    /// Mean and variance of each normalisation's node, where they are running ones.
-    running: Vec<Option<[Vec<f32>; 2]>>,
+    /// Mean and variance of each normalisation's node; `None` where they are the batch's.
+    running: Option<Vec<Option<[Vec<f32>; 2]>>>,
     image_keys: Option<Vec<u64>>,
 }
 
@@ -143,8 +147,8 @@ impl Training {
             Operation::BatchNorm(config) => {
                 let input = self.shared.description.nodes[node].inputs[0];
                 let [weight, bias] = [inputs[slots.start], inputs[slots.start + 1]];
-                let norm = if self.image_keys.is_none() {
-                    let Some(Some([mean, variance])) = self.running.get(node) else {
+                let norm = if let Some(running) = &self.running {
+                    let Some(Some([mean, variance])) = running.get(node) else {
                         bail!("a normalisation has no running statistics");
                     };
                     let [mean, variance] = [mean, variance]
@@ -207,12 +211,13 @@ impl Training {
                     let weight = inputs[slots.start];
                     let bias = inputs[slots].get(1).map(|bias| by_block(bias, 0.));
                     let mut out = Maps::take(extent, pool);
-                    let mut of_images = (self.image_keys.is_some()
+                    let mut of_images = (self.running.is_none()
                         && self.shared.is_normalised[index])
                         .then(|| vec![Sums::ZERO; extent.images * extent.blocks()]);
                     conv.forward(
                         simd,
                         (weight, None),
+                        Tile::Small,
                         &self.view(&tape, first),
                         Epilogue {
                             bias: bias.as_deref(),
@@ -261,6 +266,14 @@ impl Training {
                     let [weight, bias] = [inputs[slots.start], inputs[slots.start + 1]];
                     Some(layer_norm::forward(simd, &view, weight, bias, eps, pool))
                 }
+                Step::ResponseNorm => {
+                    let Operation::ResponseNorm { eps } = node.layer else {
+                        bail!("`{}` is no normalisation of responses", node.name);
+                    };
+                    let view = self.view(&tape, first);
+                    let [weight, bias] = [inputs[slots.start], inputs[slots.start + 1]];
+                    Some(response_norm::forward(simd, &view, weight, bias, eps, pool))
+                }
                 Step::Dropout => {
                     let mut out = Maps::take(extent, pool);
                     self.view(&tape, first).store(simd, &mut out);
@@ -293,6 +306,14 @@ impl Training {
                 Step::GlobalPool => {
                     let mut out = Maps::take(extent, pool);
                     pool::global_average(simd, &self.view(&tape, first), &mut out);
+                    Some(out)
+                }
+                Step::LogSumExpPool => {
+                    let Operation::LogSumExpPool(sharpness) = node.layer else {
+                        bail!("`{}` is no pooling", node.name);
+                    };
+                    let mut out = Maps::take(extent, pool);
+                    pool::log_sum_exp(simd, &self.view(&tape, first), sharpness, &mut out);
                     Some(out)
                 }
             };
@@ -381,25 +402,57 @@ impl Training {
                     }
                     if self.needs[first] {
                         let (target, accumulate) = self.target(simd, first, &mut gradients);
+                        // Where nothing is added later, it goes back through the activation while it is in the cache.
+                        let is_last = self.shared.first_readers[first] == index;
+                        let is_point = matches!(self.shared.plan.steps[first], Step::Point { .. });
+                        let extent = self.extents[first];
+                        let mut sums = (is_last && is_point)
+                            .then(|| vec![Sums::ZERO; extent.images * extent.blocks()]);
+                        let view = self.made(tape, first);
+                        let finish = |image: usize,
+                                      block: usize,
+                                      pixel: usize,
+                                      out: &mut [Block],
+                                      sums: &mut Sums| {
+                            point::behind(simd, &view, (image, block, pixel), out, sums);
+                        };
                         conv.input_gradient(
                             simd,
                             inputs[slots.start],
                             &of_output,
+                            Epilogue {
+                                bias: None,
+                                finish: sums.is_some().then_some(&finish),
+                                sums: sums.as_deref_mut(),
+                            },
                             accumulate,
                             &mut target.maps,
                         );
+                        target.behind = sums.map(|sums| Sums::over_images(&sums, extent.blocks()));
                     }
                 }
                 Step::Point { input, affine, .. } => {
-                    let view = self.made(tape, index);
-                    let coefficients = match affine {
-                        None => None,
-                        Some(affine) => self.affine_gradients(
-                            simd, affine, inputs, tape, &gradient, &view, &mut found,
-                        ),
-                    };
+                    let mut view = self.made(tape, index);
+                    // A slope that takes long is computed once.
+                    if affine.is_some()
+                        && view.nonlinearity.is_costly()
+                        && gradient.behind.is_none()
+                    {
+                        gradient.behind = Some(gradient.take_behind(simd, &view));
+                    }
+                    let sums = gradient.behind.take();
+                    let is_behind = sums.is_some();
+                    if is_behind {
+                        view.nonlinearity = Nonlinearity::Identity;
+                    }
+                    let coefficients = affine.and_then(|affine| {
+                        let sums = || sums.unwrap_or_else(|| gradient.sums(simd, &view));
+                        self.affine_gradients(affine, inputs, tape, sums, &mut found)
+                    });
                     if self.needs[input] {
-                        gradient.through(simd, &view, coefficients.as_deref());
+                        if coefficients.is_some() || !is_behind {
+                            gradient.through(simd, &view, coefficients.as_deref());
+                        }
                         contribute(simd, &mut gradients[input], gradient);
                     }
                 }
@@ -421,30 +474,62 @@ impl Training {
                     inputs: [a, b],
                     relu,
                 } => {
-                    match &tape.values.maps[index] {
-                        Some(output) if relu => gradient.through_relu(simd, output),
-                        _ => gradient.settle(simd),
-                    }
-                    // What has a gradient already is added to; the other takes this one.
-                    let (add, take) = if gradients[a].is_some() {
-                        (a, b)
-                    } else {
-                        (b, a)
-                    };
-                    if self.needs[add] && !self.needs[take] {
-                        contribute(simd, &mut gradients[add], gradient);
-                        continue;
-                    }
-                    if self.needs[add] {
-                        match &mut gradients[add] {
-                            Some(before) => {
-                                before.settle(simd);
-                                before.maps.add(simd, &gradient.maps);
+                    let output = tape.values.maps[index].as_deref().filter(|_| relu);
+                    // Normalisations that nothing else reads take their gradient at once.
+                    let is_point = |node: &usize| {
+                        let is_plain = matches!(
+                            self.shared.plan.steps[*node],
+                            Step::Point {
+                                affine: Some(_),
+                                nonlinearity: Nonlinearity::Identity,
+                                ..
                             }
-                            none => *none = Some(Gradient::new(gradient.maps.copy(pool))),
+                        );
+                        let is_last = self.shared.first_readers[*node] == index;
+                        is_plain
+                            && is_last
+                            && self.needs[*node]
+                            && gradients[*node].is_none()
+                            && a != b
+                    };
+                    let (points, rest): (Vec<usize>, Vec<usize>) =
+                        [a, b].into_iter().partition(is_point);
+                    let views: Vec<View<'_>> =
+                        points.iter().map(|&node| self.made(tape, node)).collect();
+                    let all_sums = gradient.through_sum(simd, output, &views);
+                    for ((node, view), sums) in points.into_iter().zip(&views).zip(all_sums) {
+                        let Step::Point {
+                            input,
+                            affine: Some(affine),
+                            ..
+                        } = self.shared.plan.steps[node]
+                        else {
+                            continue;
+                        };
+                        let coefficients =
+                            self.affine_gradients(affine, inputs, tape, || sums, &mut found);
+                        if self.needs[input] {
+                            let behind =
+                                gradient.through_copy(simd, view, coefficients.as_deref(), pool);
+                            contribute(simd, &mut gradients[input], behind);
                         }
                     }
-                    contribute(simd, &mut gradients[take], gradient);
+                    // What has a gradient already is added to; the last takes this one.
+                    let mut rest: Vec<usize> =
+                        rest.into_iter().filter(|&node| self.needs[node]).collect();
+                    rest.sort_by_key(|&node| gradients[node].is_none());
+                    if let Some(take) = rest.pop() {
+                        if let Some(add) = rest.pop() {
+                            match &mut gradients[add] {
+                                Some(before) => {
+                                    before.settle(simd);
+                                    before.maps.add(simd, &gradient.maps);
+                                }
+                                none => *none = Some(Gradient::new(gradient.maps.copy(pool))),
+                            }
+                        }
+                        contribute(simd, &mut gradients[take], gradient);
+                    }
                 }
                 Step::LayerNorm => {
                     gradient.settle(simd);
@@ -455,6 +540,21 @@ impl Training {
                     let weight = inputs[slots.start];
                     let (of_weight, of_bias) =
                         layer_norm::backward(simd, &view, weight, eps, &mut gradient.maps);
+                    found[slots.start] = Some(of_weight);
+                    found[slots.start + 1] = Some(of_bias);
+                    if self.needs[first] {
+                        contribute(simd, &mut gradients[first], gradient);
+                    }
+                }
+                Step::ResponseNorm => {
+                    gradient.settle(simd);
+                    let Operation::ResponseNorm { eps } = node.layer else {
+                        bail!("`{}` is no normalisation of responses", node.name);
+                    };
+                    let view = self.view(tape, first);
+                    let weight = inputs[slots.start];
+                    let (of_weight, of_bias) =
+                        response_norm::backward(simd, &view, weight, eps, &mut gradient.maps);
                     found[slots.start] = Some(of_weight);
                     found[slots.start + 1] = Some(of_bias);
                     if self.needs[first] {
@@ -495,6 +595,26 @@ impl Training {
                         pooling.average_gradient(&gradient.maps, &mut target.maps);
                     }
                 }
+                Step::LogSumExpPool => {
+                    gradient.settle(simd);
+                    let (Operation::LogSumExpPool(sharpness), Some(pooled)) =
+                        (&node.layer, &tape.values.maps[index])
+                    else {
+                        bail!("`{}` is no pooling", node.name);
+                    };
+                    let (target, accumulate) = self.target(simd, first, &mut gradients);
+                    if !accumulate {
+                        target.maps.fill(ZERO);
+                    }
+                    pool::log_sum_exp_gradient(
+                        simd,
+                        &self.view(tape, first),
+                        *sharpness,
+                        pooled,
+                        &gradient.maps,
+                        &mut target.maps,
+                    );
+                }
                 Step::GlobalPool => {
                     gradient.settle(simd);
                     let extent = self.extents[first];
@@ -533,16 +653,14 @@ impl Training {
         (target, accumulate)
     }
 
-    /// The gradients of an affine map's parameters, and how the gradient goes on.
-    #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
-    fn affine_gradients<S: Kernels>(
+    /// The gradients of an affine map's parameters, and how the gradient goes on; `sums` are those of
+    /// [`Gradient::sums`].
+    fn affine_gradients(
         &self,
-        simd: S,
         affine: usize,
         inputs: &[&[f32]],
         tape: &Tape,
-        gradient: &Gradient,
-        view: &View<'_>,
+        sums: impl FnOnce() -> Vec<Sums>,
         found: &mut [Option<Vec<f32>>],
     ) -> Option<Vec<Coefficients>> {
         let slots = self.shared.slots[affine].clone();
@@ -557,13 +675,13 @@ impl Training {
         match &self.shared.description.nodes[affine].layer {
             Operation::BatchNorm(_) => {
                 let norm = tape.norms[affine].as_ref()?;
-                let (of_weight, of_bias, coefficients) = norm.backward(&gradient.sums(simd, view));
+                let (of_weight, of_bias, coefficients) = norm.backward(&sums());
                 found[slots.start] = Some(of_weight);
                 found[slots.start + 1] = Some(of_bias);
                 Some(coefficients)
             }
             Operation::LayerScale { .. } => {
-                let sums = gradient.sums(simd, view);
+                let sums = sums();
                 let maps = self.extents[affine].maps;
                 let products = |map: usize| sums[map / LANES].products[map % LANES] as f32;
                 found[slots.start] = Some((0..maps).map(products).collect());

@@ -6,6 +6,7 @@
 
 mod frequencies;
 mod losses;
+mod network;
 mod palette;
 mod pictures;
 mod plot;
@@ -41,8 +42,9 @@ pub struct Figure {
 }
 
 /// The names that figures may have.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 8] = [
     "figure1",
+    "figure2",
     "figure3",
     "figure4",
     "figure5",
@@ -54,6 +56,7 @@ pub(crate) const NAMES: [&str; 7] = [
 /// All figures for which the report has what they show, in the paper's order.
 pub fn figures(report: &Report) -> Vec<Figure> {
     let mut figures = vec![losses::draw(report)];
+    figures.extend(network::draw(report));
     figures.extend(frequencies::draw(report));
     figures.extend(pictures::draw_samples(report));
     figures.extend(roc::draw(report));

@@ -1,9 +1,9 @@
-//! The losses, the labels and some images: figures that need no result.
+//! The losses, the network, the labels and some images: figures that need no result.
 
 use super::{Material, Section};
 use crate::document::Document;
 
-/// Figures 1, 3 and 4.
+/// Figures 1 to 4.
 pub(super) struct DataAndLosses;
 
 impl Section for DataAndLosses {
@@ -11,8 +11,8 @@ impl Section for DataAndLosses {
         if from.report.runs.is_empty() {
             return;
         }
-        page.heading("Data and losses");
-        for name in ["figure1", "figure3", "figure4"] {
+        page.heading("Losses, network and data");
+        for name in ["figure1", "figure2", "figure3", "figure4"] {
             page.figure(&from.figures, name);
         }
     }

@@ -159,6 +159,7 @@ fn write_run(
         loss_parameters,
         custom_components: Vec::new(),
         loss_curve: Vec::new(),
+        network: Vec::new(),
         seed,
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),

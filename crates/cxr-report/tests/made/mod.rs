@@ -26,6 +26,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         loss_parameters,
         custom_components: Vec::new(),
         loss_curve: Vec::new(),
+        network: Vec::new(),
         seed: 0,
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),

@@ -236,11 +236,33 @@ pub struct Stage {
     /// epoch and draws as if all epochs had been made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+    /// What the backbone's batch normalisations normalise by where the stage trains it: `batch`, the statistics of each
+    /// batch, or `running`, the running ones, which then stay as they are while the weights train, as in a Keras model
+    /// whose backbone is called with `training=False`. The head's always take the batch's.
+    #[serde(default, skip_serializing_if = "NormStatistics::is_batch")]
+    pub norm_statistics: NormStatistics,
     /// The learning rate.
     pub schedule: Schedule,
     /// Parameters that are trained otherwise than the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<ParameterGroup>,
+}
+
+/// What batch normalisations normalise by in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormStatistics {
+    /// The statistics of each batch; running averages follow them, for evaluation.
+    #[default]
+    Batch,
+    /// The running averages, which stay as they are.
+    Running,
+}
+
+impl NormStatistics {
+    fn is_batch(&self) -> bool {
+        *self == Self::Batch
+    }
 }
 
 /// One run of the experiment: a loss, and where it is another system's, its network, images and training. Such a table takes the

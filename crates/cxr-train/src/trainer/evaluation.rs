@@ -9,11 +9,11 @@ use candle_core::{DType, Device, Tensor};
 use cxr_augment::ViewSet;
 use cxr_dataset::Part;
 use cxr_fs::Staged;
-use cxr_model::{read_weight_file, unusable};
+use cxr_model::{network_parts, read_weight_file, unusable};
 use cxr_ops::check_weights;
 use cxr_run::{
-    DataFacts, Evaluation, LabelTable, MeanAuc, Predictions, RunMetrics, Seconds, StageFacts,
-    Summary, SummaryOptions, Truth, Unscorable,
+    DataFacts, Evaluation, LabelTable, MeanAuc, NetworkPart, Predictions, RunMetrics, Seconds,
+    StageFacts, Summary, SummaryOptions, Truth, Unscorable,
 };
 
 use super::Trainer;
@@ -90,6 +90,7 @@ impl Trainer<'_> {
             loss_parameters: self.card.loss_parameters.clone(),
             custom_components: self.card.own_parts.clone(),
             loss_curve: self.loss_curve(),
+            network: self.network(),
             seed: experiment.seed,
             data: DataFacts::of(data.index(), data.split(), data.is_phantom())?,
             validation: self.summaries(&staged, Part::Validation)?,
@@ -108,6 +109,16 @@ impl Trainer<'_> {
         folder.check()?;
         staged.commit()?;
         Ok(Some(metrics))
+    }
+
+    /// The network's parts, where its backbone is described.
+    fn network(&self) -> Vec<NetworkPart> {
+        let experiment = self.variant.experiment();
+        let side = experiment.augmentation.crop_size();
+        network_parts(&experiment.model, side).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the network is not drawn");
+            Vec::new()
+        })
     }
 
     /// What the loss says of an image with one positive label; empty for those of the paper, whose formulas a report has,

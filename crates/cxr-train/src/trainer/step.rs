@@ -10,9 +10,9 @@ use cxr_dataset::ImageName;
 use cxr_losses::MultiLabelLoss;
 use cxr_model::BACKBONE_PREFIX;
 use cxr_ops::{GradientSink, Parameters, Phase};
-use cxr_run::TrainingConfig;
+use cxr_run::{NormStatistics, TrainingConfig};
 
-use crate::experiment::precision;
+use crate::experiment::{norm_statistics, precision};
 use crate::gradients::GradientNorm;
 use crate::loader::Batch;
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Step<'a> {
     pub(crate) loss_variables: &'a [(String, Var)],
     pub(crate) training: &'a TrainingConfig,
     pub(crate) seed: u64,
+    /// What the stage's normalisations of the backbone normalise by.
+    pub(crate) norm_statistics: NormStatistics,
     /// What is trained.
     pub(crate) trained: &'a [Trained],
     /// The epoch, counted through the stages from 0.
@@ -166,7 +168,8 @@ impl Step<'_> {
             precision.scope(frozen)?.detach()
         } else {
             let features = || self.classifier.features(&batch.images, phase);
-            sink.scope(|| precision.scope(features))?
+            let statistics = norm_statistics(self.norm_statistics);
+            sink.scope(|| statistics.scope(|| precision.scope(features)))?
         };
         let logits = self.classifier.logits(&features, phase)?;
         drop(span);

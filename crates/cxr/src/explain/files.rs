@@ -28,6 +28,7 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     output.ours(is_explanation_table).check()?;
     let predictor = Predictor::open(&model, &args.device.open()?)?;
     let card = predictor.card();
+    check_layer(args, &predictor)?;
     let wanted = wanted_labels(&args.label, &card.labels)?;
     let labels: Vec<&str> = match wanted.as_slice() {
         [] => card.labels.iter().map(String::as_str).collect(),
@@ -75,6 +76,26 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     match failures.len() + found.refused().len() {
         0 => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::from(SOME_FAILED)),
+    }
+}
+
+/// Makes sure that the layer is one that the network names.
+fn check_layer(args: &Args, predictor: &Predictor) -> anyhow::Result<()> {
+    let layers = predictor.classifier().backbone().layers();
+    let Some(layer) = args.layer.as_ref().filter(|layer| !layers.contains(layer)) else {
+        return Ok(());
+    };
+    let names: Vec<String> = layers.iter().map(|name| format!("`{name}`")).collect();
+    match names.is_empty() {
+        true => bail!(
+            "`--layer {}`: the layers of this network have no names\nhint: without `--layer` the heat map is of its last maps",
+            cxr_table::excerpt(layer)
+        ),
+        false => bail!(
+            "`--layer {}` is no layer of this network; it has {}",
+            cxr_table::excerpt(layer),
+            names.join(", ")
+        ),
     }
 }
 
@@ -129,7 +150,7 @@ fn explain_file(
     }
     let mut rows = Vec::with_capacity(labels.len());
     for label in labels {
-        let map = cxr_explain::explain(predictor, &prepared, label)?;
+        let map = cxr_explain::explain(predictor, &prepared, label, args.layer.as_deref())?;
         let label_name = &card.labels[label];
         let (place, shown) = target.map(label_name);
         let path = args.output.join(place);

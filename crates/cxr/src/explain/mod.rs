@@ -29,7 +29,7 @@ use crate::train::set_threads;
 /// from the same model, predictions, images and boxes, is left as it is.
 ///
 /// A heat map is of the last feature map, after its final normalisation and ReLU: what the top
-/// network reads.
+/// network reads; or with --layer of another layer's.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -44,6 +44,11 @@ pub(crate) struct Args {
     /// Explain these labels, not the predicted ones
     #[arg(long, value_name = "LABEL", value_delimiter = ',', requires = "images")]
     label: Vec<String>,
+
+    /// Make the heat map of this layer's maps, not of the last ones: earlier layers have finer maps that say less of
+    /// labels. An unknown name lists those that the network has
+    #[arg(long, value_name = "NAME", requires = "images")]
+    layer: Option<String>,
 
     /// Where heat maps of images go: those of a folder's images into the same folders below DIR, those of single files
     /// into DIR, or into the folders of their paths where two have one name. What no file name can have is written as

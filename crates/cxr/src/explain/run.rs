@@ -200,7 +200,12 @@ impl Explainer<'_> {
         for choice in choose_panel(&candidates, thresholds, PER_KIND) {
             let Image { name, candidate } = &images[choice.candidate];
             let shown = self.picture(name)?;
-            let map = grad_cam(self.predictor.classifier(), &shown.tensor, choice.label)?;
+            let map = grad_cam(
+                self.predictor.classifier(),
+                &shown.tensor,
+                choice.label,
+                None,
+            )?;
             let number = panel.len() + 1;
             let picture = format!("panel{number}.png");
             let overlay = format!("panel{number}-map.png");
@@ -252,7 +257,7 @@ impl Explainer<'_> {
             let key = (finding.name.clone(), label);
             if !maps.contains_key(&key) {
                 let picture = self.picture(&finding.name)?;
-                let map = grad_cam(self.predictor.classifier(), &picture.tensor, label)?;
+                let map = grad_cam(self.predictor.classifier(), &picture.tensor, label, None)?;
                 maps.insert(key.clone(), map);
             }
             if let Some(map) = maps.get(&key) {

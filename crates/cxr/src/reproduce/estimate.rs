@@ -240,6 +240,7 @@ mod tests {
             },
             phantoms: Some(cost(10., 1000.)),
             prepare: cost(5., 100.),
+            network: None,
             stages: vec![
                 stage("top network", 20., 90.),
                 stage("all layers", 60., 30.),

@@ -10,7 +10,7 @@ fn variants_of<'a>(item: &str, variants: &'a [String]) -> Option<Vec<&'a str>> {
         "table1" | "table2" => |name| ["bce", "focal", "zlpr", "fzlpr-0.2"].contains(&name),
         // τ = 1 is ZLPR.
         "table4" | "figure6" => |name| name == "zlpr" || name.starts_with("fzlpr-"),
-        "table3" | "table5" | "figure3" | "figure4" | "figure5" | "figure7" => {
+        "table3" | "table5" | "figure2" | "figure3" | "figure4" | "figure5" | "figure7" => {
             |name| name == "fzlpr-0.2"
         }
         _ => return None,
