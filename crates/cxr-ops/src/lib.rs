@@ -85,7 +85,7 @@ mod weight_file;
 mod without_cuda;
 
 pub use bf16::Precision;
-pub use blocked::Nonlinearity;
+pub use blocked::{Nonlinearity, Window};
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use device::{AdamWConstants, Algorithms, CudaUpdate, DeviceOptions, StoredImage};
@@ -101,7 +101,9 @@ pub use gpu::{
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
-pub use network::{ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node};
+pub use network::{
+    ConvLayer, Layer, Network, NetworkBuilder, NetworkCost, NetworkDescription, Node, Operation,
+};
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, batch_norm, batch_norm_train,
 };

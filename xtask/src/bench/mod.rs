@@ -8,7 +8,7 @@ mod data;
 mod gpu;
 mod metrics;
 mod network;
-mod peer;
+pub(crate) mod peer;
 mod predict;
 mod system;
 

@@ -35,7 +35,7 @@ pub(super) fn find(
 }
 
 /// The Python that has these modules, as [`find`] looks for it.
-pub(super) fn python(modules: &[&str]) -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn python(modules: &[&str]) -> anyhow::Result<Option<PathBuf>> {
     let named = std::env::var_os(VARIABLE);
     let python = named.clone().unwrap_or_else(|| "python3".into());
     let imported = Command::new(&python)

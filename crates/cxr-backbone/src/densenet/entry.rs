@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use cxr_ops::{
-    BatchNormConfig, OptionEntry, OptionError, ParameterPath, Parameters, check_option,
-    parse_options,
+    BatchNormConfig, NetworkDescription, OptionEntry, OptionError, ParameterPath, Parameters,
+    check_option, parse_options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{DenseNet, DenseNetConfig};
 use crate::{
     Backbone, BackboneConfig, BackboneEntry, BackboneError, PretrainedError, PretrainedReport,
-    load_pretrained,
+    Torchvision, load_pretrained,
 };
 
 /// DenseNet-121, as in the paper.
@@ -73,7 +73,7 @@ pub(crate) const DENSENET: BackboneEntry = BackboneEntry::new(
             },
         };
         config.check()?;
-        Ok(Box::new(Named { name: None, config }))
+        Ok(Box::new(Named::new(None, config)?))
     },
 );
 
@@ -83,8 +83,7 @@ fn published(
     config: DenseNetConfig,
 ) -> Result<Box<dyn BackboneConfig>, OptionError> {
     parse_options::<NoOptions>(options, &[])?;
-    let name = Some(name);
-    Ok(Box::new(Named { name, config }))
+    Ok(Box::new(Named::new(Some(name), config)?))
 }
 
 #[derive(Deserialize)]
@@ -159,6 +158,20 @@ impl DenseNetConfig {
 struct Named {
     name: Option<&'static str>,
     config: DenseNetConfig,
+    description: NetworkDescription,
+}
+
+impl Named {
+    fn new(name: Option<&'static str>, config: DenseNetConfig) -> Result<Self, OptionError> {
+        let description = config
+            .describe()
+            .map_err(|error| OptionError::new("", "those of a network", error.to_string()))?;
+        Ok(Self {
+            name,
+            config,
+            description,
+        })
+    }
 }
 
 impl fmt::Display for Named {
@@ -192,6 +205,29 @@ impl BackboneConfig for Named {
 
     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
         self.config.feature_shape(height, width)
+    }
+
+    fn description(&self) -> Option<&NetworkDescription> {
+        Some(&self.description)
+    }
+
+    fn torchvision(&self) -> Option<Torchvision> {
+        let config = &self.config;
+        let blocks: String = (config.block_layers.iter())
+            .map(|layers| format!("{layers}, "))
+            .collect();
+        Some(Torchvision {
+            constructor: "DenseNet".to_owned(),
+            arguments: format!(
+                "growth_rate={}, block_config=({}), num_init_features={}, bn_size={}",
+                config.growth_rate,
+                blocks.trim_end(),
+                config.stem_channels,
+                config.bottleneck_size
+            ),
+            prefix: "features.",
+            classifier: Some("classifier"),
+        })
     }
 
     fn load_weights(

@@ -10,6 +10,7 @@
 //! transition: norm ─ relu ─ conv 1×1, half the maps ─ mean of 2×2 pixels
 //! ```
 
+mod description;
 mod entry;
 mod grouped;
 
