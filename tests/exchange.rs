@@ -233,7 +233,7 @@ fn weights_of_others_become_a_model_like_any_other() {
     other(
         "theirs/model.safetensors",
         "densenet121",
-        "features.layer1.0.bn1.bias` is",
+        "features.conv0.weight` is missing",
     );
     other(
         "theirs/model.safetensors",

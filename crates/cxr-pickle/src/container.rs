@@ -1,11 +1,8 @@
 //! The two formats around a pickle: the ZIP archive, and the row of pickles before it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{Cursor, Read as _};
 
-use zip::CompressionMethod;
-use zip::ZipArchive;
-
+use crate::archive::Archive;
 use crate::error::shown;
 use crate::machine::{Id, Machine, Value, Values};
 use crate::weights::{Storage, StorageName, storages, weights};
@@ -15,8 +12,6 @@ use crate::{PickleError, StoredWeights};
 const MAGIC: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 /// The version of that format.
 const VERSION: i64 = 1001;
-/// The most entries of an archive: one for each storage.
-const MOST_ENTRIES: usize = 1 << 17;
 /// The longest pickle that is read; that of a network of a thousand layers has a megabyte.
 const LONGEST_PICKLE: usize = 1 << 27;
 
@@ -62,83 +57,35 @@ fn archive_error(error: impl ToString) -> PickleError {
 
 /// The ZIP archive: `NAME/data.pkl`, and `NAME/data/KEY` for every storage.
 fn read_archive(bytes: &[u8]) -> Result<StoredWeights, PickleError> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(archive_error)?;
-    if archive.len() > MOST_ENTRIES {
-        return Err(PickleError::TooMany {
-            what: "entries in its archive",
-            limit: MOST_ENTRIES,
-        });
-    }
-    let names = archive.file_names();
-    let names: Result<Vec<String>, _> = names.map(|name| Ok(name?.into_owned())).collect();
-    let names = names.map_err(|error: zip::result::ZipError| archive_error(error))?;
-    let mut pickles = names
-        .iter()
-        .filter_map(|name| name.strip_suffix("data.pkl"));
-    let Some(folder) = pickles.next().map(str::to_owned) else {
-        return Err(PickleError::Archive {
-            problem: "there is no `data.pkl` in it".to_owned(),
-        });
+    let mut archive = Archive::new(bytes)?;
+    let names = archive.names();
+    let mut pickles = (names.iter()).filter_map(|name| name.strip_suffix("data.pkl"));
+    let Some(folder) = pickles.next() else {
+        return Err(archive_error("there is no `data.pkl` in it"));
     };
     if pickles.next().is_some() {
         return Err(archive_error("there are two `data.pkl` in it"));
     }
-    if names
-        .iter()
-        .any(|name| *name == format!("{folder}constants.pkl"))
-    {
+    let has = |name: &str| names.contains(&name);
+    if has(&format!("{folder}constants.pkl")) {
         return Err(PickleError::Format {
             what: "a TorchScript archive, which holds code",
             hint: "save the `state_dict()` of the module with `torch.save`",
         });
     }
     let order = format!("{folder}byteorder");
-    if names.contains(&order) && entry(&mut archive, &order, bytes.len(), 16)? != b"little" {
+    if has(&order) && archive.read(&order, 16)? != b"little" {
         return Err(archive_error("its numbers have their highest byte first"));
     }
-    let pickle = entry(
-        &mut archive,
-        &format!("{folder}data.pkl"),
-        bytes.len(),
-        LONGEST_PICKLE,
-    )?;
-    let mut machine = Machine::new(&pickle);
+    let pickle = archive.read(&format!("{folder}data.pkl"), LONGEST_PICKLE)?;
+    let mut machine = Machine::new(pickle);
     let root = machine.run()?;
     let mut contents = HashMap::new();
     for name in storages(&machine.values)? {
-        let entry_name = format!("{folder}data/{}", name.key);
-        let content = entry(&mut archive, &entry_name, bytes.len(), bytes.len())?;
+        let content = archive.read(&format!("{folder}data/{}", name.key), bytes.len())?;
         contents.insert(name.key.clone(), Storage::new(&name, content)?);
     }
     weights(&machine.values, root, &contents)
-}
-
-/// The bytes of an entry, which is stored as it is.
-fn entry(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    name: &str,
-    file_length: usize,
-    limit: usize,
-) -> Result<Vec<u8>, PickleError> {
-    let wrong = |problem: String| archive_error(format!("`{}` {problem}", shown(name)));
-    let file = archive.by_name(name);
-    let mut file = file.map_err(|error| wrong(error.to_string()))?;
-    if file.compression() != CompressionMethod::Stored {
-        return Err(wrong("is compressed, which PyTorch never does".to_owned()));
-    }
-    let size = usize::try_from(file.size()).unwrap_or(usize::MAX);
-    if size > file_length || size > limit {
-        return Err(wrong(format!("would have {size} bytes")));
-    }
-    let mut bytes = Vec::new();
-    let read = file.by_ref().take(size as u64).read_to_end(&mut bytes);
-    read.map_err(|error| wrong(error.to_string()))?;
-    match bytes.len() == size {
-        true => Ok(bytes),
-        false => Err(PickleError::Truncated {
-            what: format!("`{}`", shown(name)),
-        }),
-    }
 }
 
 /// The format before: pickles of a number, a version, the machine, the object and the names of storages; then the
@@ -190,7 +137,7 @@ fn read_row(bytes: &[u8]) -> Result<StoredWeights, PickleError> {
                 shown(&name.key)
             )));
         }
-        contents.insert(name.key.clone(), Storage::new(name, content.to_vec())?);
+        contents.insert(name.key.clone(), Storage::new(name, content)?);
         rest = after;
     }
     weights(&machine.values, root, &contents)

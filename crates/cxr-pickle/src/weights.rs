@@ -97,13 +97,13 @@ pub(crate) struct StorageName {
 
 /// The bytes of a storage.
 #[derive(Debug)]
-pub(crate) struct Storage {
+pub(crate) struct Storage<'a> {
     element: ElementType,
-    bytes: Vec<u8>,
+    bytes: &'a [u8],
 }
 
-impl Storage {
-    pub(crate) fn new(name: &StorageName, bytes: Vec<u8>) -> Result<Self, PickleError> {
+impl<'a> Storage<'a> {
+    pub(crate) fn new(name: &StorageName, bytes: &'a [u8]) -> Result<Self, PickleError> {
         let expected = name.count.checked_mul(name.element.bytes());
         // A part of it may be named; a whole is as long as it says.
         let fits = match name.offset {
@@ -235,7 +235,7 @@ fn storage_name(values: &Values<'_>, id: Id) -> Result<Option<StorageName>, Pick
 pub(crate) fn weights(
     values: &Values<'_>,
     root: Id,
-    storages: &HashMap<String, Storage>,
+    storages: &HashMap<String, Storage<'_>>,
 ) -> Result<StoredWeights, PickleError> {
     let mut reader = Reader {
         values,
@@ -298,7 +298,7 @@ pub(crate) fn weights(
 
 struct Reader<'a> {
     values: &'a Values<'a>,
-    storages: &'a HashMap<String, Storage>,
+    storages: &'a HashMap<String, Storage<'a>>,
     found: StoredWeights,
     names: BTreeSet<String>,
     /// How many bytes tensors may still have.
@@ -538,7 +538,7 @@ impl Reader<'_> {
                 what: "numbers in tensors of shared storages",
                 limit: in_storage,
             })?;
-        let bytes = gather(&storage.bytes, width, offset, &shape, &strides, count);
+        let bytes = gather(storage.bytes, width, offset, &shape, &strides, count);
         if !self.names.insert(name.clone()) {
             return Err(wrong("is there twice".to_owned()));
         }

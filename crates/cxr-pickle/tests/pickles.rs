@@ -237,6 +237,59 @@ fn tensors_stay_within_their_storages() {
     assert!(read.tensors[0].bytes.is_empty());
 }
 
+/// Entries that lie over each other would unpack to more than the file; zip bombs are made of them.
+#[test]
+fn entries_of_an_archive_lie_side_by_side() {
+    // Two storages, each of them all the numbers.
+    let pickle = |key: &str| {
+        let one = tensor(300, 0, &[1], &[1]);
+        let at = one
+            .windows(6)
+            .position(|window| window == text("0"))
+            .unwrap();
+        [&one[..at], &text(key), &one[at + 6..]].concat()
+    };
+    let dictionary = [
+        &b"\x80\x02}"[..],
+        &text("v"),
+        &pickle("0"),
+        b"s",
+        &text("w"),
+        &pickle("1"),
+        b"s.",
+    ]
+    .concat();
+    let numbers = [0; 1200];
+    let mut bytes = archive(&[
+        ("a/data.pkl", &dictionary),
+        ("a/data/0", &numbers),
+        ("a/data/1", &numbers),
+    ]);
+    assert_eq!(read_weights(&bytes).unwrap().tensors.len(), 2);
+    // The second entry's header is said to be where the first one's is.
+    let find = |bytes: &[u8], what: &[u8]| -> Vec<usize> {
+        (0..bytes.len() - what.len())
+            .filter(|&at| bytes[at..].starts_with(what))
+            .collect()
+    };
+    let headers = find(&bytes, b"PK\x03\x04");
+    let directory = find(&bytes, b"PK\x01\x02");
+    let first = (headers[1] as u32).to_le_bytes();
+    bytes[directory[2] + 42..][..4].copy_from_slice(&first);
+    assert!(
+        read_weights(&bytes).is_ok(),
+        "two storages of one size, no more than the file"
+    );
+    // In a file that is no longer than one of them there is no room for both.
+    let second = find(&bytes, b"PK\x03\x04")[2];
+    let removed = find(&bytes, b"PK\x01\x02")[0] - second;
+    bytes.drain(second..second + removed);
+    let end = find(&bytes, b"PK\x05\x06")[0];
+    let offset = (find(&bytes, b"PK\x01\x02")[0] as u32).to_le_bytes();
+    bytes[end + 16..][..4].copy_from_slice(&offset);
+    refused(&bytes, "lies over other entries");
+}
+
 #[test]
 fn nothing_that_a_pickle_asks_for_is_done_or_believed() {
     let pickled = |pickle: &[u8]| archive(&[("a/data.pkl", pickle), ("a/data/0", &[0; 24])]);
