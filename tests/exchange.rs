@@ -49,6 +49,7 @@ fn a_trained_model_is_written_for_onnx_and_pytorch() {
         "features.conv0.weight",
         "Pleural_Thickening",
         "not a medical device",
+        "cc-by-4.0",
     ] {
         assert!(contains(&graph, text), "{text}");
     }
@@ -356,4 +357,45 @@ fn pickled(folder: &Path, is_hostile: bool) -> Vec<u8> {
     zip.start_file("archive/data.pkl", options).unwrap();
     zip.write_all(&pickle).unwrap();
     zip.finish().unwrap().into_inner()
+}
+
+/// What the author did not say is said in a copy; the weights are the same.
+#[test]
+fn a_licence_and_a_use_can_be_given_to_a_model() {
+    let folder = trained();
+    let folder = folder.path();
+    let card = |arguments: &[&str]| cxr(folder, &[&["card", RUN][..], arguments].concat());
+    let page = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    // The experiment has a licence, and no use.
+    let output = card(&[]);
+    ends(&output, 0, "");
+    assert!(
+        page(&output).contains("license: cc-by-4.0"),
+        "{}",
+        page(&output)
+    );
+    let given = ["--licence", "mit", "--intended-use", "teaching alone"];
+    ends(
+        &card(&[&given[..], &["--save", "published.safetensors"]].concat()),
+        0,
+        "written to",
+    );
+    let output = cxr(folder, &["card", "published.safetensors"]);
+    ends(&output, 0, "");
+    let said = page(&output);
+    assert!(
+        said.contains("license: mit") && said.contains("teaching alone"),
+        "{said}"
+    );
+    let tensors = |path: &str| {
+        let bytes = std::fs::read(folder.join(path)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let all = file
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.data().to_vec()));
+        all.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let model = format!("{RUN}/model.safetensors");
+    assert!(tensors(&model) == tensors("published.safetensors"));
+    ends(&card(&["--save", &model, "--force"]), 1, "also read");
 }

@@ -6,7 +6,8 @@
 pub enum ExchangeError {
     /// A network that is not described, so that nothing can be written from its description.
     #[error(
-        "the {part} `{name}` cannot be exported: it is not described as data\nhint: every other backbone is; `cxr train --help` lists them"
+        "the {part} `{name}` cannot be exported: it is not described as data, as an author's own parts and the frozen \
+         networks of candle-transformers are not"
     )]
     NotDescribed {
         /// Backbone or head.

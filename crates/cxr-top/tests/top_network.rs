@@ -1,5 +1,10 @@
 //! Sizes, what cannot be built, and dropout. Values and gradients are tested with the backbone's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
 use candle_core::{DType, Device, Tensor};
 use cxr_ops::{Parameters, Phase, Role};
 use cxr_top::{HEADS, Head, TopNetwork, TopNetworkConfig, TopNetworkError};

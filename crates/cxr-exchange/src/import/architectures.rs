@@ -1,6 +1,6 @@
 //! Whose weights can be imported, and what their files do not say of themselves.
 
-use cxr_backbone::BACKBONES;
+use cxr_backbone::{BACKBONES, BackboneConfig};
 use serde_json::Value;
 
 /// A kind of weights: a network of ours, and how its authors take images and name findings.
@@ -370,12 +370,14 @@ const NAMED: &[Architecture] = &[
 
 /// All kinds of weights that can be imported: those of torchxrayvision and medical_mae, and networks of torchvision and timm.
 pub fn architectures() -> Vec<Architecture> {
+    // Networks that do not end in a dense layer on the means of their last maps have no head here.
+    let has_classifier = |net: &dyn BackboneConfig| match net.torchvision() {
+        Some(torchvision) => torchvision.classifier.is_some(),
+        None => net.description().is_some(),
+    };
     let plain = BACKBONES.iter().filter(|entry| {
-        let is_described =
-            |net: &Box<dyn cxr_backbone::BackboneConfig>| net.description().is_some();
-        entry
-            .parse(&Value::Null)
-            .is_ok_and(|net| is_described(&net))
+        let net = entry.parse(&Value::Null);
+        net.is_ok_and(|net| has_classifier(net.as_ref()))
     });
     let plain = plain.map(|entry| Architecture {
         name: entry.name,
