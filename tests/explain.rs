@@ -83,6 +83,24 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
         assert!((0.0..=1.0).contains(&finding.mean_overlap), "{finding:?}");
     }
 
+    // Several methods side by side: the same pictures, and scores of each.
+    let methods = ["--method", "grad-cam,layer-cam,hires-cam"];
+    let output = cxr(folder.path(), &[&arguments[..], &methods].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let beside = Explanations::read(&run).unwrap().unwrap();
+    assert_eq!(beside.boxes, explained.boxes);
+    let names: Vec<&str> = (beside.other_methods.iter())
+        .map(|scores| scores.method.as_str())
+        .collect();
+    assert_eq!(names, ["Layer-CAM", "HiRes-CAM"]);
+    for scores in &beside.other_methods {
+        let of_method: usize = scores.findings.iter().map(|finding| finding.boxes).sum();
+        let of_grad_cam: usize = boxes.findings.iter().map(|finding| finding.boxes).sum();
+        assert_eq!(of_method, of_grad_cam);
+    }
+    let output = cxr(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+
     // Again: nothing is done. Without one of the pictures, and on another number of threads: the same bytes.
     let first = bytes_of(&pictures);
     let leftover = pictures.join(".tmpAb12Cd.tmp");
@@ -174,7 +192,8 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
         let map = folder
             .path()
             .join(format!("maps/chest, one.png-{label}.png"));
-        assert_eq!(size_of(&map), (56, 56, 3));
+        // As large as the radiograph.
+        assert_eq!(size_of(&map), (96, 96, 3));
     }
 
     // Its own maps are replaced; a file of somebody else, an input and a trained model are not.
@@ -261,4 +280,115 @@ fn a_run_is_explained_for_its_report_and_images_one_by_one() {
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
+}
+
+/// From the model file alone, in every format, by every method.
+#[test]
+fn maps_are_written_in_every_format_at_the_radiographs_size() {
+    let folder = trained();
+    let folder = folder.path();
+    let place = folder.join("elsewhere");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::copy(
+        folder.join("models/runs/tiny/bce/model.safetensors"),
+        place.join("m.safetensors"),
+    )
+    .unwrap();
+    let mut images: Vec<PathBuf> = std::fs::read_dir(folder.join("data/images"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    images.sort();
+    std::fs::copy(&images[0], place.join("film.png")).unwrap();
+    let methods = "grad-cam,grad-cam++,layer-cam,hires-cam";
+    let explain = |more: &[&str]| {
+        let fixed = [
+            "explain",
+            "m.safetensors",
+            "film.png",
+            "--label",
+            "Mass,Hernia",
+            "--output",
+            "maps",
+        ];
+        cxr(&place, &[&fixed[..], more].concat())
+    };
+    let all = [
+        "--method",
+        methods,
+        "--format",
+        "png,npy,dicom-sc",
+        "--grid",
+    ];
+    let output = explain(&all);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = std::fs::read_to_string(place.join("maps/explanations.csv")).unwrap();
+    // Two labels, four methods, three formats; the grid; the header.
+    assert_eq!(table.lines().count(), 2 * 4 * 3 + 2, "{table}");
+    assert_eq!(
+        table.lines().next().unwrap(),
+        "image,label,logit,predicted,map,method"
+    );
+    let maps = place.join("maps");
+    for method in methods.split(',') {
+        let file = |ending: &str| maps.join(format!("film.png-Mass-{method}.{ending}"));
+        assert_eq!(size_of(&file("png")), (96, 96, 3));
+
+        let npy = std::fs::read(file("npy")).unwrap();
+        let header = u16::from_le_bytes([npy[8], npy[9]]) as usize;
+        assert_eq!((10 + header) % 64, 0);
+        let text = std::str::from_utf8(&npy[10..10 + header]).unwrap();
+        assert_eq!(
+            text.trim_end(),
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (96, 96), }"
+        );
+        let values: Vec<f32> = (npy[10 + header..].as_chunks::<4>().0.iter())
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        assert_eq!(values.len(), 96 * 96);
+        // The network sees the central 56 of 64 pixels: 84 of the radiograph's 96.
+        let outside = |at: usize| !(6..90).contains(&(at / 96)) || !(6..90).contains(&(at % 96));
+        assert!((0..values.len()).all(|at| values[at] >= 0. && (!outside(at) || values[at] == 0.)));
+
+        let dicom = std::fs::read(file("dcm")).unwrap();
+        assert_eq!(&dicom[128..132], b"DICM");
+        let has = |text: &str| {
+            dicom
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        };
+        assert!(
+            has("1.2.840.10008.5.1.4.1.1.7") && has("cxr explain") && has("DERIVED\\SECONDARY")
+        );
+        assert!(dicom.len() > 3 * 96 * 96);
+    }
+    // The methods say different things.
+    let bytes =
+        |method: &str| std::fs::read(maps.join(format!("film.png-Mass-{method}.npy"))).unwrap();
+    assert_ne!(bytes("grad-cam"), bytes("layer-cam"));
+    let (width, height, _) = size_of(&maps.join("film.png-grid.png"));
+    assert!(width > 1000 && height > 1500, "{width}×{height}");
+
+    // Again, over its own files; not over those of others.
+    let before = bytes_of(&maps);
+    let output = explain(&all);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(bytes_of(&maps), before);
+    for (file, theirs) in [
+        ("film.png-Mass-layer-cam.npy", "no matrix"),
+        ("film.png-Hernia-grad-cam.dcm", "no DICOM"),
+        ("film.png-grid.png", "no picture"),
+    ] {
+        let path = maps.join(file);
+        let own = std::fs::read(&path).unwrap();
+        std::fs::write(&path, theirs).unwrap();
+        let output = explain(&all);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+        std::fs::write(&path, own).unwrap();
+    }
+    // One method and one format: files have the names of labels.
+    let output = explain(&["--format", "npy"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(maps.join("film.png-Mass.npy").exists());
 }

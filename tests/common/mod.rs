@@ -11,6 +11,7 @@ use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
 /// A network that trains in a moment.
 const EXPERIMENT: &str = r#"
 name = "tiny"
+licence = "cc-by-4.0"
 [model]
 backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
 head = { top-network = { conv_channels = [8, 8], hidden = 8 } }

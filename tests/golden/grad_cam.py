@@ -1,4 +1,5 @@
-"""Grad-CAM of a small DenseNet and top network by pytorch-grad-cam: the heat map of each label, raw and as the library returns it."""
+"""Heat maps of a small DenseNet and top network by pytorch-grad-cam: Grad-CAM of each label, raw and as the library returns it, and
+the other methods' raw maps."""
 
 import json
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -39,7 +40,7 @@ class Classifier(nn.Module):
         return top.norm4(top.dense2(top.norm3(top.dense1(maps.flatten(1))).relu()))
 
 
-class KeepRaw(GradCAM):
+class KeepRaw:
     """Remembers the map before the library cuts, scales and resizes it."""
 
     def get_cam_image(self, *arguments, **named):
@@ -47,11 +48,37 @@ class KeepRaw(GradCAM):
         return self.raw
 
 
-def heat_map(network, image, label):
-    """The map as equation 2 of Grad-CAM has it, and as the library returns it; the label's logit."""
-    with KeepRaw(model=network, target_layers=[network.relu]) as cam:
+class KeepGradCAM(KeepRaw, GradCAM):
+    pass
+
+
+class KeepGradCAMPlusPlus(KeepRaw, GradCAMPlusPlus):
+    pass
+
+
+class KeepLayerCAM(KeepRaw, LayerCAM):
+    pass
+
+
+class KeepHiResCAM(KeepRaw, HiResCAM):
+    pass
+
+
+METHODS = {"grad-cam++": KeepGradCAMPlusPlus, "layer-cam": KeepLayerCAM, "hires-cam": KeepHiResCAM}
+
+
+def heat_map(network, image, label, method=KeepGradCAM):
+    """The map cut at zero, and as the library returns it; the label's logit."""
+    with method(model=network, target_layers=[network.relu]) as cam:
         returned = cam(input_tensor=image, targets=[ClassifierOutputTarget(label)])[0]
         return np.maximum(cam.raw[0], 0), returned, float(network(image)[0, label].detach())
+
+
+def other(network, image, label, method):
+    raw, _, _ = heat_map(network, image, label, method)
+    single, _, _ = heat_map(Classifier().float(), image.float(), label, method)
+    return {"raw": [float(value) for value in raw.reshape(-1)],
+            "torch_f32_error": float(np.linalg.norm(single - raw) / np.linalg.norm(raw))}
 
 
 def main():
@@ -69,6 +96,7 @@ def main():
             "returned_at": picks,
             "returned": [float(returned.reshape(-1)[place]) for place in picks],
             "torch_f32_returned_error": float(np.abs(single_returned - returned).max()),
+            "methods": {name: other(network, image, label, method) for name, method in METHODS.items()},
         })
     Path(__file__).with_suffix(".json").write_text(json.dumps({"shape": list(raw.shape), "labels": maps}, indent=1) + "\n")
 

@@ -47,7 +47,7 @@ pub use frozen::{
 pub use pretrained::{
     PretrainedError, PretrainedReport, load_extractor, load_network, load_pretrained,
 };
-pub use registry::{BACKBONES, BackboneConfig, BackboneEntry, BackboneError, by_name};
+pub use registry::{BACKBONES, BackboneConfig, BackboneEntry, BackboneError, Torchvision, by_name};
 
 /// A network from images to feature maps.
 pub trait Backbone: Send + Sync {

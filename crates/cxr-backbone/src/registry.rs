@@ -77,6 +77,11 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
         None
     }
 
+    /// How torchvision has the same network; `None` where it does not.
+    fn torchvision(&self) -> Option<Torchvision> {
+        None
+    }
+
     /// Whether a gradient reaches its parameters; one that cannot be trained needs weights.
     fn is_trainable(&self) -> bool {
         true
@@ -98,6 +103,19 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
         parameters: &Parameters,
         prefix: &str,
     ) -> Result<PretrainedReport, PretrainedError>;
+}
+
+/// How torchvision has a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torchvision {
+    /// What makes it, in `torchvision.models`.
+    pub constructor: String,
+    /// With these arguments, in Python.
+    pub arguments: String,
+    /// What the names of its feature extractor's parameters begin with: `features.`, or nothing.
+    pub prefix: &'static str,
+    /// The dense layer that reads the means of the last maps; `None` where the network ends otherwise.
+    pub classifier: Option<&'static str>,
 }
 
 /// Why a backbone cannot be made.

@@ -22,6 +22,38 @@ pub struct Region {
 }
 
 impl Region {
+    /// All of the image.
+    pub const WHOLE: Self = Self {
+        left: 0.,
+        top: 0.,
+        right: 1.,
+        bottom: 1.,
+    };
+
+    /// The central square of `crop` pixels of an image that was resized to `resized` pixels: what a network sees. Nothing
+    /// but the whole image where it sees all.
+    pub fn of_window(resized: usize, crop: usize) -> Self {
+        let margin = (resized.saturating_sub(crop) / 2) as f64 / resized.max(1) as f64;
+        let end = (margin + crop as f64 / resized.max(1) as f64).min(1.);
+        Self {
+            left: margin,
+            top: margin,
+            right: end,
+            bottom: end,
+        }
+    }
+
+    /// Whether the centre of the pixel at `row` and `column` of `height`×`width` is in it.
+    pub(crate) fn has_pixel(
+        &self,
+        (row, column): (usize, usize),
+        (height, width): (usize, usize),
+    ) -> bool {
+        let share = |at: usize, side: usize| (at as f64 + 0.5) / side as f64;
+        let (x, y) = (share(column, width), share(row, height));
+        (self.left..self.right).contains(&x) && (self.top..self.bottom).contains(&y)
+    }
+
     /// A rectangle inside the unit square.
     ///
     /// # Errors
@@ -114,11 +146,23 @@ impl HeatMap {
     /// beyond the outermost ones.
     #[must_use]
     pub fn resized(&self, height: usize, width: usize) -> Self {
-        let (rows, columns) = (taps(self.height, height), taps(self.width, width));
+        self.within(height, width, &Region::WHOLE)
+    }
+
+    /// The map at `height`×`width` pixels of a picture of which it covers `window`, as [`Self::resized`] there and 0
+    /// outside.
+    #[must_use]
+    pub fn within(&self, height: usize, width: usize, window: &Region) -> Self {
+        let rows = taps(self.height, height, window.top, window.bottom);
+        let columns = taps(self.width, width, window.left, window.right);
         let at = |row: usize, column: usize| f64::from(self.values[row * self.width + column]);
         let mut values = Vec::with_capacity(height * width);
-        for &(above, below, down) in &rows {
-            for &(left, right, across) in &columns {
+        for (row, &(above, below, down)) in rows.iter().enumerate() {
+            for (column, &(left, right, across)) in columns.iter().enumerate() {
+                if !window.has_pixel((row, column), (height, width)) {
+                    values.push(0.);
+                    continue;
+                }
                 let upper = at(above, left) * (1. - across) + at(above, right) * across;
                 let lower = at(below, left) * (1. - across) + at(below, right) * across;
                 values.push((upper * (1. - down) + lower * down) as f32);
@@ -172,12 +216,14 @@ impl HeatMap {
     }
 }
 
-/// For each of `to` pixels the two of `from` cells it lies between, and how far it is to the second.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f64)> {
+/// For each of `to` pixels, of which `from` cells cover those between the shares `low` and `high`, the two cells that it
+/// lies between, and how far it is to the second.
+fn taps(from: usize, to: usize, low: f64, high: f64) -> Vec<(usize, usize, f64)> {
     let last = from.saturating_sub(1);
     (0..to)
         .map(|pixel| {
-            let place = (pixel as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let share = ((pixel as f64 + 0.5) / to as f64 - low) / (high - low);
+            let place = share * from as f64 - 0.5;
             let place = place.clamp(0., last as f64);
             let first = place.floor() as usize;
             (first, (first + 1).min(last), place - first as f64)

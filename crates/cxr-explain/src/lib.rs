@@ -1,7 +1,7 @@
-//! Where a classifier looks: Grad-CAM, and how well it agrees with boxes that radiologists drew.
+//! Where a classifier looks: class activation maps, and how well they agree with boxes that radiologists drew.
 //!
-//! [`explain`] gives a [`HeatMap`] for one label of one image that a [`cxr_model::Predictor`] takes, [`grad_cam`] for a
-//! tensor and any classifier; [`overlay`] lays it over the
+//! [`explain`] gives a [`HeatMap`] for one label of one image that a [`cxr_model::Predictor`] takes, [`FeatureMaps`] for a
+//! tensor and any classifier, by one of the [`CamMethod`]s; [`overlay`] lays it over the
 //! radiograph; [`HeatMap::peak_is_in`] (the pointing game) and [`HeatMap::overlap`] (intersection
 //! over union) score it against a [`Region`], and a [`BoxTally`] sums that up; [`choose_panel`]
 //! says which images to show, by a rule.
@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use cxr_explain::{Region, grad_cam};
+//! use cxr_explain::{CamMethod, FeatureMaps, Region};
 //! use cxr_model::{Classifier, ModelCard};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,21 +23,21 @@
 //! # }"#)?;
 //! let classifier = Classifier::new(&card, 0, &Device::Cpu)?;
 //! let image = Tensor::ones((1, 3, 224, 224), DType::F32, &Device::Cpu)?;
-//! let map = grad_cam(&classifier, &image, 1, None)?;
+//! let map = FeatureMaps::new(&classifier, &image)?.heat_map(1, CamMethod::GradCam)?;
 //! let lower_left = Region::new(0.0, 0.5, 0.5, 0.5)?;
 //! println!("hit: {:?}", map.peak_is_in(&lower_left));
 //! # Ok(()) }
 //! ```
 
+mod activation_map;
 mod error;
-mod grad_cam;
 mod heat_map;
 mod overlay;
 mod panel;
 mod tally;
 
+pub use activation_map::{CamMethod, FeatureMaps, explain};
 pub use error::ExplainError;
-pub use grad_cam::{explain, grad_cam};
 pub use heat_map::{HeatMap, Region};
 pub use overlay::{OverlayStyle, overlay};
 pub use panel::{Agreement, Candidate, Choice, choose_panel};

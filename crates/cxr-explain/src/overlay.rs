@@ -1,6 +1,6 @@
 //! A heat map over the radiograph it explains.
 
-use crate::{ExplainError, HeatMap};
+use crate::{ExplainError, HeatMap, Region};
 
 /// How a heat map is coloured and how it covers the radiograph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,9 +52,9 @@ impl OverlayStyle {
 }
 
 /// The radiograph, `height`×`width` grey values row by row, with the heat map over it: three bytes
-/// (red, green, blue) a pixel. The map is stretched over the whole picture, bilinearly, and its
+/// (red, green, blue) a pixel. The map is stretched over `window`, bilinearly, and its
 /// largest value is as hot as can be; a map that is zero everywhere leaves the radiograph as cold as
-/// the style has it.
+/// the style has it. Outside the window, where the network did not look, the radiograph stays grey.
 ///
 /// # Errors
 /// Another number of pixels than height times width.
@@ -62,6 +62,7 @@ pub fn overlay(
     pixels: &[u8],
     (height, width): (usize, usize),
     map: &HeatMap,
+    window: &Region,
     style: OverlayStyle,
 ) -> Result<Vec<u8>, ExplainError> {
     if pixels.len() != height * width {
@@ -72,9 +73,13 @@ pub fn overlay(
     }
     let peak = map.peak();
     let scale = if peak > 0. { 1. / peak } else { 0. };
-    let map = map.resized(height, width);
+    let map = map.within(height, width, window);
     let mut coloured = Vec::with_capacity(3 * pixels.len());
-    for (&grey, &value) in pixels.iter().zip(map.values()) {
+    for (place, (&grey, &value)) in pixels.iter().zip(map.values()).enumerate() {
+        if !window.has_pixel((place / width, place % width), (height, width)) {
+            coloured.extend([grey; 3]);
+            continue;
+        }
         let (colour, opacity) = style.at((value * scale).clamp(0., 1.));
         let mix = |colour: f32| f32::from(grey) * (1. - opacity) + colour * opacity;
         coloured.extend(colour.map(|colour| mix(colour).round() as u8));

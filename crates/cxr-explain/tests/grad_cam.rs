@@ -8,7 +8,7 @@
 use candle_core::{Device, Result, Tensor};
 use cxr_backbone::Backbone;
 use cxr_dataset::{FindingBox, ImageName};
-use cxr_explain::{ExplainError, HeatMap, Region, grad_cam};
+use cxr_explain::{CamMethod, ExplainError, FeatureMaps, HeatMap, OverlayStyle, Region, overlay};
 use cxr_model::Classifier;
 use cxr_ops::{Init, Linear, Parameters, Phase};
 use cxr_top::Head;
@@ -34,6 +34,19 @@ impl Head for MeanAndDense {
     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         self.0.forward_t(&features.mean((2, 3))?, phase)
     }
+}
+
+fn grad_cam(
+    classifier: &Classifier,
+    image: &Tensor,
+    label: usize,
+    layer: Option<&str>,
+) -> std::result::Result<HeatMap, ExplainError> {
+    let maps = match layer {
+        None => FeatureMaps::new(classifier, image)?,
+        Some(layer) => FeatureMaps::of_layer(classifier, image, layer)?,
+    };
+    maps.heat_map(label, CamMethod::GradCam)
 }
 
 /// Labels 0 and 1 read the maps with weights (2, −1, 0) and (−1, −1, −1).
@@ -202,11 +215,12 @@ fn an_image_is_explained_as_the_predictor_sees_it() {
     let predicted = predictor.logits(&[&prepared], ViewSet::Single).unwrap();
     assert_eq!(logits.to_vec2::<f32>().unwrap(), predicted);
     for label in 0..3 {
-        let expected = cxr_explain::grad_cam(predictor.classifier(), &batch, label, None).unwrap();
-        assert_eq!(
-            cxr_explain::explain(&predictor, &prepared, label, None).unwrap(),
-            expected
-        );
+        for method in CamMethod::ALL {
+            let expected = FeatureMaps::new(predictor.classifier(), &batch).unwrap();
+            let expected = expected.heat_map(label, method).unwrap();
+            let found = cxr_explain::explain(&predictor, &prepared, label, method).unwrap();
+            assert_eq!(found, expected);
+        }
     }
     let other = Predictor::new(
         cxr_model::ModelCard {
@@ -215,11 +229,61 @@ fn an_image_is_explained_as_the_predictor_sees_it() {
         },
         cxr_model::Classifier::new(predictor.card(), 3, &candle_core::Device::Cpu).unwrap(),
     );
-    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0, None)
+    let error = cxr_explain::explain(&other.unwrap(), &prepared, 0, CamMethod::GradCam)
         .unwrap_err()
         .to_string();
     assert!(
         error.contains("expected an image of 80×80 pixels"),
         "{error}"
     );
+}
+
+/// With a mean and a dense layer every place's gradient is its map's weight over the number of places: HiRes-CAM is CAM, and
+/// Layer-CAM what positive weights add to it.
+#[test]
+fn the_other_methods_are_as_their_formulas_say() {
+    let maps: [[f32; 6]; 3] = [
+        [0., 1., 2., 3., 4., 5.],
+        [5., 0., 1., 9., 0., 2.],
+        [7., 7., 7., 7., 7., 7.],
+    ];
+    let image = Tensor::from_vec(maps.concat(), (1, 3, 2, 3), &Device::Cpu).unwrap();
+    let classifier = classifier();
+    let features = FeatureMaps::new(&classifier, &image).unwrap();
+    let check = |method: CamMethod, expected: &dyn Fn(usize) -> f64| {
+        let map = features.heat_map(0, method).unwrap();
+        for (place, &found) in map.values().iter().enumerate() {
+            let expected = expected(place).max(0.);
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-6,
+                "{method:?}: {found} for {expected}"
+            );
+        }
+    };
+    let of = |map: usize, place: usize| f64::from(maps[map][place]);
+    check(CamMethod::HiResCam, &|place| {
+        (2. * of(0, place) - of(1, place)) / 6.
+    });
+    check(CamMethod::LayerCam, &|place| 2. * of(0, place) / 6.);
+    // Of the first map alone the gradient, g = 1/3, is above 0; its values add up to 15.
+    let g: f64 = 1. / 3.;
+    let weight = 6. * g * (g * g / (2. * g * g + 15. * g * g * g + 1e-6));
+    check(CamMethod::GradCamPlusPlus, &|place| weight * of(0, place));
+}
+
+#[test]
+fn a_map_of_the_central_window_leaves_the_border_of_the_picture_grey() {
+    let map = HeatMap::new(1, 1, vec![2.]).unwrap();
+    let window = Region::of_window(8, 4);
+    let placed = map.within(4, 8, &window);
+    for (place, &value) in placed.values().iter().enumerate() {
+        let is_inside = (1..3).contains(&(place / 8)) && (2..6).contains(&(place % 8));
+        assert_eq!(value, if is_inside { 2. } else { 0. }, "{place}");
+    }
+    for style in [OverlayStyle::Inferno, OverlayStyle::Jet] {
+        let coloured = overlay(&[90; 32], (4, 8), &map, &window, style).unwrap();
+        assert_eq!(coloured[..3], [90; 3], "{style:?}");
+        assert_ne!(coloured[3 * (8 + 2)..][..3], [90; 3], "{style:?}");
+    }
+    assert_eq!(Region::of_window(224, 224), Region::WHOLE);
 }

@@ -9,7 +9,7 @@
 mod golden;
 
 use candle_core::Device;
-use cxr_explain::grad_cam;
+use cxr_explain::{CamMethod, FeatureMaps, HeatMap};
 use cxr_model::{Classifier, ModelCard, Phase};
 use serde_json::json;
 
@@ -72,15 +72,30 @@ fn check() {
         let logit = number("logit");
         assert!((f64::from(logits[label]) - logit).abs() < 1e-4, "{label}");
 
-        let map = grad_cam(&classifier, &image, label, None).unwrap();
+        let features = FeatureMaps::new(&classifier, &image).unwrap();
+        let map = features.heat_map(label, CamMethod::GradCam).unwrap();
         assert_eq!((map.height(), map.width()), (7, 7));
-        let raw = numbers("raw");
         let norm =
             |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let size = norm(&mut raw.iter().copied());
-        assert!(size > 0., "a map that says nothing checks nothing");
-        let found = map.values().iter().map(|&value| f64::from(value));
-        let error = norm(&mut found.zip(&raw).map(|(found, expected)| found - expected)) / size;
+        let error_of = |map: &HeatMap, raw: &[f64]| {
+            let size = norm(&mut raw.iter().copied());
+            assert!(size > 0., "a map that says nothing checks nothing");
+            let found = map.values().iter().map(|&value| f64::from(value));
+            norm(&mut found.zip(raw).map(|(found, expected)| found - expected)) / size
+        };
+        let error = error_of(&map, &numbers("raw"));
+        for method in &CamMethod::ALL[1..] {
+            let expected = &expected["methods"][method.name()];
+            let raw: Vec<f64> = serde_json::from_value(expected["raw"].clone()).unwrap();
+            let error = error_of(&features.heat_map(label, *method).unwrap(), &raw);
+            let bound = f64::max(1e-4, 3. * expected["torch_f32_error"].as_f64().unwrap());
+            println!("label {label}, {}: map {error:.1e}", method.name());
+            if error > bound {
+                failures.push(format!(
+                    "label {label}, {method:?}: {error:.1e} (bound {bound:.1e})"
+                ));
+            }
+        }
         let bound = f64::max(1e-4, 3. * number("torch_f32_error"));
 
         // What the library returns: as large as the image, then stretched from 0 to 1.

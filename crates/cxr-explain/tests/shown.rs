@@ -10,23 +10,30 @@ fn cold_cells_stay_a_radiograph_and_hot_ones_shine() {
     // One row: cold, half, hot, as large as the picture, so that nothing is interpolated.
     let map = HeatMap::new(1, 3, vec![0., 2., 4.]).unwrap();
     let grey = [10, 100, 200];
-    let pixels = overlay(&grey, (1, 3), &map, OverlayStyle::Inferno).unwrap();
+    let pixels = overlay(&grey, (1, 3), &map, &Region::WHOLE, OverlayStyle::Inferno).unwrap();
     assert_eq!(pixels[..3], [10, 10, 10], "a cold cell is untouched");
     // Halfway: (186, 54, 85) at 0.375 over grey 100.
     assert_eq!(pixels[3..6], [132, 83, 94]);
     // Hot: (252, 255, 164) at 0.75 over grey 200.
     assert_eq!(pixels[6..], [239, 241, 173]);
 
-    let jet = overlay(&grey, (1, 3), &map, OverlayStyle::Jet).unwrap();
+    let jet = overlay(&grey, (1, 3), &map, &Region::WHOLE, OverlayStyle::Jet).unwrap();
     // Cold is dark blue, halfway green, hot dark red, each at 0.4.
     assert_eq!(jet[..3], [6, 6, 57]);
     assert_eq!(jet[3..6], [111, 162, 111]);
     assert_eq!(jet[6..], [171, 120, 120]);
 
     let nothing = HeatMap::new(1, 3, vec![0.; 3]).unwrap();
-    let pixels = overlay(&grey, (1, 3), &nothing, OverlayStyle::Inferno).unwrap();
+    let pixels = overlay(
+        &grey,
+        (1, 3),
+        &nothing,
+        &Region::WHOLE,
+        OverlayStyle::Inferno,
+    )
+    .unwrap();
     assert_eq!(pixels, [10, 10, 10, 100, 100, 100, 200, 200, 200]);
-    let error = overlay(&grey, (2, 3), &map, OverlayStyle::Jet).unwrap_err();
+    let error = overlay(&grey, (2, 3), &map, &Region::WHOLE, OverlayStyle::Jet).unwrap_err();
     let ExplainError::Pixels { expected, found } = error else {
         panic!("{error}");
     };

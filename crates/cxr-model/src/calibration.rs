@@ -33,6 +33,12 @@ pub enum LabelCalibration {
         /// What is added to it.
         intercept: f64,
     },
+    /// `σ(logit)` moved so that `probability` becomes ½, linear on both sides of it: how torchxrayvision gives what its
+    /// networks say (`op_norm`).
+    OperatingPoint {
+        /// The `σ(logit)` from which on the label is called, in (0, 1).
+        probability: f64,
+    },
     /// Linear between points of a rising curve, constant beyond its ends (Zadrozny and Elkan 2002).
     Isotonic {
         /// Logits of the points, rising.
@@ -59,6 +65,13 @@ impl LabelCalibration {
             Self::None {} => sigmoid(logit),
             Self::Temperature { temperature } => sigmoid(logit / temperature),
             Self::Platt { slope, intercept } => sigmoid(slope * logit + intercept),
+            Self::OperatingPoint { probability } => {
+                let p = sigmoid(logit);
+                match p < *probability {
+                    true => p / (2. * probability),
+                    false => 1. - (1. - p) / (2. * (1. - probability)),
+                }
+            }
             Self::Isotonic {
                 logits,
                 probabilities,
@@ -82,6 +95,10 @@ impl LabelCalibration {
             Self::Platt { slope, intercept } => match finite(&[*slope, *intercept]) {
                 true => Ok(()),
                 false => Err("a finite slope and intercept"),
+            },
+            Self::OperatingPoint { probability } => match *probability > 0. && *probability < 1. {
+                true => Ok(()),
+                false => Err("an operating point between 0 and 1"),
             },
             Self::Isotonic {
                 logits,
@@ -140,6 +157,12 @@ mod tests {
             intercept: -1.,
         };
         is(platt, 2., 0.5);
+        // At the point ½; half way down to 0, a quarter; half way up to 1, three quarters.
+        let logit = |p: f64| (p / (1. - p)).ln();
+        for (p, expected) in [(0.2, 0.5), (0.1, 0.25), (0.6, 0.75)] {
+            let point = LabelCalibration::OperatingPoint { probability: 0.2 };
+            is(point, logit(p), expected);
+        }
     }
 
     #[test]
@@ -178,6 +201,8 @@ mod tests {
                 slope: f64::INFINITY,
                 intercept: 0.,
             },
+            LabelCalibration::OperatingPoint { probability: 0. },
+            LabelCalibration::OperatingPoint { probability: 1. },
             isotonic(&[], &[]),
             isotonic(&[0.], &[]),
             isotonic(&[0., 0.], &[0.1, 0.2]),

@@ -70,7 +70,7 @@ pub struct ModelCard {
     pub own_parts: Vec<String>,
 }
 
-/// The intended use that training writes: these models were never tested for anything else.
+/// The intended use that training writes where the experiment names none: these models were never tested for anything else.
 pub const RESEARCH_USE: &str = "research; not a medical device";
 
 /// The images that a model was trained on.
@@ -214,8 +214,10 @@ impl ModelCard {
             reference: None,
             data: None,
             validation: None,
-            licence: None,
-            intended_use: Some(RESEARCH_USE.to_owned()),
+            licence: experiment.licence.clone(),
+            intended_use: Some(
+                (experiment.intended_use.clone()).unwrap_or_else(|| RESEARCH_USE.to_owned()),
+            ),
             own_parts: Vec::new(),
             labels,
         })

@@ -46,13 +46,13 @@ impl LabelCalibration {
     }
 
     /// The same for images of which another share has the label: the odds change by one factor ([`PrevalenceShift`]).
-    /// `None` for an isotonic curve, which is not moved so.
+    /// `None` for a curve, which is not moved so.
     pub fn for_prevalence(&self, shift: PrevalenceShift) -> Option<Self> {
         let (slope, intercept) = match *self {
             Self::None {} => (1., 0.),
             Self::Temperature { temperature } => (1. / temperature, 0.),
             Self::Platt { slope, intercept } => (slope, intercept),
-            Self::Isotonic { .. } => return None,
+            Self::Isotonic { .. } | Self::OperatingPoint { .. } => return None,
         };
         Some(Self::Platt {
             slope,

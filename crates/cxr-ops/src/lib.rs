@@ -85,7 +85,7 @@ mod weight_file;
 mod without_cuda;
 
 pub use bf16::Precision;
-pub use blocked::Nonlinearity;
+pub use blocked::{Nonlinearity, Window};
 pub use concat::concat_maps;
 pub use conv::{Conv2dConfig, conv2d};
 pub use device::{
@@ -104,7 +104,8 @@ pub use gpu::{
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
 pub use network::{
-    ConvLayer, Network, NetworkBuilder, NetworkCost, NetworkDescription, NetworkPart, Node,
+    ConvLayer, Layer, Network, NetworkBuilder, NetworkCost, NetworkDescription, NetworkPart, Node,
+    Operation,
 };
 pub use norm::{
     Activation, BatchNorm, BatchNormConfig, BatchStatistics, NormStatistics, batch_norm,

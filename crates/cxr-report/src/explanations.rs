@@ -31,6 +31,13 @@ pub struct Explanations {
     pub panel: Vec<Example>,
     /// How well heat maps agree with boxes; `None` when there were no boxes.
     pub boxes: Option<BoxScores>,
+    /// The same of heat maps by other methods than Grad-CAM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_methods: Vec<BoxScores>,
+}
+
+fn grad_cam() -> String {
+    "Grad-CAM".to_owned()
 }
 
 /// One image with its labels.
@@ -113,6 +120,9 @@ impl ExampleKind {
 /// Heat maps scored against boxes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BoxScores {
+    /// How the heat maps were made.
+    #[serde(default = "grad_cam")]
+    pub method: String,
     /// A cell counts as hot from this share of its map's largest value on.
     pub hot_share: f64,
     /// One entry per finding that has boxes, in the order of the labels.

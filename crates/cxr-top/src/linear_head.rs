@@ -1,7 +1,10 @@
 //! The head of an ordinary classification network.
 
 use candle_core::{D, Result, Tensor};
-use cxr_ops::{Init, Linear, OpsError, OptionEntry, ParameterPath, Phase, dropout, parse_options};
+use cxr_ops::{
+    Init, Linear, NetworkBuilder, NetworkDescription, OpsError, OptionEntry, ParameterPath, Phase,
+    dropout, parse_options,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +46,19 @@ impl HeadConfig for LinearHeadConfig {
         path: &ParameterPath,
     ) -> std::result::Result<Box<dyn Head>, HeadError> {
         Ok(Box::new(LinearHead::new(channels, labels, self, path)?))
+    }
+
+    fn describe(
+        &self,
+        (channels, _, _): (usize, usize, usize),
+        labels: usize,
+    ) -> std::result::Result<NetworkDescription, HeadError> {
+        let mut net = NetworkBuilder::new(channels);
+        let maps = net.images();
+        let means = net.global_pool(maps);
+        let kept = net.dropout("dropout", means, self.dropout);
+        let logits = net.linear("dense", kept, labels, Init::GlorotUniform);
+        Ok(net.finish(logits)?)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use cxr_ops::{Entry, EntryError, OpsError, OptionError, ParameterPath, check_option};
+use cxr_ops::{
+    Entry, EntryError, NetworkDescription, OpsError, OptionError, ParameterPath, check_option,
+};
 use serde_json::Value;
 
 use crate::{
@@ -38,6 +40,17 @@ pub trait HeadConfig: Debug + Send + Sync {
         labels: usize,
         path: &ParameterPath,
     ) -> Result<Box<dyn Head>, HeadError>;
+
+    /// The network as data, for maps of shape `(C, h, w)` and `labels` logits: it takes the maps as images and ends in
+    /// maps of one pixel, the logits. Its parameters have the names that [`Self::build`] gives them.
+    ///
+    /// # Errors
+    /// Maps that it cannot take.
+    fn describe(
+        &self,
+        maps: (usize, usize, usize),
+        labels: usize,
+    ) -> Result<NetworkDescription, HeadError>;
 
     /// Height and width of the smallest maps that it can take.
     fn least_side(&self) -> usize {

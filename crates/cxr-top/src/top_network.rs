@@ -2,8 +2,9 @@
 
 use candle_core::{Result, Tensor};
 use cxr_ops::{
-    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, Linear, OpsError,
-    OptionEntry, OptionError, ParameterPath, Phase, check_option, dropout, parse_options,
+    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, ConvLayer, Init, Linear,
+    NetworkBuilder, NetworkDescription, OpsError, OptionEntry, OptionError, ParameterPath, Phase,
+    check_option, dropout, parse_options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -118,6 +119,35 @@ impl HeadConfig for TopNetworkConfig {
         path: &ParameterPath,
     ) -> std::result::Result<Box<dyn Head>, HeadError> {
         Ok(Box::new(TopNetwork::new(maps, labels, self, path)?))
+    }
+
+    fn describe(
+        &self,
+        (channels, height, width): (usize, usize, usize),
+        labels: usize,
+    ) -> std::result::Result<NetworkDescription, HeadError> {
+        if height < LEAST_SIDE || width < LEAST_SIDE {
+            return Err(TopNetworkError::MapsTooSmall { height, width }.into());
+        }
+        let mut net = NetworkBuilder::new(channels).with_norm(BatchNormConfig {
+            eps: self.norm_eps,
+            momentum: self.norm_momentum,
+        });
+        let init = Init::GlorotUniform;
+        let mut x = net.images();
+        for (index, &channels) in self.conv_channels.iter().enumerate() {
+            let conv = ConvLayer::new(channels, 3).biased().init(init);
+            x = net.conv(&format!("conv{}", index + 1), x, conv);
+            x = net.norm(&format!("norm{}", index + 1), x);
+            x = net.relu(x);
+        }
+        let x = net.dropout("dropout", x, self.dropout);
+        let x = net.dense("dense1", x, [height - 4, width - 4], self.hidden, init);
+        let x = net.norm("norm3", x);
+        let x = net.relu(x);
+        let x = net.dense("dense2", x, [1, 1], labels, init);
+        let logits = net.norm("norm4", x);
+        Ok(net.finish(logits)?)
     }
 
     fn least_side(&self) -> usize {

@@ -1,8 +1,17 @@
 //! Sizes, what cannot be built, and dropout. Values and gradients are tested with the backbone's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not happen"
+)]
+
 use candle_core::{DType, Device, Tensor};
 use cxr_ops::{Parameters, Phase, Role};
-use cxr_top::{Head, TopNetwork, TopNetworkConfig, TopNetworkError};
+use cxr_top::{HEADS, Head, TopNetwork, TopNetworkConfig, TopNetworkError};
+use serde_json::Value;
+
+#[path = "../../../tests/golden/golden.rs"]
+mod golden;
 
 fn build(maps: (usize, usize, usize)) -> Result<(Parameters, TopNetwork), TopNetworkError> {
     let parameters = Parameters::new(0, &Device::Cpu);
@@ -48,4 +57,31 @@ fn a_name_that_is_taken_is_an_error() {
             .to_string()
             .contains("`top.conv1.weight` exists twice")
     );
+}
+
+/// What a head is exported by is what its layers compute, under the same names.
+#[test]
+fn a_head_is_its_description() {
+    for entry in HEADS {
+        let config = entry.parse(&Value::Null).unwrap();
+        let shape = (12, 6, 7);
+        let by_hand = Parameters::new(0, &Device::Cpu);
+        let described = Parameters::new(1, &Device::Cpu);
+        let head = config.build(shape, 5, &by_hand.root().pp("top")).unwrap();
+        let description = config.describe(shape, 5).unwrap();
+        let other = description.build(&described.root().pp("top")).unwrap();
+        let weights = (by_hand.tensors("").into_iter())
+            .map(|(name, tensor)| (name.clone(), golden::parameter(&name, tensor.dims())))
+            .collect();
+        by_hand.load("", &weights).unwrap();
+        described.load("", &weights).unwrap();
+        let features = golden::tensor("features", &[3, 12, 6, 7], 1., 0.5);
+        let expected = head.forward_t(&features, Phase::Evaluate).unwrap();
+        let found = other.forward_t(&features, Phase::Evaluate).unwrap();
+        assert_eq!(found.dims(), [3, 5, 1, 1], "{}", entry.name);
+        let difference = (found.flatten_from(1).unwrap() - &expected).unwrap();
+        let largest = difference.abs().unwrap().max_all().unwrap();
+        let largest = largest.to_scalar::<f32>().unwrap();
+        assert!(largest < 1e-5, "{}: {largest}", entry.name);
+    }
 }

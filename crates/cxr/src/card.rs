@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cxr_model::{ModelCard, ThresholdRule};
+use cxr_model::{ModelCard, ThresholdRule, read_weight_file, write_weight_file};
 use cxr_report::card::{ModelFacts, model_page};
 use cxr_run::RunFolder;
 
 use crate::explain::model_file;
-use crate::output::ForceArg;
+use crate::output::{ForceArg, is_model};
 use crate::progress::say;
 use crate::scoring;
 
@@ -16,21 +16,33 @@ use crate::scoring;
 ///
 /// The description is read from the model file; the results of the test images, with 95 % intervals, from the metrics.json of
 /// its run, if that is in the same folder. Both become text for people and `model-index` for the hub.
+///
+/// What a model's author did not say, --licence and --intended-use say on the page, and with --save in a copy of the model
+/// file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  cxr card models/runs/paper/fzlpr-0.2 --out README.md")]
+  cxr card models/runs/paper/fzlpr-0.2 --out README.md
+  cxr card model.safetensors --licence cc-by-4.0 --save published.safetensors --out README.md")]
 pub(crate) struct Args {
     /// A model: a run's folder, or a model.safetensors
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 
-    /// Where the page goes [default: standard output]
+    /// Where the page goes [default: standard output, without --save]
     #[arg(long, value_name = "FILE.md")]
     out: Option<PathBuf>,
 
-    /// The licence of the weights, by its SPDX name in lower case, such as `mit`, if the model does not say
+    /// The licence of the weights, by its SPDX name in lower case, such as `mit`, in place of what the model says
     #[arg(long, value_name = "NAME")]
     licence: Option<String>,
+
+    /// What the model may be used for, in place of what the model says
+    #[arg(long, value_name = "TEXT")]
+    intended_use: Option<String>,
+
+    /// Write a copy of the model file that says this licence and intended use
+    #[arg(long, value_name = "FILE.safetensors")]
+    save: Option<PathBuf>,
 
     #[command(flatten)]
     force: ForceArg,
@@ -38,7 +50,19 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = model_file(&args.model);
-    let card = ModelCard::read(&model)?;
+    let mut card = ModelCard::read(&model)?;
+    for (given, said) in [
+        (&args.licence, &mut card.licence),
+        (&args.intended_use, &mut card.intended_use),
+    ] {
+        if given.is_some() {
+            said.clone_from(given);
+        }
+    }
+    if let Some(save) = &args.save {
+        let output = args.force.output(save).inputs([&model]);
+        output.ours(is_model).check()?;
+    }
     let run = RunFolder::at(model.parent().unwrap_or(&model));
     let metrics = match run.is_finished() {
         true => Some(run.metrics()?),
@@ -55,12 +79,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         labels: card.labels.clone(),
         image_size: card.image_size,
         crop_size: card.crop_size,
-        licence: args.licence.clone().or_else(|| card.licence.clone()),
+        licence: card.licence.clone(),
         intended_use: card.intended_use.clone(),
         thresholds: thresholds(&card),
     };
     let name = format!("{}-{}", card.experiment, card.variant);
     let page = model_page(&name, &facts, metrics.as_ref());
+    if let Some(save) = &args.save {
+        let (_, tensors) = read_weight_file(&model, "model")?;
+        write_weight_file(save, &card, &tensors)?;
+        say(&format!("written to `{}`", save.display()));
+    }
     match &args.out {
         Some(out) => {
             let output = args.force.output(out).inputs([&model]);
@@ -68,6 +97,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             cxr_fs::write(out, page.as_bytes())?;
             say(&format!("written to `{}`", out.display()));
         }
+        // A copy was asked for, not the page.
+        None if args.save.is_some() => {}
         None => scoring::print(&page)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,9 @@ mod environment;
 mod evaluate;
 mod experiments;
 mod explain;
+mod export;
 mod fetch;
+mod import;
 mod inspect;
 mod output;
 mod phantoms;
@@ -67,6 +69,8 @@ enum Command {
     Calibrate(calibrate::Args),
     Card(card::Args),
     Explain(explain::Args),
+    Import(import::Args),
+    Export(export::Args),
     Score(score::Args),
     Compare(compare::Args),
     Report(report::Args),
@@ -104,6 +108,8 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Card(args) => card::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(&args),

@@ -90,11 +90,16 @@ pub(crate) fn is_heat_map(start: &[u8]) -> bool {
 }
 
 /// The first line of the table that `explain` writes beside its pictures.
-pub(crate) const EXPLANATIONS_HEADER: [&str; 5] = ["image", "label", "logit", "predicted", "map"];
+pub(crate) const EXPLANATIONS_HEADER: [&str; 6] =
+    ["image", "label", "logit", "predicted", "map", "method"];
 
 /// Whether it is such a table.
 pub(crate) fn is_explanation_table(start: &[u8]) -> bool {
-    start
-        .strip_prefix(EXPLANATIONS_HEADER.join(",").as_bytes())
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'\n')))
+    // Earlier versions had no methods.
+    [&EXPLANATIONS_HEADER[..], &EXPLANATIONS_HEADER[..5]]
+        .iter()
+        .any(|header| {
+            let rest = start.strip_prefix(header.join(",").as_bytes());
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'\n')))
+        })
 }

@@ -15,6 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cxr-losses", &[]),
     ("cxr-ops", &[]),
     ("cxr-dataset", &["cxr-fs", "cxr-table"]),
+    ("cxr-pickle", &[]),
     ("cxr-phantom", &["cxr-fs"]),
     ("cxr-augment", &[]),
     (
@@ -58,6 +59,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-top",
         ],
     ),
+    (
+        "cxr-exchange",
+        &[
+            "cxr-fs",
+            "cxr-ops",
+            "cxr-backbone",
+            "cxr-top",
+            "cxr-model",
+            "cxr-pickle",
+        ],
+    ),
     ("cxr-explain", &["cxr-model", "cxr-dataset"]),
     (
         "cxr-report",
@@ -80,6 +92,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "cxr-top",
             "cxr-model",
             "cxr-train",
+            "cxr-exchange",
             "cxr-explain",
             "cxr-report",
             "cxr-hub",

@@ -4,6 +4,7 @@ mod bf16;
 mod browser;
 mod coverage;
 mod demo;
+mod exchange;
 #[cfg(unix)]
 mod hostile;
 mod networks;
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     /// Keep pictures of the page in this folder
     #[arg(long, value_name = "DIR")]
     screenshots: Option<PathBuf>,
+    /// For `export`: these backbones only
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    networks: Vec<String>,
     /// The finished demo, for the probe [default: models/runs/demo]
     #[arg(long, value_name = "DIR")]
     demo: Option<PathBuf>,
@@ -64,9 +68,15 @@ enum Check {
     Networks,
     /// Training in bf16 ends within 0.01 mean AUC of single precision: six trainings, a quarter of an hour
     Bf16,
+    /// Every network and every head, exported: ONNX Runtime, PyTorch and tract compute our logits. Needs a Python with them
+    /// (CXR_PYTHON); tract alone takes minutes to build
+    Export,
+    /// Weights of torchvision, timm, torchxrayvision and medical_mae: `cxr import` and `cxr predict` give their authors'
+    /// logits. Needs a Python with PyTorch and these packages (CXR_PYTHON)
+    Import,
 }
 
-const ALL: [Check; 9] = [
+const ALL: [Check; 11] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
@@ -76,6 +86,8 @@ const ALL: [Check; 9] = [
     Check::Coverage,
     Check::Networks,
     Check::Bf16,
+    Check::Export,
+    Check::Import,
 ];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
@@ -107,6 +119,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Check::Coverage => coverage::check(workspace, &interrupt)?,
             Check::Networks => networks::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
+            Check::Export => exchange::check_export(workspace, &interrupt, &arguments.networks)?,
+            Check::Import => exchange::check_import(workspace, &interrupt)?,
         };
         if ending != Ending::Done {
             return Ok(ending);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{DenseNet, DenseNetConfig};
 use crate::{
     Backbone, BackboneConfig, BackboneEntry, BackboneError, PretrainedError, PretrainedReport,
-    load_pretrained,
+    Torchvision, load_pretrained,
 };
 
 const NORM_EPS: OptionEntry = OptionEntry::new(
@@ -241,6 +241,25 @@ impl BackboneConfig for Named {
 
     fn description(&self) -> Option<&NetworkDescription> {
         Some(&self.description)
+    }
+
+    fn torchvision(&self) -> Option<Torchvision> {
+        let config = &self.config;
+        let blocks: String = (config.block_layers.iter())
+            .map(|layers| format!("{layers}, "))
+            .collect();
+        Some(Torchvision {
+            constructor: "DenseNet".to_owned(),
+            arguments: format!(
+                "growth_rate={}, block_config=({}), num_init_features={}, bn_size={}",
+                config.growth_rate,
+                blocks.trim_end(),
+                config.stem_channels,
+                config.bottleneck_size
+            ),
+            prefix: "features.",
+            classifier: Some("classifier"),
+        })
     }
 
     fn load_weights(

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::{
     Backbone, BackboneConfig, BackboneEntry, BackboneError, PretrainedError, PretrainedReport,
-    load_network,
+    Torchvision, load_network,
 };
 
 /// What an experiment can change about a network: nothing that a parameter depends on.
@@ -67,6 +67,17 @@ const STOCHASTIC_DEPTH: OptionEntry = OptionEntry::new(
     "rate of the last block's stochastic depth, in [0, 1); the published network's unless given",
 );
 
+/// How torchvision's file of a network names the tensors.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    /// torchvision has no such network.
+    Absent,
+    /// Without a prefix, and `fc` after the means of the maps.
+    Plain,
+    /// With the prefix `features.`, and this dense layer after the means of the maps.
+    Features(Option<&'static str>),
+}
+
 /// A network that can be trained.
 #[derive(Debug, Clone, Copy)]
 struct Published {
@@ -77,6 +88,7 @@ struct Published {
     options: &'static [OptionEntry],
     /// What the names of a weight file's other tensors begin with.
     classifiers: &'static [&'static str],
+    torchvision: Layout,
     describe: fn(&Constants) -> Result<NetworkDescription, OpsError>,
 }
 
@@ -95,7 +107,16 @@ impl Published {
             },
             options: &[NORM_EPS, NORM_MOMENTUM],
             classifiers: &["fc.", "classifier."],
+            torchvision: Layout::Plain,
             describe,
+        }
+    }
+
+    /// As torchvision names it.
+    const fn layout(self, torchvision: Layout) -> Self {
+        Self {
+            torchvision,
+            ..self
         }
     }
 
@@ -158,7 +179,11 @@ impl Published {
         }
     }
 
-    fn parse(self, options: &Value) -> Result<Box<dyn BackboneConfig>, OptionError> {
+    fn parse(
+        self,
+        name: &'static str,
+        options: &Value,
+    ) -> Result<Box<dyn BackboneConfig>, OptionError> {
         let given: Options = parse_options(options, self.options)?;
         let options = Options {
             norm_eps: given.norm_eps.or(self.own.norm_eps),
@@ -189,6 +214,7 @@ impl Published {
         let description = (self.describe)(&constants)
             .map_err(|error| OptionError::new("", "those of a network", error.to_string()))?;
         Ok(Box::new(Described {
+            name,
             published: self,
             options,
             description,
@@ -199,6 +225,7 @@ impl Published {
 /// A network with its options.
 #[derive(Debug)]
 struct Described {
+    name: &'static str,
     published: Published,
     options: Options,
     description: NetworkDescription,
@@ -232,6 +259,26 @@ impl BackboneConfig for Described {
         Some(&self.description)
     }
 
+    fn torchvision(&self) -> Option<Torchvision> {
+        let (prefix, classifier) = match self.published.torchvision {
+            Layout::Absent => return None,
+            Layout::Plain => ("", Some("fc")),
+            Layout::Features(classifier) => ("features.", classifier),
+        };
+        // Without the auxiliary classifier, and with images as ours takes them.
+        let is_inception = self.published.classifiers.contains(&"AuxLogits.");
+        let more = match is_inception {
+            true => ", aux_logits=False, transform_input=True, init_weights=False",
+            false => "",
+        };
+        Some(Torchvision {
+            constructor: self.name.to_owned(),
+            arguments: format!("weights=None{more}"),
+            prefix,
+            classifier,
+        })
+    }
+
     fn load_weights(
         &self,
         path: &Path,
@@ -247,7 +294,7 @@ macro_rules! networks {
     ($($constant:ident $name:literal $summary:literal $published:expr;)*) => {
         $(pub(crate) const $constant: BackboneEntry = {
             const PUBLISHED: Published = $published;
-            BackboneEntry::new($name, $summary, PUBLISHED.options, |options| PUBLISHED.parse(options))
+            BackboneEntry::new($name, $summary, PUBLISHED.options, |options| PUBLISHED.parse($name, options))
         };)*
     };
 }
@@ -268,23 +315,23 @@ networks! {
     RESNEXT101 "resnext101_32x8d" "ResNeXt-101 with 32 groups of 8 channels, 2048 channels"
         Published::new("ResNeXt-101 32×8d", |c| resnet::bottleneck(c, [3, 4, 23, 3], 32, 8));
     VGG16 "vgg16" "VGG-16 to its last pool, 512 channels"
-        Published::new("VGG-16", |c| vgg::vgg16(c, false)).without_norms();
+        Published::new("VGG-16", |c| vgg::vgg16(c, false)).without_norms().layout(Layout::Features(None));
     VGG16_BN "vgg16_bn" "VGG-16 with batch normalisations, 512 channels"
-        Published::new("VGG-16 BN", |c| vgg::vgg16(c, true));
+        Published::new("VGG-16 BN", |c| vgg::vgg16(c, true)).layout(Layout::Features(None));
     MOBILENET_V2 "mobilenet_v2" "MobileNet-V2, 1280 channels"
-        Published::new("MobileNet-V2", mobilenet::v2);
+        Published::new("MobileNet-V2", mobilenet::v2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_B0 "efficientnet_b0" "EfficientNet-B0, 1280 channels"
-        Published::new("EfficientNet-B0", |c| efficientnet::b(c, 1.0, 1.0)).depth(0.2);
+        Published::new("EfficientNet-B0", |c| efficientnet::b(c, 1.0, 1.0)).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_B1 "efficientnet_b1" "EfficientNet-B1, 1280 channels"
-        Published::new("EfficientNet-B1", |c| efficientnet::b(c, 1.0, 1.1)).depth(0.2);
+        Published::new("EfficientNet-B1", |c| efficientnet::b(c, 1.0, 1.1)).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_B2 "efficientnet_b2" "EfficientNet-B2, 1408 channels"
-        Published::new("EfficientNet-B2", |c| efficientnet::b(c, 1.1, 1.2)).depth(0.2);
+        Published::new("EfficientNet-B2", |c| efficientnet::b(c, 1.1, 1.2)).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_B3 "efficientnet_b3" "EfficientNet-B3, 1536 channels"
-        Published::new("EfficientNet-B3", |c| efficientnet::b(c, 1.2, 1.4)).depth(0.2);
+        Published::new("EfficientNet-B3", |c| efficientnet::b(c, 1.2, 1.4)).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_B4 "efficientnet_b4" "EfficientNet-B4, 1792 channels"
-        Published::new("EfficientNet-B4", |c| efficientnet::b(c, 1.4, 1.8)).depth(0.2);
+        Published::new("EfficientNet-B4", |c| efficientnet::b(c, 1.4, 1.8)).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     EFFICIENTNET_V2_S "efficientnet_v2_s" "EfficientNet-V2-S, 1280 channels"
-        Published::new("EfficientNet-V2-S", efficientnet::v2_s).eps(1e-3).depth(0.2);
+        Published::new("EfficientNet-V2-S", efficientnet::v2_s).eps(1e-3).depth(0.2).layout(Layout::Features(Some("classifier.1")));
     INCEPTION_V3 "inception_v3" "Inception-V3, 2048 channels; images of 75×75 pixels at least"
         Published::new("Inception-V3", inception::v3).eps(1e-3).auxiliary();
     REGNET_X_400MF "regnet_x_400mf" "RegNet-X-400MF, 400 channels"
@@ -304,17 +351,17 @@ networks! {
     REGNET_Y_3_2GF "regnet_y_3_2gf" "RegNet-Y-3.2GF, 1512 channels"
         Published::new("RegNet-Y-3.2GF", |c| regnet::y(c, [2, 5, 13, 1], [72, 216, 576, 1512], 24));
     CONVNEXT_TINY "convnext_tiny" "ConvNeXt-T, trainable, 768 channels"
-        Published::new("ConvNeXt-T", |c| convnext::v1(c, [3, 3, 9, 3], [96, 192, 384, 768])).depth(0.1).without_norms();
+        Published::new("ConvNeXt-T", |c| convnext::v1(c, [3, 3, 9, 3], [96, 192, 384, 768])).depth(0.1).without_norms().layout(Layout::Features(None));
     CONVNEXT_SMALL "convnext_small" "ConvNeXt-S, trainable, 768 channels"
-        Published::new("ConvNeXt-S", |c| convnext::v1(c, [3, 3, 27, 3], [96, 192, 384, 768])).depth(0.4).without_norms();
+        Published::new("ConvNeXt-S", |c| convnext::v1(c, [3, 3, 27, 3], [96, 192, 384, 768])).depth(0.4).without_norms().layout(Layout::Features(None));
     CONVNEXT_BASE "convnext_base" "ConvNeXt-B, trainable, 1024 channels"
-        Published::new("ConvNeXt-B", |c| convnext::v1(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.5).without_norms();
+        Published::new("ConvNeXt-B", |c| convnext::v1(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.5).without_norms().layout(Layout::Features(None));
     CONVNEXTV2_TINY "convnextv2_tiny" "ConvNeXt V2-T, trainable, 768 channels"
-        Published::new("ConvNeXt V2-T", |c| convnext::v2(c, [3, 3, 9, 3], [96, 192, 384, 768])).depth(0.2).without_norms().of_timm();
+        Published::new("ConvNeXt V2-T", |c| convnext::v2(c, [3, 3, 9, 3], [96, 192, 384, 768])).depth(0.2).without_norms().of_timm().layout(Layout::Absent);
     CONVNEXTV2_BASE "convnextv2_base" "ConvNeXt V2-B, trainable, 1024 channels"
-        Published::new("ConvNeXt V2-B", |c| convnext::v2(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.1).without_norms().of_timm();
+        Published::new("ConvNeXt V2-B", |c| convnext::v2(c, [3, 3, 27, 3], [128, 256, 512, 1024])).depth(0.1).without_norms().of_timm().layout(Layout::Absent);
     XCEPTION "xception" "Xception, as timm's `legacy_xception`, 2048 channels; images of 71×71 pixels at least"
-        Published::new("Xception", xception::xception);
+        Published::new("Xception", xception::xception).layout(Layout::Absent);
 }
 
 /// ImageNet's mean and standard deviation, by which images come normalised.

@@ -31,6 +31,7 @@ use rayon::prelude::*;
 use crate::simd::Vectors;
 pub use activation::Nonlinearity;
 use activation::{Curve, with_curve};
+pub use packing::Window;
 
 /// Maps of a block.
 pub(crate) const LANES: usize = 16;

@@ -8,10 +8,13 @@ use crate::simd::Vectors;
 
 /// Size, stride and zero padding of a window, rows before columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: usize,
-    pub(crate) padding: [usize; 2],
+pub struct Window {
+    /// Height and width.
+    pub kernel: [usize; 2],
+    /// Distance between neighbouring windows.
+    pub stride: usize,
+    /// Rows and columns of padding on each side.
+    pub padding: [usize; 2],
 }
 
 impl Window {

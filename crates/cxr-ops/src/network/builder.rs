@@ -121,11 +121,25 @@ impl NetworkBuilder {
 
     /// A dense layer from the maps of each pixel to `outputs` maps: `weight` (`O×I`) and `bias`.
     pub fn linear(&mut self, name: &str, input: Node, outputs: usize, init: Init) -> Node {
-        if outputs == 0 {
-            self.fail(name, "needs at least one output");
+        self.dense(name, input, [1, 1], outputs, init)
+    }
+
+    /// A dense layer from the values of each window of `height × width` pixels to `outputs` maps: `weight`
+    /// (`O×(C·height·width)`, in the order of flattened maps) and `bias`. Over maps of that very size it is what follows a
+    /// flattening.
+    pub fn dense(
+        &mut self,
+        name: &str,
+        input: Node,
+        window: [usize; 2],
+        outputs: usize,
+        init: Init,
+    ) -> Node {
+        if outputs == 0 || window.contains(&0) {
+            self.fail(name, "needs at least one output and one pixel");
             return input;
         }
-        let layer = ConvLayer::new(outputs, 1).biased().init(init);
+        let layer = ConvLayer::rectangular(outputs, window).biased().init(init);
         let is_linear = true;
         self.push(
             name,

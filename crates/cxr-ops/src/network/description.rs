@@ -91,43 +91,76 @@ impl ConvLayer {
     }
 }
 
-/// What a node does.
+/// What a layer does.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Operation {
+#[non_exhaustive]
+pub enum Operation {
+    /// The images themselves.
     Images,
+    /// A convolution: parameters `weight` and, if biased, `bias`.
     Conv {
+        /// Its sizes.
         layer: ConvLayer,
-        /// The weight is `O×I`: a dense layer applied to every pixel.
+        /// The weight is `O×(I·h·w)`: a dense layer applied to the values of every window.
         is_linear: bool,
     },
+    /// A batch normalisation: parameters `weight`, `bias`, `running_mean`, `running_var`.
     BatchNorm(BatchNormConfig),
+    /// A normalisation of each pixel over its maps: parameters `weight`, `bias`.
     LayerNorm {
+        /// Added to the variance.
         eps: f64,
     },
-    /// Global response normalisation.
+    /// Global response normalisation: parameters `weight`, `bias`.
     ResponseNorm {
+        /// Added to the mean of the responses.
         eps: f64,
     },
+    /// Each map times a parameter, whose name is the layer's own.
     LayerScale {
+        /// What it begins with.
         initial: f32,
     },
     /// `scale·x + shift` with constants, per map.
     Rescale {
+        /// A factor for each map.
         scale: Vec<f32>,
+        /// A summand for each map.
         shift: Vec<f32>,
     },
+    /// A nonlinearity of every value.
     Activation(Nonlinearity),
+    /// The sum of two.
     Add,
     /// The first, each map times the one pixel of it that the second has.
     Gate,
+    /// In training sets all maps of an image to 0 at this rate; in evaluation its input.
     StochasticDepth(f64),
+    /// In training sets values to 0 at this rate; in evaluation its input.
     Dropout(f64),
+    /// The maps of all, one after the other.
     Concat,
+    /// The largest value of each window; padding is never the largest.
     MaxPool(Window),
+    /// The mean of each window, in which padding counts as zeros.
     AveragePool(Window),
+    /// The mean of each map.
     GlobalPool,
     /// Of all pixels, with this factor in the exponent.
     LogSumExpPool(f32),
+}
+
+/// A layer of a description, as [`NetworkDescription::layers`] gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// What its parameters' names begin with; only for reading where it has none.
+    pub name: &'a str,
+    /// What it does.
+    pub operation: &'a Operation,
+    /// The layers that it reads, by their places; all are before it.
+    pub inputs: &'a [usize],
+    /// Channels that it makes.
+    pub channels: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -228,6 +261,28 @@ impl NetworkDescription {
             .collect();
         names.sort_unstable();
         names.into_iter().map(|(_, name)| name)
+    }
+
+    /// All layers, each after those that it reads. The first is the images.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = Layer<'_>> {
+        self.nodes.iter().map(|node| Layer {
+            name: &node.name,
+            operation: &node.layer,
+            inputs: &node.inputs,
+            channels: node.maps,
+        })
+    }
+
+    /// The place of the layer that gives the features.
+    pub fn output(&self) -> usize {
+        self.output
+    }
+
+    /// The names and shapes of all parameters, running statistics included, as the layers have them in turn.
+    pub fn parameter_shapes(&self) -> Vec<(String, Shape)> {
+        let all = (0..self.nodes.len()).flat_map(|index| self.parameters(index));
+        all.map(|parameter| (parameter.name, parameter.shape))
+            .collect()
     }
 
     /// The same network up to `node`, whose maps are the features.
@@ -454,7 +509,8 @@ impl NetworkDescription {
             Operation::Conv { layer, is_linear } => {
                 let inputs = self.nodes[node.inputs[0]].maps / layer.groups;
                 let shape: Shape = if *is_linear {
-                    (layer.out_channels, inputs).into()
+                    let window = layer.kernel[0] * layer.kernel[1];
+                    (layer.out_channels, inputs * window).into()
                 } else {
                     (layer.out_channels, inputs, layer.kernel[0], layer.kernel[1]).into()
                 };

@@ -24,9 +24,10 @@ use crate::norm::BatchNorm;
 use crate::{OpsError, ParameterPath};
 
 pub use builder::NetworkBuilder;
-pub use description::{ConvLayer, NetworkCost, NetworkDescription, NetworkPart, Node};
+pub use description::{
+    ConvLayer, Layer, NetworkCost, NetworkDescription, NetworkPart, Node, Operation,
+};
 
-use description::Operation;
 use plan::{Plan, Step};
 
 /// A described network with its parameters. A clone has the same parameters.

@@ -22,6 +22,7 @@ use resvg::usvg::{self, fontdb};
 pub use losses::{focal_loss, fzlpr_loss};
 pub use palette::Palette;
 pub(crate) use palette::STYLE;
+pub use pictures::heat_map_grid;
 pub(crate) use svg::{data_uri, escape};
 
 use crate::error::ReportError;

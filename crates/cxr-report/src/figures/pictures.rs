@@ -136,3 +136,44 @@ fn draw_example(
     }
     Some(y)
 }
+
+/// Heat maps of one image in a grid: on the left the image itself, then a column for each label and a row for each method.
+/// All are PNG files of square pictures; `maps` has, for each method, one for each label.
+pub fn heat_map_grid(
+    image: &[u8],
+    labels: &[&str],
+    methods: &[&str],
+    maps: &[Vec<Vec<u8>>],
+) -> Figure {
+    const SIDE: f64 = 224.0;
+    const GAP: f64 = 10.0;
+    const HEAD: f64 = 26.0;
+    let mut svg = Svg::default();
+    let left = |column: usize| GAP + (SIDE + GAP) * column as f64;
+    let top = |row: usize| HEAD + (SIDE + HEAD) * row as f64;
+    svg.image((left(0), top(0)), (SIDE, SIDE), image);
+    for (column, label) in labels.iter().enumerate() {
+        let name = label.replace('_', " ");
+        let shown = fit(&name, SIDE).into_iter().next().unwrap_or_default();
+        svg.text("head", (left(column + 1), 18.0), Anchor::Start, &shown);
+    }
+    for (row, (method, maps)) in methods.iter().zip(maps).enumerate() {
+        for (column, map) in maps.iter().enumerate() {
+            svg.image((left(column + 1), top(row)), (SIDE, SIDE), map);
+        }
+        svg.text(
+            "label",
+            (left(1), top(row) + SIDE + 15.0),
+            Anchor::Start,
+            method,
+        );
+    }
+    Figure {
+        name: "heat-maps".to_owned(),
+        title: "Heat maps".to_owned(),
+        caption: String::new(),
+        width: left(labels.len() + 1),
+        height: top(methods.len().max(1)),
+        body: svg.into_body(),
+    }
+}

@@ -20,13 +20,18 @@ impl Section for HeatMaps {
         page.add(Block::Gallery(pictures.explanations.clone()));
         if let Some(boxes) = &pictures.explanations.boxes {
             add_boxes(page, boxes);
+            add_methods(page, boxes, &pictures.explanations.other_methods);
         }
     }
 
     fn files(&self, from: &Material<'_>) -> Vec<(&'static str, String)> {
         let pictures = from.report.evidence.pictures.as_ref();
-        let boxes = pictures.and_then(|pictures| pictures.explanations.boxes.as_ref());
-        let file = boxes.map(|boxes| ("boxes.csv", boxes_csv(boxes)));
+        let explanations = pictures.map(|pictures| &pictures.explanations);
+        let file = explanations.and_then(|explanations| {
+            let boxes = explanations.boxes.as_ref()?;
+            let all = std::iter::once(boxes).chain(&explanations.other_methods);
+            Some(("boxes.csv", boxes_csv(all)))
+        });
         file.into_iter().collect()
     }
 
@@ -110,7 +115,40 @@ fn add_boxes(page: &mut Document, boxes: &BoxScores) {
     page.list(notes);
 }
 
-fn boxes_csv(boxes: &BoxScores) -> String {
+/// The methods side by side, over all boxes.
+fn add_methods(page: &mut Document, boxes: &BoxScores, others: &[BoxScores]) {
+    if others.is_empty() {
+        return;
+    }
+    let mut rows = vec![cells(&[
+        "method",
+        "peak in the box",
+        "share",
+        "mean overlap",
+    ])];
+    for scores in std::iter::once(boxes).chain(others) {
+        let n: usize = scores.findings.iter().map(|finding| finding.boxes).sum();
+        let hits: usize = scores.findings.iter().map(|finding| finding.hits).sum();
+        let overlap: f64 = (scores.findings.iter())
+            .map(|finding| finding.mean_overlap * finding.boxes as f64)
+            .sum();
+        let of_all = |sum: f64| (n > 0).then(|| sum / n as f64);
+        rows.push(vec![
+            scores.method.as_str().into(),
+            count(hits).into(),
+            of_all(hits as f64).map_or_else(dash, |share| format!("{:.1} %", 100. * share).into()),
+            of_all(overlap).map_or_else(dash, |overlap| format!("{overlap:.3}").into()),
+        ]);
+    }
+    page.text("**Methods side by side.** The same boxes, and heat maps made in other ways:");
+    page.add(Block::Table(Table {
+        rows,
+        feet: 0,
+        file: None,
+    }));
+}
+
+fn boxes_csv<'a>(methods: impl Iterator<Item = &'a BoxScores>) -> String {
     let mut text = line([
         "finding",
         "boxes",
@@ -119,8 +157,11 @@ fn boxes_csv(boxes: &BoxScores) -> String {
         "mean_box_area",
         "mean_overlap",
         "empty_maps",
+        "method",
     ]);
-    for finding in &boxes.findings {
+    let findings =
+        methods.flat_map(|boxes| boxes.findings.iter().map(move |finding| (boxes, finding)));
+    for (boxes, finding) in findings {
         text.push_str(&line([
             finding.finding.clone(),
             finding.boxes.to_string(),
@@ -129,6 +170,7 @@ fn boxes_csv(boxes: &BoxScores) -> String {
             finding.mean_box_area.to_string(),
             finding.mean_overlap.to_string(),
             finding.empty_maps.to_string(),
+            boxes.method.clone(),
         ]));
     }
     text

@@ -298,6 +298,7 @@ fn write_explanations(folder: &Path, test: &LabelTable) -> Made<()> {
     };
     let boxed = ["Atelectasis", "Cardiomegaly", "Effusion", "Mass"];
     explanations.boxes = Some(BoxScores {
+        method: "Grad-CAM".to_owned(),
         hot_share: 0.5,
         findings: boxed.into_iter().enumerate().map(finding).collect(),
         boxes_of_other_images: 3,

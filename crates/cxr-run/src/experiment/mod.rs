@@ -24,6 +24,12 @@ pub struct Experiment {
     /// What it is for, in a sentence.
     #[serde(default)]
     pub description: String,
+    /// The licence of the models that it trains, by its SPDX name in lower case, such as `cc-by-4.0`; model files say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// What they may be used for, if not for research alone; model files say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended_use: Option<String>,
     /// Seed of the split, the initial weights, the order of images and every draw.
     #[serde(default)]
     pub seed: u64,

@@ -1,5 +1,6 @@
 //! `cxr explain`: where a model looks, as Grad-CAM over the radiograph.
 
+mod dicom;
 mod files;
 mod picture;
 mod run;
@@ -11,20 +12,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use cxr_explain::OverlayStyle;
+use cxr_explain::{CamMethod, OverlayStyle};
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
 use crate::output::ForceArg;
 use crate::train::set_threads;
 
-/// Show where a model looks: Grad-CAM heat maps over radiographs
+/// Show where a model looks: heat maps over radiographs
 ///
-/// With images it writes, for each, the heat map of every predicted label over the radiograph (where
-/// none is predicted, of the likeliest; or of the labels that --label names), and a table of what was written.
+/// With images it writes, for each, the heat map of every predicted label over the radiograph at its own resolution (where
+/// none is predicted, of the likeliest; or of the labels that --label names), and a table of what was written. Nothing but
+/// the model file is needed.
 ///
 /// With --data and a run folder it makes what the run's report shows: sample images, a panel of nine
-/// heat maps chosen by a rule, and scores of the heat maps against the boxes of BBox_List_2017.csv.
+/// Grad-CAM heat maps chosen by a rule, and scores of the heat maps against the boxes of BBox_List_2017.csv, those of
+/// several --method side by side.
 /// They go to RUN/explanations; `cxr report` takes them from there. What is there already, made
 /// from the same model, predictions, images and boxes, is left as it is.
 ///
@@ -55,6 +58,32 @@ pub(crate) struct Args {
     /// `%2F`; explanations.csv says which map is whose
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     output: PathBuf,
+
+    /// How heat maps are made of the last feature maps; several are separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        value_delimiter = ',',
+        default_value = "grad-cam"
+    )]
+    method: Vec<Method>,
+
+    /// What is written of a heat map; several are separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        value_delimiter = ',',
+        default_value = "png",
+        requires = "images"
+    )]
+    format: Vec<Format>,
+
+    /// Write one picture more for each image: what the network sees, and all heat maps over it, labels from left to right,
+    /// methods from top to bottom
+    #[arg(long, requires = "images")]
+    grid: bool,
 
     /// Stretch the grey levels of the images, for a model that was trained on a store made with
     /// `cxr prepare --stretch`
@@ -90,7 +119,54 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cxr explain models/runs/paper/fzlpr-0.2 --data DIR
-  cxr explain model.safetensors chest.png --label Cardiomegaly,Effusion --output maps";
+  cxr explain model.safetensors chest.png --label Cardiomegaly,Effusion --output maps
+  cxr explain model.safetensors study/ --method grad-cam,hires-cam --grid --format png,dicom-sc";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Method {
+    /// Each feature map counts by the mean of its gradient
+    GradCam,
+    /// By its positive gradients, weighted so that several places may speak for a label
+    #[value(name = "grad-cam++")]
+    GradCamPlusPlus,
+    /// Each place of a feature map counts by its own positive gradient
+    LayerCam,
+    /// By its own gradient: with the head `linear`, exactly what the logit is made of
+    #[value(name = "hires-cam")]
+    HiResCam,
+}
+
+impl From<Method> for CamMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::GradCam => Self::GradCam,
+            Method::GradCamPlusPlus => Self::GradCamPlusPlus,
+            Method::LayerCam => Self::LayerCam,
+            Method::HiResCam => Self::HiResCam,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// The heat map over the radiograph, in colour
+    Png,
+    /// The heat map's values, `f32`, as large as the radiograph; 0 where the network did not look
+    Npy,
+    /// The coloured picture as a DICOM Secondary Capture, of the radiograph's patient and study
+    DicomSc,
+}
+
+impl Format {
+    /// The ending of its files.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Png => ".png",
+            Self::Npy => ".npy",
+            Self::DicomSc => ".dcm",
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Style {
@@ -126,6 +202,18 @@ pub(crate) fn model_file(model: &Path) -> PathBuf {
     } else {
         model.to_owned()
     }
+}
+
+/// The methods that were asked for, each once.
+fn methods(args: &Args) -> Vec<CamMethod> {
+    let mut methods: Vec<CamMethod> = Vec::new();
+    for &method in &args.method {
+        let method = method.into();
+        if !methods.contains(&method) {
+            methods.push(method);
+        }
+    }
+    methods
 }
 
 fn share(text: &str) -> Result<f32, String> {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use cxr_explain::{HeatMap, OverlayStyle, overlay};
+use cxr_dataset::GrayImage;
+use cxr_explain::{HeatMap, OverlayStyle, Region, overlay};
 use cxr_model::{Predictor, PreparedImage, View};
 
 use crate::output::SIGNATURE;
@@ -41,7 +42,16 @@ impl Picture {
 
     /// Writes it as a grey PNG.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        self.write_png(path, png::ColorType::Grayscale, &self.pixels)
+        Ok(cxr_fs::write(path, &self.to_png()?)?)
+    }
+
+    /// A grey PNG.
+    pub(super) fn to_png(&self) -> anyhow::Result<Vec<u8>> {
+        png_bytes(
+            &self.pixels,
+            (self.side, self.side),
+            png::ColorType::Grayscale,
+        )
     }
 
     /// Writes it as a coloured PNG with the heat map over it.
@@ -51,21 +61,84 @@ impl Picture {
         map: &HeatMap,
         style: OverlayStyle,
     ) -> anyhow::Result<()> {
-        let coloured = overlay(&self.pixels, (self.side, self.side), map, style)?;
-        self.write_png(path, png::ColorType::Rgb, &coloured)
+        Ok(cxr_fs::write(path, &self.overlay_png(map, style)?)?)
     }
 
-    fn write_png(&self, path: &Path, color: png::ColorType, bytes: &[u8]) -> anyhow::Result<()> {
-        let side = u32::try_from(self.side)?;
-        let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(&mut file, side, side);
-        encoder.set_color(color);
-        encoder.set_depth(png::BitDepth::Eight);
-        let (keyword, text) = SIGNATURE;
-        encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(bytes)?;
-        writer.finish()?;
-        Ok(cxr_fs::write(path, &file)?)
+    /// A coloured PNG with the heat map over it.
+    pub(super) fn overlay_png(
+        &self,
+        map: &HeatMap,
+        style: OverlayStyle,
+    ) -> anyhow::Result<Vec<u8>> {
+        let size = (self.side, self.side);
+        let coloured = overlay(&self.pixels, size, map, &Region::WHOLE, style)?;
+        png_bytes(&coloured, size, png::ColorType::Rgb)
     }
+}
+
+/// A radiograph at its own resolution, of which the network saw a window.
+pub(super) struct Original<'a> {
+    pub(super) image: &'a GrayImage,
+    pub(super) window: Region,
+}
+
+impl Original<'_> {
+    /// Height and width.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.image.height(), self.image.width())
+    }
+
+    /// Three bytes a pixel, the heat map over the window.
+    pub(super) fn overlay(&self, map: &HeatMap, style: OverlayStyle) -> anyhow::Result<Vec<u8>> {
+        let pixels = self.image.pixels();
+        Ok(overlay(pixels, self.size(), map, &self.window, style)?)
+    }
+
+    /// The heat map's values as NumPy's file of a matrix of `f32` (its format 1.0).
+    pub(super) fn npy(&self, map: &HeatMap) -> Vec<u8> {
+        let (height, width) = self.size();
+        let values = map.within(height, width, &self.window);
+        let mut header =
+            format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({height}, {width}), }}");
+        // Magic, version and length are ten bytes; numbers begin at a multiple of 64.
+        let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
+        header += &" ".repeat(padded - header.len() - 1);
+        header.push('\n');
+        let mut file = NPY.to_vec();
+        file.extend([1, 0]);
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header.bytes());
+        file.extend(values.values().iter().flat_map(|value| value.to_le_bytes()));
+        file
+    }
+}
+
+/// How NumPy's files begin.
+pub(super) const NPY: &[u8] = b"\x93NUMPY";
+
+/// A PNG that `explain` knows as its own.
+pub(super) fn png_bytes(
+    pixels: &[u8],
+    (height, width): (usize, usize),
+    color: png::ColorType,
+) -> anyhow::Result<Vec<u8>> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, u32::try_from(width)?, u32::try_from(height)?);
+    encoder.set_color(color);
+    encoder.set_depth(png::BitDepth::Eight);
+    let (keyword, text) = SIGNATURE;
+    encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(file)
+}
+
+/// The same picture with the chunk by which `explain` knows its own.
+pub(super) fn signed(png: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap_or_default()];
+    let info = reader.next_frame(&mut pixels)?;
+    let size = (info.height as usize, info.width as usize);
+    png_bytes(&pixels[..info.buffer_size()], size, info.color_type)
 }

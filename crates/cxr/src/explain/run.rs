@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use cxr_augment::KeyedRng;
 use cxr_dataset::{BOX_LIST, FindingBox, ImageName, LabelState, Part, read_boxes};
 use cxr_explain::{
-    Agreement, BoxTally, Candidate, HeatMap, OverlayStyle, Region, choose_panel, grad_cam,
+    Agreement, BoxTally, CamMethod, Candidate, FeatureMaps, HeatMap, OverlayStyle, Region,
+    choose_panel,
 };
 use cxr_model::{ModelCard, Predictor};
 use cxr_report::explanations::{
@@ -19,14 +20,14 @@ use cxr_train::TrainingData;
 use sha2::{Digest as _, Sha256};
 
 use super::picture::Picture;
-use super::{Args, model_file};
+use super::{Args, methods, model_file};
 use crate::data_folder::{DataArgs, prepare};
 use crate::evaluate::store_path;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, stop_flag};
 
 /// Raised whenever the same model and data begin to give other pictures or scores.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 const PREDICTIONS: &str = "predictions-test.csv";
 /// No model, table of predictions or list of boxes is so large.
 const LARGEST_FILE: u64 = 1 << 34;
@@ -78,6 +79,8 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
             None
         }
     };
+    let others = methods(args).into_iter();
+    let others = others.filter(|&method| method != CamMethod::GradCam && boxes.is_some());
     let explanations = Explanations {
         made_from,
         sample_rule: format!(
@@ -91,8 +94,13 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         samples: explainer.samples(&images)?,
         panel: explainer.panel(&images)?,
         boxes: (boxes.as_ref())
-            .map(|boxes| explainer.score(boxes, args.hot_share))
+            .map(|boxes| explainer.score(boxes, args.hot_share, CamMethod::GradCam))
             .transpose()?,
+        other_methods: others
+            .map(|method| {
+                explainer.score(boxes.as_deref().unwrap_or_default(), args.hot_share, method)
+            })
+            .collect::<anyhow::Result<_>>()?,
     };
     explanations.write(run)?;
     say(&format!(
@@ -101,7 +109,10 @@ pub(super) fn explain(args: &Args, data_args: &DataArgs) -> anyhow::Result<ExitC
         explanations.panel.len(),
         explainer.folder.display()
     ));
-    if let Some(boxes) = &explanations.boxes {
+    for boxes in explanations.boxes.iter().chain(&explanations.other_methods) {
+        if !explanations.other_methods.is_empty() {
+            crate::scoring::summarise(&format!("{}:\n", boxes.method));
+        }
         print(boxes);
     }
     Ok(ExitCode::SUCCESS)
@@ -200,12 +211,7 @@ impl Explainer<'_> {
         for choice in choose_panel(&candidates, thresholds, PER_KIND) {
             let Image { name, candidate } = &images[choice.candidate];
             let shown = self.picture(name)?;
-            let map = grad_cam(
-                self.predictor.classifier(),
-                &shown.tensor,
-                choice.label,
-                None,
-            )?;
+            let map = self.map(&shown, choice.label, CamMethod::GradCam)?;
             let number = panel.len() + 1;
             let picture = format!("panel{number}.png");
             let overlay = format!("panel{number}-map.png");
@@ -232,7 +238,12 @@ impl Explainer<'_> {
 
     /// Scores the heat map of each box's finding; test images only, as the others were trained on or
     /// chose the model.
-    fn score(&self, boxes: &[FindingBox], hot_share: f32) -> anyhow::Result<BoxScores> {
+    fn score(
+        &self,
+        boxes: &[FindingBox],
+        hot_share: f32,
+        method: CamMethod,
+    ) -> anyhow::Result<BoxScores> {
         let test: HashSet<&ImageName> = self.data.split().part(Part::Test).iter().collect();
         let mut tallies = vec![BoxTally::default(); self.card().labels.len()];
         let mut maps: BTreeMap<(ImageName, usize), HeatMap> = BTreeMap::new();
@@ -257,7 +268,7 @@ impl Explainer<'_> {
             let key = (finding.name.clone(), label);
             if !maps.contains_key(&key) {
                 let picture = self.picture(&finding.name)?;
-                let map = grad_cam(self.predictor.classifier(), &picture.tensor, label, None)?;
+                let map = self.map(&picture, label, method)?;
                 maps.insert(key.clone(), map);
             }
             if let Some(map) = maps.get(&key) {
@@ -277,11 +288,17 @@ impl Explainer<'_> {
             })
         });
         Ok(BoxScores {
+            method: method.title().to_owned(),
             hot_share: hot_share.into(),
             findings: findings.collect(),
             boxes_of_other_images: of_others,
             boxes_outside: outside,
         })
+    }
+
+    fn map(&self, picture: &Picture, label: usize, method: CamMethod) -> anyhow::Result<HeatMap> {
+        let features = FeatureMaps::new(self.predictor.classifier(), &picture.tensor)?;
+        Ok(features.heat_map(label, method)?)
     }
 
     fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
@@ -304,10 +321,11 @@ impl Explainer<'_> {
 /// images and labels, and the boxes.
 fn fingerprint(args: &Args, data: &TrainingData, boxes: Option<&Path>) -> anyhow::Result<String> {
     let asked = format!(
-        "recipe {RECIPE}, cxr {}, hot share {}, {:?}",
+        "recipe {RECIPE}, cxr {}, hot share {}, {:?}, {:?}",
         env!("CARGO_PKG_VERSION"),
         args.hot_share,
-        args.style
+        args.style,
+        methods(args)
     );
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {

@@ -20,9 +20,10 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Where the map of a label goes, below the output folder: as a path, and as text with `/`.
-    pub(super) fn map(&self, label: &str) -> (PathBuf, String) {
-        let file = FileName::from_text(&format!("{}-{label}", self.name)).with_suffix(".png");
+    /// Where the map called `label` goes, in a file with this ending, below the output folder: as a path, and as text
+    /// with `/`.
+    pub(super) fn map(&self, label: &str, ending: &str) -> (PathBuf, String) {
+        let file = FileName::from_text(&format!("{}-{label}", self.name)).with_suffix(ending);
         let parts = || self.folders.iter().chain([&file]);
         let text: Vec<&str> = parts().map(FileName::as_str).collect();
         (parts().collect(), text.join("/"))
@@ -89,7 +90,7 @@ pub(super) fn targets(
 }
 
 /// The maps that the table of an earlier call lists. Their names are compared, and never opened.
-fn earlier_maps(output: &Path) -> HashSet<String> {
+pub(super) fn earlier_maps(output: &Path) -> HashSet<String> {
     let Ok(table) = cxr_table::Table::read(output.join(TABLE)) else {
         return HashSet::new();
     };
@@ -130,7 +131,8 @@ fn shared(targets: &[Target], labels: &[&str]) -> Option<(String, String, String
     let mut maps: HashMap<String, (&Target, &str)> = HashMap::new();
     for target in targets {
         for label in labels {
-            let (_, map) = target.map(label);
+            // Of all formats those of one name share it.
+            let (_, map) = target.map(label, ".png");
             let key = map.to_lowercase();
             if let Some(other) = folders.get(&key) {
                 let folder = format!("a folder of `{}`", other.image.display());
@@ -164,7 +166,7 @@ mod tests {
         let targets = targets.map_err(|error| error.to_string())?;
         let maps = targets
             .iter()
-            .flat_map(|target| labels.iter().map(|label| target.map(label).1));
+            .flat_map(|target| labels.iter().map(|label| target.map(label, ".png").1));
         Ok(maps.collect())
     }
 
@@ -242,7 +244,7 @@ mod tests {
                 folders: folders.iter().map(|folder| FileName::from_text(folder)).collect(),
                 name,
             };
-            let (path, text) = target.map(&label);
+            let (path, text) = target.map(&label, ".png");
             let is_normal = |part: Component<'_>| matches!(part, Component::Normal(_));
             prop_assert!(path.components().all(is_normal));
             prop_assert_eq!(path.components().count(), folders.len() + 1);
