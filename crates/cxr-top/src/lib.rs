@@ -6,7 +6,8 @@
 //! [`Head`] is what a classifier asks of any such network. Implement it for one of your own, and
 //! `cxr-train` trains it.
 //!
-//! [`HEADS`] has each by the name that experiment files give it, with its options; [`by_name`] makes it.
+//! [`HEADS`] has each by the name that experiment files give it, with its options; [`by_name`] makes it; [`register`] adds
+//! one of a program's own.
 //!
 //! **Never here:** backbones, losses, data.
 //!
@@ -32,8 +33,11 @@ mod top_network;
 use candle_core::{Result, Tensor};
 use cxr_ops::Phase;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
+
 pub use linear_head::{LinearHead, LinearHeadConfig};
-pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name};
+pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name, entries, register};
 pub use top_network::{TopNetwork, TopNetworkConfig, TopNetworkError};
 
 /// A network from feature maps to logits.

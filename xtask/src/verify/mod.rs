@@ -4,6 +4,7 @@ mod bf16;
 mod browser;
 mod coverage;
 mod demo;
+mod downstream;
 #[cfg(unix)]
 mod hostile;
 mod overfit;
@@ -58,11 +59,14 @@ enum Check {
     Overfit,
     /// Intervals and tests by patient hold on simulated test sets, down to eight patients with a finding
     Coverage,
+    /// Programs outside the workspace that use the crates are built and run, and have no more lines than they may;
+    /// what `docs` shows of them is what they say
+    Downstream,
     /// Training in bf16 ends within 0.01 mean AUC of single precision: six trainings, a quarter of an hour
     Bf16,
 }
 
-const ALL: [Check; 8] = [
+const ALL: [Check; 9] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
@@ -70,6 +74,7 @@ const ALL: [Check; 8] = [
     Check::Hostile,
     Check::Overfit,
     Check::Coverage,
+    Check::Downstream,
     Check::Bf16,
 ];
 
@@ -100,6 +105,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             }
             Check::Overfit => overfit::check(workspace, &interrupt)?,
             Check::Coverage => coverage::check(workspace, &interrupt)?,
+            Check::Downstream => downstream::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
         };
         if ending != Ending::Done {
