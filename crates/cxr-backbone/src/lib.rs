@@ -8,7 +8,8 @@
 //! [`load_pretrained`] reads torchvision's or timm's safetensors strictly: every tensor of the
 //! network is set, every tensor of the file is used or named as ignored.
 //!
-//! [`BACKBONES`] has each by the name that experiment files give it, with its options; [`by_name`] makes it.
+//! [`BACKBONES`] has each by the name that experiment files give it, with its options; [`by_name`] makes it;
+//! [`register`] adds one of a program's own.
 //!
 //! **Never here:** losses, data, downloads.
 //!
@@ -39,6 +40,9 @@ mod registry;
 use candle_core::{Result, Tensor, bail};
 use cxr_ops::{Network, Phase};
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
+
 pub use densenet::{DenseNet, DenseNetConfig};
 pub use frozen::{
     ConvNextConfig, ConvNextSize, DinoV2Config, FrozenConfig, FrozenError, FrozenExtractor,
@@ -47,7 +51,10 @@ pub use frozen::{
 pub use pretrained::{
     PretrainedError, PretrainedReport, load_extractor, load_network, load_pretrained,
 };
-pub use registry::{BACKBONES, BackboneConfig, BackboneEntry, BackboneError, Torchvision, by_name};
+pub use registry::{
+    BACKBONES, BackboneConfig, BackboneEntry, BackboneError, Torchvision, by_name, entries,
+    register,
+};
 
 /// A network from images to feature maps.
 pub trait Backbone: Send + Sync {

@@ -3,15 +3,17 @@
 use std::fmt::{Debug, Display};
 use std::path::Path;
 
-use cxr_ops::{Entry, EntryError, NetworkDescription, OpsError, ParameterPath, Parameters};
+use cxr_ops::{
+    Entry, EntryError, NetworkDescription, OpsError, ParameterPath, Parameters, Registry,
+};
 use serde_json::Value;
 
 use crate::{
     Backbone, FrozenError, PretrainedError, PretrainedReport, densenet, downsampled, ensemble,
-    frozen, networks,
+    frozen, load_network, networks,
 };
 
-/// Every backbone that [`by_name`] knows. A new one is a file with its entry and a line here.
+/// Every backbone of this crate. A new one is a file with its entry and a line here.
 pub const BACKBONES: &[BackboneEntry] = &[
     densenet::DENSENET121,
     densenet::DENSENET169,
@@ -54,6 +56,61 @@ pub const BACKBONES: &[BackboneEntry] = &[
     downsampled::DOWNSAMPLED,
 ];
 
+static REGISTRY: Registry<dyn BackboneConfig> = Registry::new("backbone", BACKBONES);
+
+/// From now on `model.backbone` may have the name of this entry, in every experiment and model file that this program
+/// reads; names are registered once, and ours stay what they are.
+///
+/// ```
+/// use std::fmt;
+/// use cxr_backbone::{Backbone, BackboneConfig, BackboneEntry, BackboneError, register};
+/// use cxr_ops::{ConvLayer, NetworkBuilder, OptionEntry, ParameterPath, parse_options};
+/// use serde_json::{Value, json};
+///
+/// /// One convolution with so many maps.
+/// #[derive(Debug, serde::Deserialize)]
+/// struct OneLayer { maps: usize }
+///
+/// impl fmt::Display for OneLayer {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         write!(f, "one layer of {} maps", self.maps)
+///     }
+/// }
+///
+/// impl BackboneConfig for OneLayer {
+///     fn options(&self) -> Value {
+///         json!({"maps": self.maps})
+///     }
+///     fn build(&self, path: &ParameterPath) -> Result<Box<dyn Backbone>, BackboneError> {
+///         let mut net = NetworkBuilder::new(3);
+///         let maps = net.conv("conv", net.images(), ConvLayer::new(self.maps, 3).stride(2).same());
+///         Ok(Box::new(net.finish(maps)?.build(path)?))
+///     }
+///     fn feature_shape(&self, height: usize, width: usize) -> (usize, usize, usize) {
+///         (self.maps, height.div_ceil(2), width.div_ceil(2))
+///     }
+/// }
+///
+/// const OPTIONS: &[OptionEntry] = &[OptionEntry::new("maps", "feature maps, at least 1")];
+/// register(BackboneEntry::new("one-layer", "one convolution", OPTIONS, |options| {
+///     Ok(Box::new(parse_options::<OneLayer>(options, OPTIONS)?))
+/// }))?;
+/// let net = cxr_backbone::by_name("one-layer", &json!({"maps": 8}))?;
+/// assert_eq!(net.feature_shape(64, 64), (8, 32, 32));
+/// # Ok::<(), cxr_backbone::BackboneError>(())
+/// ```
+///
+/// # Errors
+/// [`EntryError::Taken`] or [`EntryError::Name`].
+pub fn register(entry: BackboneEntry) -> Result<(), EntryError> {
+    REGISTRY.register(entry)
+}
+
+/// Every backbone that [`by_name`] knows: [`BACKBONES`], then those that this program has [registered](register).
+pub fn entries() -> Vec<BackboneEntry> {
+    REGISTRY.entries()
+}
+
 /// A backbone that [`by_name`] knows.
 pub type BackboneEntry = Entry<dyn BackboneConfig>;
 
@@ -93,7 +150,7 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
     }
 
     /// Sets every parameter under `prefix` from a safetensors file, in which the tensors have the names that whoever
-    /// published such weights gave them.
+    /// published such weights gave them: unless it is said here, those of the parameters, with the prefix or without.
     ///
     /// # Errors
     /// A file that does not fit the network, tensor for tensor; the network is then unchanged.
@@ -102,7 +159,9 @@ pub trait BackboneConfig: Debug + Display + Send + Sync {
         path: &Path,
         parameters: &Parameters,
         prefix: &str,
-    ) -> Result<PretrainedReport, PretrainedError>;
+    ) -> Result<PretrainedReport, PretrainedError> {
+        load_network(path, parameters, prefix, &[])
+    }
 }
 
 /// How torchvision has a network.
@@ -122,7 +181,7 @@ pub struct Torchvision {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackboneError {
-    /// A name that is not among [`BACKBONES`], or an option that it cannot have.
+    /// A name that is not among the [`entries`], or an option that it cannot have.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// A frozen feature extractor that cannot be built.
@@ -152,9 +211,7 @@ pub enum BackboneError {
 /// # Errors
 /// An unknown name or an option that it cannot have; the message lists what there is.
 pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn BackboneConfig>, BackboneError> {
-    Ok(BackboneEntry::by_name(
-        "backbone", BACKBONES, name, options,
-    )?)
+    Ok(REGISTRY.by_name(name, options)?)
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ mod overlay;
 mod panel;
 mod tally;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
+
 pub use activation_map::{CamMethod, FeatureMaps, explain};
 pub use error::ExplainError;
 pub use heat_map::{HeatMap, Region};

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
 
 use candle_core::Device;
 
@@ -20,7 +21,24 @@ pub struct LossEntry {
     pub summary: &'static str,
     /// Its parameters, in no particular order.
     pub parameters: &'static [Parameter],
-    make: fn(&Parameters<'_>) -> Result<Box<dyn MultiLabelLoss>, LossError>,
+    make: fn(&GivenParameters<'_>) -> Result<Box<dyn MultiLabelLoss>, LossError>,
+}
+
+impl LossEntry {
+    /// An entry for [`register`]; `make` is called with what is given for the parameters.
+    pub const fn new(
+        name: &'static str,
+        summary: &'static str,
+        parameters: &'static [Parameter],
+        make: fn(&GivenParameters<'_>) -> Result<Box<dyn MultiLabelLoss>, LossError>,
+    ) -> Self {
+        Self {
+            name,
+            summary,
+            parameters,
+            make,
+        }
+    }
 }
 
 /// A parameter of a [`LossEntry`].
@@ -35,20 +53,23 @@ pub struct Parameter {
     pub summary: &'static str,
 }
 
-const fn parameter(name: &'static str, default: f64, summary: &'static str) -> Parameter {
-    Parameter {
-        name,
-        default: Some(default),
-        summary,
+impl Parameter {
+    /// A parameter, with the value that it has when it is not given, if it has one.
+    pub const fn new(name: &'static str, default: Option<f64>, summary: &'static str) -> Self {
+        Self {
+            name,
+            default,
+            summary,
+        }
     }
 }
 
+const fn parameter(name: &'static str, default: f64, summary: &'static str) -> Parameter {
+    Parameter::new(name, Some(default), summary)
+}
+
 const fn optional(name: &'static str, summary: &'static str) -> Parameter {
-    Parameter {
-        name,
-        default: None,
-        summary,
-    }
+    Parameter::new(name, None, summary)
 }
 
 const GAMMA_POSITIVE: Parameter = parameter(
@@ -74,7 +95,7 @@ const ALPHA_2: Parameter = parameter(
 );
 const BETA_1: Parameter = parameter("beta_1", 1.0, "coefficient of p for absent labels");
 
-/// Every loss that [`by_name`] can make, with its parameters.
+/// Every loss of this crate, with its parameters.
 pub const LOSSES: &[LossEntry] = &[
     LossEntry {
         name: "bce",
@@ -238,12 +259,10 @@ pub const LOSSES: &[LossEntry] = &[
         ],
         make: |given| {
             let (beta, eta) = (given.value("beta"), given.value("eta"));
-            Ok(Box::new(
-                match given.switch("sigmoid-f1", "of_probabilities")? {
-                    true => SigmoidF1::of_probabilities(beta, eta)?,
-                    false => SigmoidF1::new(beta, eta)?,
-                },
-            ))
+            Ok(Box::new(match given.switch("of_probabilities")? {
+                true => SigmoidF1::of_probabilities(beta, eta)?,
+                false => SigmoidF1::new(beta, eta)?,
+            }))
         },
     },
     LossEntry {
@@ -283,7 +302,50 @@ pub const LOSSES: &[LossEntry] = &[
     },
 ];
 
-/// Makes the loss called `name`, with `parameters` by name; those left out have the defaults of [`LOSSES`].
+static REGISTERED: RwLock<Vec<LossEntry>> = RwLock::new(Vec::new());
+
+/// From now on [`by_name`] makes this loss too, and experiment files may name it; names are registered once, and ours stay
+/// what they are.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use cxr_losses::{Focal, LossEntry, Parameter, by_name, register};
+///
+/// const PARAMETERS: &[Parameter] = &[Parameter::new("gamma", Some(1.), "focusing strength, 1 to 3")];
+/// register(LossEntry::new("mild-focal", "focal loss with a bound", PARAMETERS, |given| {
+///     let gamma = given.checked("gamma", "from 1 to 3", |gamma| (1. ..=3.).contains(&gamma))?;
+///     Ok(Box::new(Focal::new(gamma, None)?))
+/// }))?;
+/// assert_eq!(by_name("mild-focal", &BTreeMap::new())?.name(), "focal");
+/// let error = by_name("mild-focal", &BTreeMap::from([("gamma".to_owned(), 5.)])).unwrap_err();
+/// assert!(error.to_string().contains("must be from 1 to 3, got `5`"));
+/// # Ok::<(), cxr_losses::LossError>(())
+/// ```
+///
+/// # Errors
+/// [`LossError::Taken`]; [`LossError::Name`] for a name that no experiment file could have.
+pub fn register(entry: LossEntry) -> Result<(), LossError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if entry.name.is_empty() || !entry.name.chars().all(is_plain) {
+        let name = entry.name.escape_debug().to_string();
+        return Err(LossError::Name { name });
+    }
+    let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
+    if (LOSSES.iter().chain(&*registered)).any(|other| other.name == entry.name) {
+        let name = entry.name.to_owned();
+        return Err(LossError::Taken { name });
+    }
+    registered.push(entry);
+    Ok(())
+}
+
+/// Every loss that [`by_name`] can make: [`LOSSES`], then those that this program has [registered](register).
+pub fn entries() -> Vec<LossEntry> {
+    let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
+    LOSSES.iter().chain(&*registered).copied().collect()
+}
+
+/// Makes the loss called `name`, with `parameters` by name; those left out have the defaults of its entry.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -299,10 +361,11 @@ pub fn by_name(
     name: &str,
     parameters: &BTreeMap<String, f64>,
 ) -> Result<Box<dyn MultiLabelLoss>, LossError> {
-    let Some(entry) = LOSSES.iter().find(|entry| entry.name == name) else {
+    let entries = entries();
+    let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         return Err(LossError::UnknownLoss {
             name: name.to_string(),
-            available: list_losses(),
+            available: list_losses(&entries),
         });
     };
     let known = |given: &str| entry.parameters.iter().any(|known| known.name == given);
@@ -313,34 +376,50 @@ pub fn by_name(
             available: list_parameters(entry),
         });
     }
-    (entry.make)(&Parameters {
+    (entry.make)(&GivenParameters {
+        loss: entry.name,
         given: parameters,
         known: entry.parameters,
     })
 }
 
-/// The parameters that were given, over the defaults.
-struct Parameters<'a> {
+/// What is given for the parameters of a loss, over their defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenParameters<'a> {
+    loss: &'static str,
     given: &'a BTreeMap<String, f64>,
     known: &'a [Parameter],
 }
 
-impl Parameters<'_> {
-    fn optional(&self, name: &str) -> Option<f64> {
+impl GivenParameters<'_> {
+    /// The value of a parameter; `None` for one without a default that is not given, and for one that the entry does not
+    /// have.
+    pub fn optional(&self, name: &str) -> Option<f64> {
         let default = || self.known.iter().find(|known| known.name == name)?.default;
         self.given.get(name).copied().or_else(default)
     }
 
-    /// A parameter that has a default. (Not a number would be refused by its range.)
-    fn value(&self, name: &str) -> f64 {
+    /// The value of a parameter that has a default; NaN where [`Self::optional`] has none.
+    pub fn value(&self, name: &str) -> f64 {
         self.optional(name).unwrap_or(f64::NAN)
     }
 
+    /// The value of a parameter that has a default, if `accepts` says so; `expected` is its range in words.
+    ///
+    /// # Errors
+    /// [`LossError::ParameterRange`].
+    pub fn checked(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        accepts: impl Fn(f64) -> bool,
+    ) -> Result<f64, LossError> {
+        in_range(self.loss, name, expected, self.value(name), accepts)
+    }
+
     /// A parameter that is 0 or 1.
-    fn switch(&self, loss: &'static str, name: &'static str) -> Result<bool, LossError> {
-        let value = in_range(loss, name, "0 or 1", self.value(name), |value| {
-            value == 0.0 || value == 1.0
-        })?;
+    fn switch(&self, name: &'static str) -> Result<bool, LossError> {
+        let value = self.checked(name, "0 or 1", |value| value == 0.0 || value == 1.0)?;
         Ok(value == 1.0)
     }
 
@@ -361,8 +440,8 @@ impl Parameters<'_> {
     }
 }
 
-fn list_losses() -> String {
-    let signatures: Vec<String> = LOSSES
+fn list_losses(entries: &[LossEntry]) -> String {
+    let signatures: Vec<String> = entries
         .iter()
         .map(|entry| {
             let names: Vec<&str> = entry.parameters.iter().map(|known| known.name).collect();

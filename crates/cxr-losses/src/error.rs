@@ -17,6 +17,18 @@ pub enum LossError {
         /// Every name with its parameters, for the message.
         available: String,
     },
+    /// A name that is to be registered, and is another loss's.
+    #[error("there is a loss `{name}` already")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// A name that is to be registered, and that no experiment file could have.
+    #[error("a loss cannot be called `{name}`; expected letters, digits, `-`, `_` and `.`")]
+    Name {
+        /// The name, escaped.
+        name: String,
+    },
     /// The loss exists, but has no such parameter.
     #[error("loss `{loss}` has no parameter `{parameter}`; {available}")]
     UnknownParameter {

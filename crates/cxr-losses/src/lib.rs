@@ -28,10 +28,13 @@ mod sigmoid_f1;
 #[cfg(test)]
 mod tensor_path;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
+
 pub use asymmetric::{Asymmetric, AsymmetricPolynomial, Coefficients, Focus, RobustAsymmetric};
 pub use balanced_asymmetric::BalancedAsymmetric;
 pub use bound_margin::BiasedBoundMargin;
-pub use by_name::{LOSSES, LossEntry, Parameter, by_name};
+pub use by_name::{GivenParameters, LOSSES, LossEntry, Parameter, by_name, entries, register};
 pub use cross_entropy::{Bce, Focal, WeightedBce};
 pub use curve::loss_curve;
 pub use disease_health::DiseaseHealth;

@@ -1,9 +1,9 @@
 //! The backbone and the head that an experiment or a model file names.
 
-use cxr_backbone::{BACKBONES, BackboneConfig, BackboneError};
+use cxr_backbone::{BackboneConfig, BackboneError};
 use cxr_ops::{EntryError, OptionEntry, old_names};
 use cxr_run::{Component, Experiment, ModelConfig, NetworkPart, RunError, Stage};
-use cxr_top::{HEADS, HeadConfig, HeadError};
+use cxr_top::{HeadConfig, HeadError};
 
 use crate::{BACKBONE_PREFIX, ModelError};
 
@@ -194,10 +194,12 @@ pub fn warn_of_old_names(model: &ModelConfig) {
         }
     };
     let (backbone, head) = (&model.backbone, &model.head);
-    if let Some(entry) = (BACKBONES.iter()).find(|entry| entry.name == backbone.name()) {
+    let backbones = cxr_backbone::entries();
+    if let Some(entry) = (backbones.iter()).find(|entry| entry.name == backbone.name()) {
         warn("backbone", backbone, entry.options);
     }
-    if let Some(entry) = HEADS.iter().find(|entry| entry.name == head.name()) {
+    let heads = cxr_top::entries();
+    if let Some(entry) = heads.iter().find(|entry| entry.name == head.name()) {
         warn("head", head, entry.options);
     }
 }

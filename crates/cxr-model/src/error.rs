@@ -74,6 +74,12 @@ pub enum ModelError {
         /// Its name.
         name: String,
     },
+    /// An image that is asked for and was not predicted.
+    #[error("`{name}` was not predicted")]
+    NotPredicted {
+        /// Its name.
+        name: String,
+    },
     /// An image or a label of a prediction of which a label table says nothing.
     #[error("the {what} `{name}` was predicted, and the label table does not have it")]
     NotInIndex {

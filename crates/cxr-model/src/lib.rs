@@ -13,6 +13,8 @@ mod prediction;
 mod predictor;
 mod reference;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
 pub use cxr_augment::{View, ViewSet};
 pub use cxr_backbone::Backbone;
 pub use cxr_dataset::GrayImage;

@@ -1,6 +1,6 @@
 //! The logits of many images: of files, of a prepared store, or of a part of a data set.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,31 @@ impl Prediction {
     /// The labels, in the order of the columns.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// The prediction of some of its images, in the order of `names`.
+    ///
+    /// # Errors
+    /// An image that was not predicted, or one that is named twice.
+    pub fn of_images(&self, names: &[ImageName]) -> Result<Self, ModelError> {
+        let rows = self.names.iter().enumerate();
+        let rows: HashMap<&ImageName, usize> = rows.map(|(row, name)| (name, row)).collect();
+        let row = |name: &ImageName| {
+            let row = rows.get(name).copied();
+            row.ok_or_else(|| ModelError::NotPredicted {
+                name: name.to_string(),
+            })
+        };
+        let chosen: Vec<usize> = names.iter().map(row).collect::<Result<_, _>>()?;
+        let width = self.labels.len();
+        let of_view = |(view, logits): &(View, Vec<f32>)| {
+            let rows = chosen
+                .iter()
+                .filter_map(|row| logits.get(row * width..(row + 1) * width));
+            (*view, rows.flatten().copied().collect())
+        };
+        let views = self.views.iter().map(of_view);
+        Self::new(names.to_vec(), self.labels.clone(), views)
     }
 
     /// The mean logits over the views of `set`, `N×L` row by row.

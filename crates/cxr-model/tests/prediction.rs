@@ -78,3 +78,15 @@ fn what_does_not_go_together_is_refused() {
     let single = prediction(&["1.png"], &["A"], &[0.]).unwrap();
     assert!(single.logits(ViewSet::HorizontalFlip).is_err());
 }
+
+#[test]
+fn some_images_of_a_prediction_are_one() {
+    let logits = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+    let all = prediction(&["1.png", "2.png", "3.png"], &["A", "B"], &logits).unwrap();
+    let some = all.of_images(&names(&["3.png", "1.png"])).unwrap();
+    let expected = prediction(&["3.png", "1.png"], &["A", "B"], &[0.5, 0.6, 0.1, 0.2]);
+    assert_eq!(some, expected.unwrap());
+    let stranger = all.of_images(&names(&["4.png"]));
+    assert!(matches!(stranger, Err(ModelError::NotPredicted { name }) if name == "4.png"));
+    assert!(all.of_images(&names(&["1.png", "1.png"])).is_err());
+}

@@ -103,6 +103,24 @@ pub enum EntryError {
         /// The names there are.
         available: String,
     },
+    /// A name that is to be registered, and is another entry's.
+    #[error("there is a {kind} `{name}` already")]
+    Taken {
+        /// What the entries are.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that is to be registered, and that no file could have.
+    #[error(
+        "a {kind} cannot be called `{name}`; expected letters, digits, `-`, `_` and `.`, and another name than `custom`"
+    )]
+    Name {
+        /// What the entries are.
+        kind: &'static str,
+        /// The name, escaped.
+        name: String,
+    },
     /// An option that it cannot have.
     #[error("{kind} `{name}`: {source}")]
     Option {

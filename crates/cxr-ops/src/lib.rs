@@ -79,10 +79,14 @@ mod norm;
 mod options;
 mod parameters;
 mod pool;
+mod registry;
 mod simd;
 mod weight_file;
 #[cfg(not(feature = "cuda"))]
 mod without_cuda;
+
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
 
 pub use bf16::Precision;
 pub use blocked::{Nonlinearity, Window};
@@ -114,6 +118,7 @@ pub use norm::{
 pub use options::{OptionEntry, OptionError, check_option, old_names, parse_options};
 pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
+pub use registry::Registry;
 pub use simd::InstructionSet;
 pub use weight_file::{WeightFile, check_weights};
 #[cfg(not(feature = "cuda"))]

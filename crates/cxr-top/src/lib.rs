@@ -7,7 +7,8 @@
 //! [`Head`] is what a classifier asks of any such network. Implement it for one of your own, and
 //! `cxr-train` trains it.
 //!
-//! [`HEADS`] has each by the name that experiment files give it, with its options; [`by_name`] makes it.
+//! [`HEADS`] has each by the name that experiment files give it, with its options; [`by_name`] makes it; [`register`] adds
+//! one of a program's own.
 //!
 //! **Never here:** backbones, losses, data.
 //!
@@ -36,9 +37,12 @@ mod transition;
 use candle_core::{Result, Tensor};
 use cxr_ops::Phase;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
+
 pub use class_attention::{ClassAttention, ClassAttentionConfig};
 pub use linear_head::{LinearHead, LinearHeadConfig};
-pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name};
+pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name, entries, register};
 pub use residual_attention::{AttentionForm, ResidualAttention, ResidualAttentionConfig};
 pub use top_network::{TopNetwork, TopNetworkConfig, TopNetworkError};
 pub use transition::{Pooling, Transition, TransitionConfig};

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use cxr_ops::{
-    Entry, EntryError, NetworkDescription, OpsError, OptionError, ParameterPath, check_option,
+    Entry, EntryError, NetworkDescription, OpsError, OptionError, ParameterPath, Registry,
+    check_option,
 };
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::{
     transition,
 };
 
-/// Every head that [`by_name`] knows. A new one is a file with its entry and a line here.
+/// Every head of this crate. A new one is a file with its entry and a line here.
 pub const HEADS: &[HeadEntry] = &[
     top_network::TOP_NETWORK,
     linear_head::LINEAR,
@@ -20,6 +21,59 @@ pub const HEADS: &[HeadEntry] = &[
     class_attention::CSRA,
     residual_attention::CRAL,
 ];
+
+static REGISTRY: Registry<dyn HeadConfig> = Registry::new("head", HEADS);
+
+/// From now on `model.head` may have the name of this entry, in every experiment and model file that this program reads;
+/// names are registered once, and ours stay what they are.
+///
+/// ```
+/// use candle_core::{Result, Tensor};
+/// use cxr_ops::{Init, Linear, ParameterPath, Phase};
+/// use cxr_top::{Head, HeadConfig, HeadEntry, HeadError, register};
+/// use serde_json::Value;
+///
+/// /// A dense layer on the largest value of each map.
+/// #[derive(Debug)]
+/// struct Largest;
+/// struct LargestHead(Linear);
+///
+/// impl Head for LargestHead {
+///     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+///         self.0.forward_t(&features.flatten_from(2)?.max(2)?, phase)
+///     }
+/// }
+///
+/// impl HeadConfig for Largest {
+///     fn options(&self) -> Value {
+///         Value::Null
+///     }
+///     fn build(
+///         &self,
+///         (channels, ..): (usize, usize, usize),
+///         labels: usize,
+///         path: &ParameterPath,
+///     ) -> std::result::Result<Box<dyn Head>, HeadError> {
+///         let dense = Linear::new(channels, labels, Init::GlorotUniform, &path.pp("dense"))?;
+///         Ok(Box::new(LargestHead(dense)))
+///     }
+/// }
+///
+/// register(HeadEntry::new("largest", "a dense layer on maxima", &[], |_| Ok(Box::new(Largest))))?;
+/// assert_eq!(cxr_top::by_name("largest", &Value::Null)?.least_side(), 1);
+/// # Ok::<(), HeadError>(())
+/// ```
+///
+/// # Errors
+/// [`EntryError::Taken`] or [`EntryError::Name`].
+pub fn register(entry: HeadEntry) -> Result<(), EntryError> {
+    REGISTRY.register(entry)
+}
+
+/// Every head that [`by_name`] knows: [`HEADS`], then those that this program has [registered](register).
+pub fn entries() -> Vec<HeadEntry> {
+    REGISTRY.entries()
+}
 
 /// A head that [`by_name`] knows.
 pub type HeadEntry = Entry<dyn HeadConfig>;
@@ -62,7 +116,7 @@ pub trait HeadConfig: Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// A name that is not among [`HEADS`], or an option that it cannot have.
+    /// A name that is not among the [`entries`], or an option that it cannot have.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// A top network that cannot be built.
@@ -87,7 +141,7 @@ pub enum HeadError {
 /// # Errors
 /// An unknown name or an option that it cannot have; the message lists what there is.
 pub fn by_name(name: &str, options: &Value) -> Result<Box<dyn HeadConfig>, HeadError> {
-    Ok(HeadEntry::by_name("head", HEADS, name, options)?)
+    Ok(REGISTRY.by_name(name, options)?)
 }
 
 pub(crate) fn check_dropout(share: f64) -> Result<(), OptionError> {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use cxr_dataset::{
-    DataFolder, ImageFiles, ImageName, Index, LabelState, OfficialLists, Part, PrepareOptions,
-    PreparedSet, Split, Store, StoreSettings, prepare, store_file,
+    DataFolder, DatasetError, ImageFiles, ImageName, Index, LabelState, OfficialLists, Part,
+    PrepareOptions, PreparedSet, Split, Store, StoreSettings, prepare, store_file,
 };
 
 use crate::{Experiment, TrainError};
@@ -126,25 +126,46 @@ impl TrainingData {
         let lists = OfficialLists::hold_out(&index, seed, hold_out)?;
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let split = split.select(&index, &experiment.data.subset)?;
+        let side = experiment.survey_options()?.side;
+        let store = table.with_file_name(store_file(side));
+        Self::from_files(index, split, &ImageFiles::find([images])?, store, side)
+    }
+
+    /// An index and a split of your own, with image files by their names: each name of the split is the end of the path of
+    /// one file. The prepared images, `side` pixels wide and high, are kept in the file `store`; those that are there
+    /// already are not prepared again.
+    ///
+    /// # Errors
+    /// An image of which there is no file, or several that differ; an image that cannot be used, the first of several; as
+    /// [`Self::new`].
+    pub fn from_files(
+        index: Index,
+        split: Split,
+        files: &ImageFiles,
+        store: impl AsRef<Path>,
+        side: u32,
+    ) -> Result<Self, TrainError> {
         let names = Part::ALL.into_iter().flat_map(|part| split.part(part));
-        let files = ImageFiles::find([images])?;
         let mut sources: Vec<(ImageName, PathBuf)> = Vec::new();
         for name in names {
-            let file = files.get(name)?.ok_or_else(|| TrainError::BadFile {
-                path: images.to_owned(),
-                kind: "folder of images",
-                problem: format!("it holds no `{name}`"),
+            let file = files.get(name)?.ok_or_else(|| DatasetError::Record {
+                name: name.to_string(),
+                problem: match files.similar(name) {
+                    Some(similar) => format!(
+                        "there is no such image file; did you mean `{}`?",
+                        similar.path().display()
+                    ),
+                    None => "there is no such image file".to_owned(),
+                },
             })?;
             sources.push((name.clone(), file.path().to_owned()));
         }
-        let side = experiment.survey_options()?.side;
-        let store = table.with_file_name(store_file(side));
         let settings = StoreSettings::new(side)?;
         let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;
         if let Some((name, error)) = prepared.failures().first() {
             let source = sources.iter().find(|(source, _)| source == name);
             return Err(TrainError::BadFile {
-                path: source.map_or_else(|| images.to_owned(), |(_, path)| path.clone()),
+                path: source.map_or_else(PathBuf::new, |(_, path)| path.clone()),
                 kind: "image",
                 problem: error.to_string(),
             });

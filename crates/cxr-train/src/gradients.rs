@@ -50,6 +50,20 @@ impl Gradients {
         Self::new(trained, &gradients)
     }
 
+    /// The loss that `compute` gives, a scalar, and the gradients of `trained` from it: forward and backward pass of a step.
+    ///
+    /// # Errors
+    /// As [`Self::backward`], and those of `compute`.
+    pub fn of(
+        trained: &[Trained],
+        compute: impl FnOnce() -> candle_core::Result<Tensor>,
+    ) -> Result<(Tensor, Self), TrainError> {
+        let sink = GradientSink::new();
+        let loss = sink.scope(compute)?;
+        let gradients = Self::backward(trained, &loss, &sink)?;
+        Ok((loss.detach(), gradients))
+    }
+
     /// Euclidean norm over all values of all parameters, as PyTorch's `clip_grad_norm_` takes it. Sums
     /// are double precision and in a fixed order.
     ///

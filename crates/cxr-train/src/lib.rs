@@ -55,11 +55,14 @@ mod observer;
 mod optimiser;
 mod own_parts;
 mod predict;
+pub mod prelude;
 mod profile;
 mod rehearsal;
 mod sampler;
 mod trainer;
 
+/// The tensor library, in the version that this crate's interface has.
+pub use candle_core;
 pub use cxr_backbone::Backbone;
 pub use cxr_losses::{Granularity, MultiLabelLoss, known};
 pub use cxr_model::{

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use cxr_augment::{Affine, GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::ImageName;
 use cxr_model::image_buffer;
+use cxr_ops::Phase;
 use cxr_run::LastBatch;
 use rayon::prelude::*;
 
@@ -29,19 +30,23 @@ pub struct Batch {
     pub mask: Option<Tensor>,
     /// The images' names, in order.
     pub names: Vec<ImageName>,
-    /// How often each has occurred in the epoch before: 0, unless a [`Sampler`] repeats images.
-    pub copies: Vec<u32>,
+    /// One key per image, from which a network draws what is random for it (dropout): of the seed, the epoch, the name, and
+    /// how often the image has occurred in the epoch before, where a [`Sampler`] repeats images.
+    pub image_keys: Vec<u64>,
 }
 
 impl Batch {
-    /// One key per image, from which a network draws what is random for it (dropout).
-    pub fn image_keys(&self, seed: u64, epoch: usize) -> Vec<u64> {
-        let key = |(at, name): (usize, &ImageName)| {
-            let copy = self.copies.get(at).copied().unwrap_or(0);
-            KeyedRng::new("network", seed, epoch as u64, &draw_name(name, copy)).next_u64()
-        };
-        self.names.iter().enumerate().map(key).collect()
+    /// The phase in which a network is trained with this batch.
+    pub fn phase(&self) -> Phase<'_> {
+        Phase::Train {
+            image_keys: &self.image_keys,
+        }
     }
+}
+
+/// The key of an image for what a network draws.
+fn image_key(name: &ImageName, copy: u32, seed: u64, epoch: usize) -> u64 {
+    KeyedRng::new("network", seed, epoch as u64, &draw_name(name, copy)).next_u64()
 }
 
 /// What the draws for an image are keyed by: its name, where it is its first occurrence in the epoch.
@@ -70,7 +75,7 @@ pub(crate) enum Pixels<'a> {
         pipeline: &'a Pipeline,
         seed: u64,
         epoch: usize,
-        /// As of a [`Batch`]; empty where all are 0.
+        /// How often each image has occurred in the epoch before; empty where all are 0.
         copies: &'a [u32],
     },
     /// One test-time view of this size.
@@ -368,6 +373,7 @@ impl<'a> Loader<'a> {
         let end = (begin + self.batch_size).min(order.len());
         let drawn = order.get(begin..end).unwrap_or(&[]);
         let (names, copies): (Vec<ImageName>, Vec<u32>) = drawn.iter().cloned().unzip();
+        let key = |(name, copy): &(ImageName, u32)| image_key(name, *copy, self.seed, epoch);
         let pixels = Pixels::Augmented {
             pipeline: self.pipeline,
             seed: self.seed,
@@ -380,7 +386,7 @@ impl<'a> Loader<'a> {
             targets,
             mask,
             names,
-            copies,
+            image_keys: drawn.iter().map(key).collect(),
         })
     }
 

@@ -58,7 +58,7 @@ pub fn rehearse(
         targets: targets.reshape((batch, n_labels))?,
         mask: None,
         names: names.collect::<Result<_, _>>()?,
-        copies: vec![0; batch],
+        image_keys: (0..batch as u64).collect(),
     };
     // Every step is on one batch, whatever the experiment accumulates.
     let training = TrainingConfig {
@@ -89,7 +89,6 @@ pub fn rehearse(
             loss_is_own: false,
             loss_variables: &[],
             training: &training,
-            seed: experiment.seed,
             norm_statistics: stage.norm_statistics,
             trained: &trained,
             epoch: 0,

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_dataset::{Part, Tone};
+use cxr_dataset::{Part, Tone, ValidationSplit};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
 use cxr_model::{
@@ -100,7 +100,11 @@ impl<'a> Trainer<'a> {
         parts: &OwnParts<'_>,
     ) -> Result<Self, TrainError> {
         let (names, begins_as) = (parts.names(), &variant.experiment().model.backbone);
-        let variant = with_custom(variant, names.iter().map(String::as_str));
+        let mut variant = with_custom(variant, names.iter().map(String::as_str));
+        if data.split().rule() == ValidationSplit::Lists {
+            // The run's own file says so, whatever rule the experiment has.
+            variant = variant.with_validation(ValidationSplit::Lists);
+        }
         check_network(variant.experiment())?;
         let variant = Arc::new(complete(&variant)?);
         let experiment = variant.experiment();
@@ -137,7 +141,8 @@ impl<'a> Trainer<'a> {
         let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.network().classifier(&card, experiment.seed, device)?;
         let own_loss = parts.loss_of_a_run()?;
-        let loss_is_own = own_loss.is_some();
+        let is_ours = |entry: &cxr_losses::LossEntry| entry.name == variant.chosen().loss;
+        let loss_is_own = own_loss.is_some() || !cxr_losses::LOSSES.iter().any(is_ours);
         let loss = match own_loss {
             Some(loss) => {
                 card.loss = loss.name().to_owned();
@@ -147,8 +152,8 @@ impl<'a> Trainer<'a> {
             None => loss(variant.chosen())?.into(),
         };
         let mut experiment_text = variant.to_toml()?;
-        let has_own_parts = !names.is_empty();
-        if has_own_parts {
+        let has_own_parts = !names.is_empty() || loss_is_own || !network_is_ours(experiment);
+        if !names.is_empty() {
             experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
@@ -441,7 +446,6 @@ impl<'a> Trainer<'a> {
                     loss_is_own: self.loss_is_own,
                     loss_variables: &self.loss_variables,
                     training,
-                    seed,
                     norm_statistics: stage.norm_statistics,
                     trained,
                     epoch,
@@ -737,6 +741,15 @@ impl<'a> Trainer<'a> {
         parameters.load("", &own)?;
         done
     }
+}
+
+/// Whether backbone and head are of this workspace, not registered by a program.
+fn network_is_ours(experiment: &Experiment) -> bool {
+    let (backbone, head) = (&experiment.model.backbone, &experiment.model.head);
+    let mut backbones = cxr_backbone::BACKBONES.iter();
+    let mut heads = cxr_top::HEADS.iter();
+    backbones.any(|entry| entry.name == backbone.name())
+        && heads.any(|entry| entry.name == head.name())
 }
 
 /// What the model file says of the data.

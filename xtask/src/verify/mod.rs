@@ -4,6 +4,7 @@ mod bf16;
 mod browser;
 mod coverage;
 mod demo;
+mod downstream;
 mod exchange;
 #[cfg(unix)]
 mod hostile;
@@ -63,6 +64,9 @@ enum Check {
     Overfit,
     /// Intervals and tests by patient hold on simulated test sets, down to eight patients with a finding
     Coverage,
+    /// Programs outside the workspace that use the crates are built and run, and have no more lines than they may;
+    /// what `docs` shows of them is what they say
+    Downstream,
     /// Every described network against torchvision and timm, values and gradients, at sizes from 64 to 1024 pixels, with
     /// the same bits for one thread and two; needs a Python that has them (CXR_PYTHON)
     Networks,
@@ -76,7 +80,7 @@ enum Check {
     Import,
 }
 
-const ALL: [Check; 11] = [
+const ALL: [Check; 12] = [
     Check::Demo,
     Check::Probe,
     Check::Page,
@@ -84,6 +88,7 @@ const ALL: [Check; 11] = [
     Check::Hostile,
     Check::Overfit,
     Check::Coverage,
+    Check::Downstream,
     Check::Networks,
     Check::Bf16,
     Check::Export,
@@ -117,6 +122,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             }
             Check::Overfit => overfit::check(workspace, &interrupt)?,
             Check::Coverage => coverage::check(workspace, &interrupt)?,
+            Check::Downstream => downstream::check(workspace, &interrupt)?,
             Check::Networks => networks::check(workspace, &interrupt)?,
             Check::Bf16 => bf16::check(workspace, &interrupt)?,
             Check::Export => exchange::check_export(workspace, &interrupt, &arguments.networks)?,

@@ -485,6 +485,13 @@ impl VariantExperiment {
         Self(experiment, self.1)
     }
 
+    /// The same with validation images that are chosen by another rule.
+    #[must_use]
+    pub fn with_validation(mut self, validation: ValidationSplit) -> Self {
+        self.0.data.validation = validation;
+        self
+    }
+
     /// The same with another loss, which has no parameters.
     #[must_use]
     pub fn with_loss(mut self, loss: &str) -> Self {

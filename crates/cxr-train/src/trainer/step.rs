@@ -28,7 +28,6 @@ pub(crate) struct Step<'a> {
     pub(crate) loss_is_own: bool,
     pub(crate) loss_variables: &'a [(String, Var)],
     pub(crate) training: &'a TrainingConfig,
-    pub(crate) seed: u64,
     /// What the stage's normalisations of the backbone normalise by.
     pub(crate) norm_statistics: NormStatistics,
     /// What is trained.
@@ -154,8 +153,7 @@ impl Step<'_> {
 
     /// Loss and gradients of a batch.
     fn gradients(&self, batch: Batch) -> Result<(MadeBatch, Gradients), TrainError> {
-        let keys = batch.image_keys(self.seed, self.epoch);
-        let phase = Phase::Train { image_keys: &keys };
+        let phase = batch.phase();
         let backbone_is_frozen = !self
             .trained
             .iter()
