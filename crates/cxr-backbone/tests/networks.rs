@@ -63,10 +63,11 @@ fn networks_agree_with_torchvision() {
 /// All networks, at sizes from 64 to 1024 pixels, with one thread and with two: `cargo xtask verify networks`, which has
 /// PyTorch make the expected values first.
 #[test]
-#[ignore = "needs the expected values of `cargo xtask verify networks`"]
 fn all_networks_agree_with_their_libraries() {
-    let path =
-        std::env::var("CXR_NETWORKS").expect("`cargo xtask verify networks` sets CXR_NETWORKS");
+    let Ok(path) = std::env::var("CXR_NETWORKS") else {
+        println!("skipped: `cargo xtask verify networks` makes the expected values");
+        return;
+    };
     let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let mut failures = Vec::new();
     let mut names = std::collections::BTreeSet::new();
