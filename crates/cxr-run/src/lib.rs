@@ -8,6 +8,7 @@ mod error;
 mod evaluation;
 mod events;
 mod experiment;
+mod external;
 mod finish;
 mod folder;
 mod groups;
@@ -34,8 +35,9 @@ pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
     DataConfig, Experiment, LastBatch, PhantomLabels, PhantomSettings, Precision, Stage,
-    TrainingConfig, Variant, VariantExperiment,
+    TrainingConfig, Uncertainty, UncertaintyPolicy, Variant, VariantExperiment,
 };
+pub use external::{ExternalFacts, ExternalTest, ScoredImages, StudyRule, StudySummary};
 pub use finish::Finish;
 pub use folder::{
     ENVIRONMENT_FILE, EVENTS_FILE, EXPERIMENT_FILE, LockedRunFolder, METRICS_FILE, MODEL_FILE,

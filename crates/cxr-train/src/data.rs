@@ -121,7 +121,12 @@ impl TrainingData {
         hold_out: usize,
         experiment: &Experiment,
     ) -> Result<Self, TrainError> {
+        let options = experiment.survey_options()?;
         let index = Index::read(table)?;
+        let index = match &options.label_map {
+            Some(map) => map.apply(&index)?,
+            None => index,
+        };
         let seed = experiment.split_seed();
         let lists = OfficialLists::hold_out(&index, seed, hold_out)?;
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
@@ -137,7 +142,7 @@ impl TrainingData {
             })?;
             sources.push((name.clone(), file.path().to_owned()));
         }
-        let side = experiment.survey_options()?.side;
+        let side = options.side;
         let store = table.with_file_name(store_file(side));
         let settings = StoreSettings::new(side)?;
         let prepared = prepare(&sources, store, settings, PrepareOptions::default())?;

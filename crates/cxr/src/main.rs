@@ -19,6 +19,7 @@ mod environment;
 mod evaluate;
 mod experiments;
 mod explain;
+mod external;
 mod fetch;
 mod inspect;
 mod output;

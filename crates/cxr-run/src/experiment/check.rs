@@ -8,6 +8,7 @@ impl Experiment {
     pub(super) fn check(&self) -> Result<(), RunError> {
         check_folder_name("name", &self.name)?;
         self.pipeline()?;
+        self.data.uncertain.check()?;
         let training = &self.training;
         if training.batch_size < 2 {
             let found = training.batch_size;
