@@ -171,7 +171,7 @@ pub enum DatasetError {
         name: String,
     },
     /// A folder that is no data set: it has no label table, or lacks the official lists.
-    #[error("`{}` does not hold Data_Entry_2017_v2020.csv, `train_val_list.txt` and `test_list.txt`", path.display())]
+    #[error("`{}` does not hold Data_Entry_2017_v2020.csv, `train_val_list.txt` and `test_list.txt`, nor the tables of another data set", path.display())]
     NoMetadata {
         /// The folder.
         path: PathBuf,

@@ -9,8 +9,9 @@ use cxr_fs::Lock;
 
 use crate::files::is_similar;
 use crate::{
-    DatasetError, ImageFiles, ImageName, ImageWarning, Index, OfficialLists, Part, PrepareOptions,
-    Release, Split, Store, StoreSettings, Subset, ValidationSplit, prepare,
+    DatasetError, ImageFiles, ImageName, ImageWarning, Index, LabelMap, OfficialLists, Part,
+    PrepareOptions, ReadOptions, Release, Split, Store, StoreSettings, Subset, ValidationSplit,
+    has_tables, prepare,
 };
 
 /// The official list of images for training and validation.
@@ -23,8 +24,12 @@ pub const BOX_LIST: &str = "BBox_List_2017.csv";
 /// Is in a folder of synthetic images.
 const PHANTOM_NOTICE: &str = "PHANTOMS.txt";
 
-/// A folder with a label table (ChestX-ray14's, or an own `labels.csv`), the two official lists, and images in
-/// `images/`, in `images_*/images/`, in the folder itself, or in a prepared store `images-SIDE.store`.
+/// A folder with a label table (ChestX-ray14's, or an own `labels.csv`) and the two official lists, or with the tables of
+/// another published data set, and images in `images/`, in `images_*/images/`, below the folder itself, or in a prepared
+/// store `images-SIDE.store`.
+///
+/// Without lists, the images of the publisher's parts train, validate and test; where there is no part for
+/// validation, its images are taken out of those for training by the rule that is asked for.
 ///
 /// ```no_run
 /// use cxr_dataset::{DataFolder, PrepareOptions, SurveyOptions};
@@ -42,6 +47,7 @@ pub struct DataFolder {
     metadata: Option<PathBuf>,
     store: Option<PathBuf>,
     allow_missing: bool,
+    read: ReadOptions,
 }
 
 /// What is wanted of a data set: how it is split, which of its images, and how large.
@@ -53,6 +59,8 @@ pub struct SurveyOptions {
     pub seed: u64,
     /// Which images are wanted; the split is made before.
     pub subset: Subset,
+    /// The labels that are wanted, where they are not those of the tables.
+    pub label_map: Option<LabelMap>,
     /// Side of the prepared images in pixels.
     pub side: u32,
 }
@@ -64,6 +72,7 @@ impl Default for SurveyOptions {
             validation: ValidationSplit::Paper,
             seed: 0,
             subset: Subset::default(),
+            label_map: None,
             side: StoreSettings::default().side(),
         }
     }
@@ -145,7 +154,14 @@ impl DataFolder {
             metadata: None,
             store: None,
             allow_missing: false,
+            read: ReadOptions::default(),
         }
+    }
+
+    /// With tables that are read so: of a format that is named, with several readers joined by another rule.
+    #[must_use]
+    pub fn read_with(self, read: ReadOptions) -> Self {
+        Self { read, ..self }
     }
 
     /// With label table and lists in another folder. Without this they are in the folder itself, or in the only folder
@@ -188,18 +204,50 @@ impl DataFolder {
     /// # Errors
     /// [`DatasetError::NoMetadata`].
     pub fn metadata_folder(&self) -> Result<PathBuf, DatasetError> {
-        let is_complete = |folder: &Path| label_table(folder).is_some() && has_lists(folder);
+        let is_complete = |folder: &Path| match has_lists(folder) {
+            true => label_table(folder).is_some() || has_tables(folder),
+            false => label_table(folder).is_none() && has_tables(folder),
+        };
         let named = self.metadata.as_ref().unwrap_or(&self.path);
         if is_complete(named) {
             return Ok(named.clone());
         }
         let other = match self.metadata {
             Some(_) => None,
-            None => only_folder_beside(&self.path, &is_complete),
+            None => only_folder_beside(&self.path, &|folder| {
+                label_table(folder).is_some() && has_lists(folder)
+            }),
         };
         other.ok_or_else(|| DatasetError::NoMetadata {
             path: named.clone(),
         })
+    }
+
+    /// What its tables say, whether or not there are lists or images.
+    ///
+    /// # Errors
+    /// Tables that cannot be read, and [`DatasetError::NoMetadata`].
+    pub fn index(&self) -> Result<Index, DatasetError> {
+        let folder = match self.metadata_folder() {
+            Ok(folder) => folder,
+            // Lists are not needed here.
+            Err(_) => self.metadata.clone().unwrap_or_else(|| self.path.clone()),
+        };
+        let table = label_table(&folder).or_else(|| has_tables(&folder).then(|| folder.clone()));
+        let table = table.ok_or(DatasetError::NoMetadata { path: folder })?;
+        Index::read_with(table, &self.read)
+    }
+
+    /// The official lists, where it has some.
+    ///
+    /// # Errors
+    /// Lists that cannot be read.
+    pub fn lists(&self) -> Result<Option<OfficialLists>, DatasetError> {
+        let folder = match self.metadata_folder() {
+            Ok(folder) if has_lists(&folder) => folder,
+            _ => return Ok(None),
+        };
+        OfficialLists::read(folder.join(TRAIN_LIST), folder.join(TEST_LIST)).map(Some)
     }
 
     /// The list of boxes beside images or labels, if there is one.
@@ -256,18 +304,27 @@ impl DataFolder {
         if metadata != *named {
             found(Found::Metadata(&metadata));
         }
-        let no_table = || DatasetError::NoMetadata {
-            path: metadata.clone(),
-        };
-        let table = label_table(&metadata).ok_or_else(no_table)?;
-        let index = Index::read(&table)?;
+        let table = label_table(&metadata).unwrap_or_else(|| metadata.clone());
+        let index = Index::read_with(&table, &self.read)?;
         found(Found::Labels {
             path: &table,
             release: index.release(),
         });
-        let lists = [TRAIN_LIST, TEST_LIST].map(|name| metadata.join(name));
-        let official = OfficialLists::read(&lists[0], &lists[1])?;
-        let split = Split::new(&index, &official, options.validation, options.seed)?;
+        let index = match &options.label_map {
+            Some(map) => map.apply(&index)?,
+            None => index,
+        };
+        let lists = match has_lists(&metadata) {
+            true => vec![metadata.join(TRAIN_LIST), metadata.join(TEST_LIST)],
+            false => Vec::new(),
+        };
+        let split = match lists.as_slice() {
+            [train_val, test] => {
+                let official = OfficialLists::read(train_val, test)?;
+                Split::new(&index, &official, options.validation, options.seed)?
+            }
+            _ => published_split(&index, options)?,
+        };
         let settings = StoreSettings::new(options.side)?;
         let ready = self.ready_store(settings)?;
         let (split, files) = match &ready {
@@ -307,7 +364,7 @@ impl DataFolder {
             }
         };
         let store_file = ready.as_ref().map(|store| store.path().to_owned());
-        let tables = std::iter::once(table).chain(lists);
+        let tables = index.tables().iter().cloned().chain(lists);
         Ok(Survey {
             read: tables.chain(store_file).collect(),
             index,
@@ -445,6 +502,29 @@ impl Survey {
         set.seconds = begin.elapsed().as_secs_f64();
         Ok(set)
     }
+}
+
+/// The split that a data set's publisher made, with validation images by the rule that is asked for where he names none.
+fn published_split(index: &Index, options: &SurveyOptions) -> Result<Split, DatasetError> {
+    let [train, validation, test] = Part::ALL.map(|part| index.official(part));
+    if train.is_empty() || test.is_empty() {
+        let lacking = if train.is_empty() {
+            "training"
+        } else {
+            "testing"
+        };
+        return Err(DatasetError::Split {
+            problem: format!("{} names no images for {lacking}", index.release()),
+            repair: format!(
+                "make `{TRAIN_LIST}` and `{TEST_LIST}` beside the tables, such as with `cxr inspect --hold-out 5 --write-lists DIR`"
+            ),
+        });
+    }
+    if validation.is_empty() {
+        let lists = OfficialLists::new(train, test)?;
+        return Split::new(index, &lists, options.validation, options.seed);
+    }
+    Split::from_lists(index, train, validation, test)
 }
 
 /// The only folder beside `folder` that is what is looked for.

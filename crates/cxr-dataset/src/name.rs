@@ -62,6 +62,29 @@ impl ImageName {
             .map(Self::trusted)
     }
 
+    /// The names by which a table may list the image at this path: its [tails](Self::tails), and then those without the
+    /// extension of an image, for tables that have ids.
+    pub fn listings(&self) -> impl Iterator<Item = Self> {
+        let stem = self.stem().map(Self::trusted);
+        let of_stem = stem.into_iter();
+        self.tails()
+            .chain(of_stem.flat_map(|stem| stem.tails().collect::<Vec<_>>()))
+    }
+
+    /// The name without the extension of an image; `None` where it has none, or nothing else.
+    pub(crate) fn stem(&self) -> Option<&str> {
+        if !crate::has_image_extension(self.file_name()) {
+            return None;
+        }
+        let (stem, _) = self.0.rsplit_once('.')?;
+        Self::broken_rule(stem).is_none().then_some(stem)
+    }
+
+    /// The name without its first folder, where it has one.
+    pub(crate) fn without_root(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(_, rest)| rest)
+    }
+
     /// What it is to a file system that does not tell cases apart: equal for two spellings of one name.
     pub(crate) fn spelling(&self) -> std::borrow::Cow<'_, str> {
         match self.0.is_ascii() {
@@ -358,6 +381,14 @@ mod tests {
         assert_eq!(name.file_name(), "c.png");
         let tails: Vec<String> = name.tails().map(String::from).collect();
         assert_eq!(tails, ["a/b/c.png", "b/c.png", "c.png"]);
+        let listings: Vec<String> = ImageName::new("a/1.2.7.png")
+            .unwrap()
+            .listings()
+            .map(String::from)
+            .collect();
+        assert_eq!(listings, ["a/1.2.7.png", "1.2.7.png", "a/1.2.7", "1.2.7"]);
+        let listings = ImageName::new("a/.png").unwrap().listings().count();
+        assert_eq!(listings, 2);
     }
 
     proptest! {

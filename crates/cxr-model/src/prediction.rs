@@ -243,6 +243,21 @@ impl Predictor {
     /// A store of another image size or other grey levels than the model's, an image that cannot be read, or as
     /// [`Self::logits`].
     pub fn predict_store(&self, store: &Store, views: ViewSet) -> Result<Prediction, ModelError> {
+        let mut names: Vec<ImageName> = store.names().collect();
+        names.sort_unstable();
+        self.predict_stored(store, &names, views)
+    }
+
+    /// The same for some images of a store, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::predict_store`], and an image that the store does not hold or that is named twice.
+    pub fn predict_stored(
+        &self,
+        store: &Store,
+        names: &[ImageName],
+        views: ViewSet,
+    ) -> Result<Prediction, ModelError> {
         let (expected, found) = (self.card().tone(), store.settings().tone());
         if expected != found {
             return Err(ModelError::Card {
@@ -251,10 +266,9 @@ impl Predictor {
                 found: format!("{expected:?}"),
             });
         }
-        let mut names: Vec<ImageName> = store.names().collect();
-        names.sort_unstable();
-        let images = names.clone();
-        self.predict_each(names, views, |at| self.prepared(store.image(&images[at])?))
+        self.predict_each(names.to_vec(), views, |at| {
+            self.prepared(store.image(&names[at])?)
+        })
     }
 
     /// Predicts the images of these names, which `prepare` makes by their places.

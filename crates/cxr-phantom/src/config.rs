@@ -1,8 +1,8 @@
 //! What a data set of phantoms is to be, checked once.
 
-use crate::PhantomError;
 use crate::finding::{Finding, REAL_TEST, REAL_TRAIN_VAL};
 use crate::study::List;
+use crate::{Layout, PhantomError};
 
 /// Findings an image has on average at most; ChestX-ray14's official test list has 1.06.
 pub(crate) const MOST_FINDINGS_PER_IMAGE: f64 = 1.25;
@@ -41,6 +41,7 @@ pub struct PhantomConfig {
     test: ListSize,
     side: usize,
     labels: Labels,
+    layout: Layout,
 }
 
 impl PhantomConfig {
@@ -89,6 +90,7 @@ impl PhantomConfig {
             test,
             side: Self::DEFAULT_SIDE,
             labels: Labels::Findings,
+            layout: Layout::ChestXRay14,
         })
     }
 
@@ -140,6 +142,28 @@ impl PhantomConfig {
             let got = side;
             Err(PhantomError::Side { least, most, got })
         }
+    }
+
+    /// The same phantoms in the files of another data set. What their labels are in its words is [`Layout`]'s; the images
+    /// are the same.
+    ///
+    /// # Errors
+    /// [`PhantomError::Layout`] for phantoms that are labelled with how they were taken.
+    pub fn with_layout(self, layout: Layout) -> Result<Self, PhantomError> {
+        match (self.labels, layout) {
+            (Labels::Nuisance, layout) if layout != Layout::ChestXRay14 => {
+                Err(PhantomError::Layout {
+                    layout: layout.title(),
+                })
+            }
+            _ => Ok(Self { layout, ..self }),
+        }
+    }
+
+    /// Whose files they are written in.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Seed of every draw.

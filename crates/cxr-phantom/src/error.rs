@@ -4,6 +4,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PhantomError {
+    /// Phantoms that are labelled with how they were taken, in the files of a data set of findings.
+    #[error(
+        "{layout} has tables of findings, and these phantoms are labelled with how they were taken"
+    )]
+    Layout {
+        /// The data set.
+        layout: &'static str,
+    },
     /// The side is too small for a chest to be seen, or too large to be meant.
     #[error("expected a side of {least} to {most} pixels, got {got}")]
     Side {

@@ -1,19 +1,21 @@
 //! Writes a cohort as ChestX-ray14 is written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
+use crate::layout::{self, Encoding};
 use crate::{
-    Cohort, Finding, Labels, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig, PhantomError,
-    Radiograph, Study,
+    Cohort, Finding, Labels, Layout, List, ListSize, NUISANCE_QUESTIONS, PhantomConfig,
+    PhantomError, Radiograph, Study,
 };
 
 /// Raised whenever the same configuration begins to give other bytes, so that no folder mixes two recipes.
@@ -81,7 +83,8 @@ pub struct Summary {
 /// Writes the phantoms of `config` into `folder`: `images/PPPPPPPP_FFF.png`, `Data_Entry_2017_v2020.csv`,
 /// `train_val_list.txt`, `test_list.txt` and `BBox_List_2017.csv`, each as ChestX-ray14 writes it, and
 /// `PHANTOMS.txt`, which says that they are synthetic and of which configuration. Phantoms whose labels are
-/// [`Labels::Nuisance`] have `labels.csv` in place of the two tables.
+/// [`Labels::Nuisance`] have `labels.csv` in place of the two tables. With another [`Layout`] they are written in the
+/// files of that data set.
 ///
 /// The images are drawn on rayon's current threads; their bytes do not depend on how many there are. Every
 /// file appears under its name only when it is complete. No other process may write the same folder meanwhile. `observer` hears of every image, on the thread
@@ -101,27 +104,35 @@ pub fn write_dataset(
     observer: &(dyn Fn(Progress) + Sync),
     stop: &AtomicBool,
 ) -> Result<Summary, PhantomError> {
-    claim(config, folder)?;
     let cohort = Cohort::plan(config);
     let images = cohort.studies().len();
-    let image_folder = folder.join(IMAGE_FOLDER);
-    create_folder(&image_folder)?;
+    let paths = layout::image_paths(config, &cohort);
+    let below = folders(paths.iter().map(String::as_str));
+    claim(config, folder, &below)?;
+    for below in &below {
+        create_folder(&folder.join(below))?;
+    }
+    let encoding = config.layout().encoding();
 
     let written = AtomicUsize::new(0);
     let already_there = AtomicUsize::new(0);
-    cohort.studies().par_iter().try_for_each(|study| {
+    let drawn = cohort.studies().par_iter().zip(&paths);
+    drawn.try_for_each(|(study, path)| {
         let interrupted = || PhantomError::Interrupted {
             written: written.load(Ordering::Relaxed),
             images,
         };
-        let path = image_folder.join(study.file_name());
+        let path = folder.join(path);
         if path.exists() {
             already_there.fetch_add(1, Ordering::Relaxed);
         } else if stop.load(Ordering::Relaxed) {
             return Err(interrupted());
         } else {
             let radiograph = study.render(config.side());
-            cxr_fs::write_unsynced(&path, &encode(&radiograph, study.is_rgba(), &path)?)?;
+            cxr_fs::write_unsynced(
+                &path,
+                &encode(&radiograph, encoding, study.is_rgba(), &path)?,
+            )?;
         }
         let written = written.fetch_add(1, Ordering::Relaxed) + 1;
         observer(Progress { written, images });
@@ -129,7 +140,11 @@ pub fn write_dataset(
     })?;
 
     for (name, text) in tables(config, &cohort) {
-        cxr_fs::write(&folder.join(name), text.as_bytes())?;
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            create_folder(parent)?;
+        }
+        cxr_fs::write(&path, text.as_bytes())?;
     }
     let (_, boxes) = box_text(&cohort);
     Ok(Summary {
@@ -144,6 +159,9 @@ pub fn write_dataset(
 
 /// The lists and tables of a set with their text, in the order in which they are written: the label table last.
 fn tables(config: &PhantomConfig, cohort: &Cohort) -> Vec<(&'static str, String)> {
+    if config.layout() != Layout::ChestXRay14 {
+        return layout::tables(config, cohort);
+    }
     let lists = [List::TrainVal, List::Test];
     let mut tables = Vec::from(lists.map(|list| (list.file_name(), list_text(cohort, list))));
     match config.labels() {
@@ -176,18 +194,19 @@ pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
         return Ok(false);
     }
     let set = PhantomSet::described(&described);
-    let images = folder.join(IMAGE_FOLDER);
-    let has_images = set.check(folder, &images)?;
+    let folders = set.check(folder)?;
 
-    for name in TABLES {
+    for name in TABLES.iter().chain(&layout::TABLES) {
         remove(&folder.join(name))?;
     }
-    if has_images {
-        cxr_fs::remove_unfinished(&images)?;
-        for name in names(&images)? {
-            remove(&images.join(name))?;
+    // The deepest first.
+    for below in folders.iter().rev() {
+        let path = folder.join(below);
+        cxr_fs::remove_unfinished(&path)?;
+        for name in names(&path)? {
+            remove(&path.join(name))?;
         }
-        fs::remove_dir(&images).map_err(|source| file_error("remove", &images, source))?;
+        fs::remove_dir(&path).map_err(|source| file_error("remove", &path, source))?;
     }
     cxr_fs::remove_unfinished(folder)?;
     // Last, so that what a call leaves that was ended before is known for what it is.
@@ -196,12 +215,25 @@ pub fn remove_dataset(folder: &Path) -> Result<bool, PhantomError> {
     Ok(true)
 }
 
+/// The folders above some paths, the deeper ones behind those that hold them.
+fn folders<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut folders = BTreeSet::new();
+    for path in paths {
+        for (at, _) in path.match_indices('/') {
+            folders.insert(path.get(..at).unwrap_or_default().to_owned());
+        }
+    }
+    folders.into_iter().collect()
+}
+
 /// The files of a set of phantoms beside its marker.
 struct PhantomSet {
     /// By name; `None` where the bytes are not known.
     tables: BTreeMap<&'static str, Option<String>>,
-    /// `None` where only their form is known.
+    /// By path below the folder; `None` where only their form is known.
     images: Option<HashSet<String>>,
+    /// The folders of both.
+    folders: HashSet<String>,
 }
 
 impl PhantomSet {
@@ -212,63 +244,84 @@ impl PhantomSet {
             return Self {
                 tables: TABLES.map(|name| (name, None)).into(),
                 images: None,
+                folders: HashSet::from([IMAGE_FOLDER.to_owned()]),
             };
         };
         let cohort = Cohort::plan(&config);
+        let tables = tables(&config, &cohort);
+        let images = layout::image_paths(&config, &cohort);
+        let paths = images.iter().map(String::as_str);
         Self {
-            tables: tables(&config, &cohort)
+            folders: folders(paths.chain(tables.iter().map(|(name, _)| *name)))
+                .into_iter()
+                .collect(),
+            tables: tables
                 .into_iter()
                 .map(|(name, text)| (name, Some(text)))
                 .collect(),
-            images: Some(
-                (cohort.studies().iter())
-                    .map(|study| study.file_name().to_owned())
-                    .collect(),
-            ),
+            images: Some(images.into_iter().collect()),
         }
     }
 
-    /// Makes sure that a folder holds nothing but the set, or a part of it. Returns whether it has a folder of images.
-    fn check(&self, folder: &Path, images: &Path) -> Result<bool, PhantomError> {
-        let foreign = |path: &Path| {
-            Err(PhantomError::NotOnlyPhantoms {
-                folder: folder.to_path_buf(),
-                found: path.to_path_buf(),
-            })
-        };
-        let mut has_images = false;
-        for name in names(folder)? {
-            let path = folder.join(&name);
-            if name == IMAGE_FOLDER && is_plain_folder(&path) {
-                has_images = true;
-                continue;
-            }
-            let is_ours = is_plain_file(&path)
-                && (name == MARKER
-                    || cxr_fs::is_unfinished(&path)
-                    || match name.to_str().and_then(|name| self.tables.get(name)) {
-                        None => false,
-                        Some(None) => true,
-                        Some(Some(text)) => cxr_fs::read_regular(&path, text.len() as u64)
-                            .is_ok_and(|found| found == text.as_bytes()),
-                    });
-            if !is_ours {
-                return foreign(&path);
-            }
-        }
-        if has_images {
-            for name in names(images)? {
-                let path = images.join(&name);
-                let is_image = name.to_str().is_some_and(|name| match &self.images {
-                    Some(names) => names.contains(name),
-                    None => is_image_name(name),
+    /// Makes sure that a folder holds nothing but the set, or a part of it. Returns the folders in it, the deeper ones
+    /// behind those that hold them.
+    fn check(&self, folder: &Path) -> Result<Vec<String>, PhantomError> {
+        let mut found = Vec::new();
+        let mut to_read = vec![String::new()];
+        while let Some(below) = to_read.pop() {
+            for name in names(&folder.join(&below))? {
+                let path = folder.join(&below).join(&name);
+                let relative = name.to_str().map(|name| match below.as_str() {
+                    "" => name.to_owned(),
+                    below => format!("{below}/{name}"),
                 });
-                if !is_plain_file(&path) || !(is_image || cxr_fs::is_unfinished(&path)) {
-                    return foreign(&path);
+                let is_ours =
+                    relative
+                        .as_ref()
+                        .is_some_and(|relative| match is_plain_folder(&path) {
+                            true => self.folders.contains(relative),
+                            false => is_plain_file(&path) && self.has(relative, &path),
+                        });
+                match relative {
+                    Some(relative) if is_ours => {
+                        if is_plain_folder(&path) {
+                            found.push(relative.clone());
+                            to_read.push(relative);
+                        }
+                    }
+                    _ => {
+                        return Err(PhantomError::NotOnlyPhantoms {
+                            folder: folder.to_path_buf(),
+                            found: path,
+                        });
+                    }
                 }
             }
         }
-        Ok(has_images)
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Whether a plain file is one of the set, or the beginning of one.
+    fn has(&self, relative: &str, path: &Path) -> bool {
+        if relative == MARKER || cxr_fs::is_unfinished(path) {
+            return true;
+        }
+        match self.tables.get(relative) {
+            Some(None) => return true,
+            Some(Some(text)) => {
+                let found = cxr_fs::read_regular(path, text.len() as u64);
+                return found.is_ok_and(|found| found == text.as_bytes());
+            }
+            None => {}
+        }
+        match &self.images {
+            Some(images) => images.contains(relative),
+            None => relative
+                .strip_prefix(IMAGE_FOLDER)
+                .and_then(|name| name.strip_prefix('/'))
+                .is_some_and(is_image_name),
+        }
     }
 }
 
@@ -309,11 +362,14 @@ fn names(folder: &Path) -> Result<Vec<OsString>, PhantomError> {
 }
 
 /// Marks an empty folder as this configuration's, or finds that it is already.
-fn claim(config: &PhantomConfig, folder: &Path) -> Result<(), PhantomError> {
+fn claim(config: &PhantomConfig, folder: &Path, below: &[String]) -> Result<(), PhantomError> {
     create_folder(folder)?;
     // What a process that was killed has left.
-    for folder in [folder, &folder.join(IMAGE_FOLDER)] {
-        cxr_fs::remove_unfinished(folder)?;
+    cxr_fs::remove_unfinished(folder)?;
+    for below in below {
+        if is_plain_folder(&folder.join(below)) {
+            cxr_fs::remove_unfinished(&folder.join(below))?;
+        }
     }
     let marker = folder.join(MARKER);
     let ours = marker_text(config);
@@ -344,13 +400,14 @@ fn marker_text(config: &PhantomConfig) -> String {
     };
     format!(
         "{NOTICE}\n\
-         Their files have the form of NIH ChestX-ray14.\n\
+         Their files have the form of {}.\n\
          recipe {RECIPE}\n\
          seed {}\n\
          side {}\n\
          train_val: {} images, at least {} positives per finding\n\
          test: {} images, at least {} positives per finding\n\
          {labels}",
+        config.layout().title(),
         config.seed(),
         config.side(),
         train_val.images,
@@ -381,23 +438,45 @@ fn parse_marker(text: &str) -> Option<PhantomConfig> {
         None => PhantomConfig::new(seed, train_val, test),
         Some(_) => PhantomConfig::of_nuisance(seed, train_val.images, test.images),
     };
-    config.ok()?.with_side(side).ok()
+    let form = after("Their files have the form of ")?.strip_suffix('.')?;
+    let layout = (Layout::ALL.into_iter()).find(|layout| layout.title() == form)?;
+    config.ok()?.with_side(side).ok()?.with_layout(layout).ok()
 }
 
-/// The image as PNG: fast to write, about as large as the originals.
-fn encode(radiograph: &Radiograph, rgba: bool, path: &Path) -> Result<Vec<u8>, PhantomError> {
+/// The image's bytes; a PNG is fast to write and about as large as the originals.
+fn encode(
+    radiograph: &Radiograph,
+    encoding: Encoding,
+    rgba: bool,
+    path: &Path,
+) -> Result<Vec<u8>, PhantomError> {
     let side = radiograph.side() as u32;
+    let grey = radiograph.pixels();
     let mut bytes = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Sub);
-    let encoded = if rgba {
-        let pixels: Vec<u8> = radiograph
-            .pixels()
-            .iter()
-            .flat_map(|&grey| [grey, grey, grey, 255])
-            .collect();
-        encoder.write_image(&pixels, side, side, ExtendedColorType::Rgba8)
-    } else {
-        encoder.write_image(radiograph.pixels(), side, side, ExtendedColorType::L8)
+    let encoded = match encoding {
+        Encoding::Jpeg => JpegEncoder::new_with_quality(&mut bytes, 90).write_image(
+            grey,
+            side,
+            side,
+            ExtendedColorType::L8,
+        ),
+        Encoding::AsDrawn | Encoding::Grey | Encoding::Deep => {
+            let (pixels, color) = match encoding {
+                Encoding::AsDrawn if rgba => {
+                    let pixels = grey.iter().flat_map(|&grey| [grey, grey, grey, 255]);
+                    (pixels.collect(), ExtendedColorType::Rgba8)
+                }
+                Encoding::Deep => {
+                    let pixels = grey.iter().map(|&grey| u16::from(grey) * 257);
+                    let pixels = pixels.flat_map(u16::to_ne_bytes);
+                    (pixels.collect(), ExtendedColorType::L16)
+                }
+                _ => (grey.to_vec(), ExtendedColorType::L8),
+            };
+            let (compression, filter) = (CompressionType::Fast, FilterType::Sub);
+            PngEncoder::new_with_quality(&mut bytes, compression, filter)
+                .write_image(&pixels, side, side, color)
+        }
     };
     encoded.map_err(|source| PhantomError::Encode {
         path: path.to_path_buf(),

@@ -18,7 +18,7 @@ use crate::tables::{
     stage_table, tables,
 };
 use crate::{html, markdown};
-use cxr_run::{RunError, RunFolder, RunMetrics, read_run_file, write_json};
+use cxr_run::{ExternalTest, RunError, RunFolder, RunMetrics, read_run_file, write_json};
 
 /// The name of the file in an experiment's folder that says what was meant to run: [`Reproduction`].
 pub const REPRODUCTION_FILE: &str = "reproduce.json";
@@ -63,6 +63,8 @@ pub struct Report {
     pub runs: Vec<RunMetrics>,
     /// What each finished run was made on; `None` where it did not say.
     pub environments: Vec<Option<Value>>,
+    /// What each finished run's model is worth on other data sets.
+    pub external: Vec<Vec<ExternalTest>>,
     /// The variants that have begun and not ended.
     pub unfinished: Vec<String>,
     /// What was meant to run, where that is known.
@@ -83,6 +85,7 @@ impl Report {
             experiment: String::new(),
             runs: Vec::new(),
             environments: Vec::new(),
+            external: Vec::new(),
             unfinished: Vec::new(),
             reproduction: Reproduction::read(experiment_folder)?,
             evidence: Evidence::default(),
@@ -96,6 +99,7 @@ impl Report {
             if folder.is_finished() {
                 report.runs.push(folder.metrics()?);
                 report.environments.push(folder.environment()?);
+                report.external.push(ExternalTest::read_all(folder.path())?);
                 finished.push(folder);
             } else {
                 report.unfinished.push(folder.variant().to_owned());

@@ -8,6 +8,7 @@ mod error;
 mod evaluation;
 mod events;
 mod experiment;
+mod external;
 mod finish;
 mod folder;
 mod groups;
@@ -35,8 +36,9 @@ pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
     DataConfig, Experiment, LastBatch, NormStatistics, PhantomLabels, PhantomSettings, Precision,
-    Stage, TrainingConfig, Variant, VariantExperiment,
+    Stage, TrainingConfig, Uncertainty, UncertaintyPolicy, Variant, VariantExperiment,
 };
+pub use external::{ExternalFacts, ExternalTest, ScoredImages, StudyRule, StudySummary};
 pub use finish::Finish;
 pub use folder::{
     ENVIRONMENT_FILE, EVENTS_FILE, EXPERIMENT_FILE, LockedRunFolder, METRICS_FILE, MODEL_FILE,

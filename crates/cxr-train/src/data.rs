@@ -121,12 +121,17 @@ impl TrainingData {
         hold_out: usize,
         experiment: &Experiment,
     ) -> Result<Self, TrainError> {
+        let options = experiment.survey_options()?;
         let index = Index::read(table)?;
+        let index = match &options.label_map {
+            Some(map) => map.apply(&index)?,
+            None => index,
+        };
         let seed = experiment.split_seed();
         let lists = OfficialLists::hold_out(&index, seed, hold_out)?;
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;
         let split = split.select(&index, &experiment.data.subset)?;
-        let side = experiment.survey_options()?.side;
+        let side = options.side;
         let store = table.with_file_name(store_file(side));
         Self::from_files(index, split, &ImageFiles::find([images])?, store, side)
     }

@@ -6,7 +6,7 @@ use cxr_losses::MultiLabelLoss;
 use cxr_ops::Phase;
 use cxr_run::Component;
 
-use crate::loader::{Pixels, images, targets};
+use crate::loader::{Pixels, Uncertain, images, targets};
 use crate::{Classifier, ModelCard, TrainError, TrainingData};
 
 /// Takes two or three training images through pipeline, backbone, head and loss, and checks the shape of what each makes:
@@ -66,7 +66,12 @@ pub fn dry_pass(
     }
 
     let loss_name = format!("loss `{}`", loss.name());
-    let (targets, mask) = targets(data, names)?;
+    let uncertain = Uncertain {
+        policies: &[],
+        seed: 0,
+        epoch: 0,
+    };
+    let (targets, mask) = targets(data, names, &uncertain)?;
     let to_logits = |tensor: Tensor| tensor.to_device(logits.device());
     let (targets, mask) = (to_logits(targets)?, mask.map(to_logits).transpose()?);
     let value = loss.loss(&logits, &targets, mask.as_ref());

@@ -75,8 +75,8 @@ pub use cxr_run::{
     AdamConfig, AdamWConfig, BestEpoch, Component, DataConfig, Decision, EpochRecord, Event,
     EventLog, Experiment, LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig,
     ParameterGroup, Per, PhantomLabels, PhantomSettings, Position, RmsPropConfig, RunError,
-    RunFolder, RunStatus, Schedule, SgdConfig, Stage, StageTime, TrainingConfig, Variant,
-    VariantExperiment, ViewSet,
+    RunFolder, RunStatus, Schedule, SgdConfig, Stage, StageTime, TrainingConfig, Uncertainty,
+    UncertaintyPolicy, Variant, VariantExperiment, ViewSet,
 };
 pub use cxr_top::Head;
 

@@ -6,10 +6,10 @@ use std::thread::Scope;
 
 use candle_core::{Device, Tensor};
 use cxr_augment::{Affine, GrayImageRef, KeyedRng, Normalization, Pipeline, View};
-use cxr_dataset::ImageName;
+use cxr_dataset::{ImageName, LabelState};
 use cxr_model::image_buffer;
 use cxr_ops::Phase;
-use cxr_run::LastBatch;
+use cxr_run::{LastBatch, Uncertainty, UncertaintyPolicy};
 use rayon::prelude::*;
 
 use crate::sampler::checked_order;
@@ -24,7 +24,8 @@ const WORKERS: usize = 2;
 pub struct Batch {
     /// `N×3×H×W`, normalised.
     pub images: Tensor,
-    /// `N×L`: 1 for a finding, 0 for none or unknown. On the CPU, where losses check it.
+    /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says. On the CPU, where
+    /// losses check it.
     pub targets: Tensor,
     /// `N×L`, on the CPU: 1 where the label is known; `None` where all are.
     pub mask: Option<Tensor>,
@@ -173,17 +174,36 @@ pub(crate) fn images(
     )?)
 }
 
+/// What a loss makes of uncertain labels, and by what soft targets are drawn.
+pub(crate) struct Uncertain<'a> {
+    /// By label; none ignores them all.
+    pub(crate) policies: &'a [UncertaintyPolicy],
+    pub(crate) seed: u64,
+    pub(crate) epoch: usize,
+}
+
 /// Targets and mask of the images `names`, on the CPU.
 pub(crate) fn targets(
     data: &TrainingData,
     names: &[ImageName],
+    uncertain: &Uncertain<'_>,
 ) -> Result<(Tensor, Option<Tensor>), TrainError> {
-    let states = || names.iter().flat_map(|name| data.label_states(name));
     let shape = (names.len(), data.labels().len());
-    let targets: Vec<f32> = states().map(|state| state.target()).collect();
-    let known: Vec<f32> = states()
-        .map(|state| f32::from(u8::from(state.is_known())))
-        .collect();
+    let (mut targets, mut known) = (Vec::new(), Vec::new());
+    for name in names {
+        for (at, state) in data.label_states(name).iter().enumerate() {
+            let target = match state {
+                LabelState::Uncertain => {
+                    let policy = uncertain.policies.get(at).copied().unwrap_or_default();
+                    let label = data.labels().get(at).map_or("", String::as_str);
+                    policy.target(uncertain.seed, uncertain.epoch as u64, name.as_str(), label)
+                }
+                state => state.is_known().then(|| state.target()),
+            };
+            targets.push(target.unwrap_or(0.));
+            known.push(f32::from(u8::from(target.is_some())));
+        }
+    }
     let all_known = known.iter().all(|&known| known == 1.);
     let mask = (!all_known)
         .then(|| Tensor::from_vec(known, shape, &Device::Cpu))
@@ -226,6 +246,8 @@ pub struct Loader<'a> {
     device: &'a Device,
     workers: usize,
     sampler: &'a dyn Sampler,
+    /// By label; none ignores uncertain ones.
+    policies: Vec<UncertaintyPolicy>,
 }
 
 impl std::fmt::Debug for Loader<'_> {
@@ -263,6 +285,7 @@ impl<'a> Loader<'a> {
             device,
             workers: WORKERS,
             sampler: &Shuffled,
+            policies: Vec::new(),
         }
         .checked()
     }
@@ -273,6 +296,16 @@ impl<'a> Loader<'a> {
     /// As [`Self::new`], for the number of images that the sampler has in an epoch.
     pub fn with_sampler(self, sampler: &'a dyn Sampler) -> Result<Self, TrainError> {
         Self { sampler, ..self }.checked()
+    }
+
+    /// With targets for labels that the source calls uncertain; without this they have no part in the loss. Soft ones
+    /// follow from seed, epoch, image and label alone.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`](cxr_run::RunError::Setting) for a label that the data set does not have.
+    pub fn with_uncertainty(self, uncertainty: &Uncertainty) -> Result<Self, TrainError> {
+        let policies = uncertainty.of_labels(self.data.labels())?;
+        Ok(Self { policies, ..self })
     }
 
     fn checked(self) -> Result<Self, TrainError> {
@@ -380,7 +413,12 @@ impl<'a> Loader<'a> {
             epoch,
             copies: &copies,
         };
-        let (targets, mask) = targets(self.data, &names)?;
+        let uncertain = Uncertain {
+            policies: &self.policies,
+            seed: self.seed,
+            epoch,
+        };
+        let (targets, mask) = targets(self.data, &names, &uncertain)?;
         Ok(Batch {
             images: self.images(&names, pixels)?,
             targets,

@@ -22,7 +22,7 @@ use cxr_model::{
 };
 use cxr_run::{
     BestEpoch, Decision, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
-    VariantExperiment,
+    UncertaintyPolicy, VariantExperiment,
 };
 
 use self::course::{Course, Standing};
@@ -137,7 +137,8 @@ impl<'a> Trainer<'a> {
             experiment.seed,
             device,
         )?
-        .with_sampler(&*sampler)?;
+        .with_sampler(&*sampler)?
+        .with_uncertainty(&experiment.data.uncertain)?;
         let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.network().classifier(&card, experiment.seed, device)?;
         let own_loss = parts.loss_of_a_run()?;
@@ -151,6 +152,7 @@ impl<'a> Trainer<'a> {
             }
             None => loss(variant.chosen())?.into(),
         };
+        check_soft_targets(&*loss, experiment, data.labels())?;
         let mut experiment_text = variant.to_toml()?;
         let has_own_parts = !names.is_empty() || loss_is_own || !network_is_ours(experiment);
         if !names.is_empty() {
@@ -433,6 +435,7 @@ impl<'a> Trainer<'a> {
         let (pipeline, sampler) = (Arc::clone(&self.pipeline), Arc::clone(&self.sampler));
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         let loader = loader.with_sampler(&*sampler)?;
+        let loader = loader.with_uncertainty(&experiment.data.uncertain)?;
         let position = self.state.progress.position;
         let epoch = course.epoch(position);
         std::thread::scope(|scope| {
@@ -763,5 +766,32 @@ fn data_card(data: &TrainingData, experiment: &Experiment) -> Result<DataCard, T
         train: images(Part::Train),
         validation: images(Part::Validation),
         test: images(Part::Test),
+    })
+}
+
+/// Refuses soft targets for uncertain labels beside a loss that takes none, before anything is trained.
+fn check_soft_targets(
+    loss: &dyn MultiLabelLoss,
+    experiment: &Experiment,
+    labels: &[String],
+) -> Result<(), TrainError> {
+    let policies = experiment.data.uncertain.of_labels(labels)?;
+    let is_soft = |policy: &UncertaintyPolicy| matches!(policy, UncertaintyPolicy::Soft(_));
+    if !policies.iter().any(is_soft) {
+        return Ok(());
+    }
+    let matrix = |values: [f32; 4]| Tensor::from_slice(&values, (2, 2), &Device::Cpu);
+    let logits = matrix([0.5, -0.5, 1., -1.])?;
+    let value = loss.loss(&logits, &matrix([0.5, 1., 0., 0.5])?, None);
+    value.map(drop).map_err(|error| {
+        let found = format!("{error}");
+        TrainError::setting(
+            "data.uncertain",
+            format!(
+                "policies other than `soft` beside the loss `{}`",
+                loss.name()
+            ),
+            found,
+        )
     })
 }

@@ -14,7 +14,8 @@ use cxr_dataset::{
     Store, StoreSettings, ValidationSplit, prepare,
 };
 use cxr_train::{
-    Batch, Experiment, LastBatch, Loader, RunError, TrainError, TrainingData, epoch_order,
+    Batch, Experiment, LastBatch, Loader, RunError, TrainError, TrainingData, Uncertainty,
+    epoch_order,
 };
 
 const SIDE: usize = 40;
@@ -319,4 +320,84 @@ fn a_worker_that_panics_is_an_error_and_not_the_end_of_the_epoch() {
     // The scope hands the worker's panic on.
     assert!(std::panic::catch_unwind(scope).is_err());
     assert!(matches!(second, Some(Err(TrainError::LoaderPanicked))));
+}
+
+/// CheXpert's −1 was masked whatever an experiment wanted.
+#[test]
+fn uncertain_labels_become_what_their_policy_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = data(folder.path());
+    let labels = LabelSet::new(["A", "B"].map(str::to_owned).to_vec()).unwrap();
+    let records = (0..33).map(|number| {
+        let second = match number % 3 {
+            0 => LabelState::Unknown,
+            1 => LabelState::Uncertain,
+            _ => LabelState::Positive,
+        };
+        Record::new(name(number), [LabelState::Uncertain, second])
+    });
+    let index = Index::new(labels, records.collect()).unwrap();
+    let store = Store::open(folder.path().join("images.store")).unwrap();
+    let data = TrainingData::new(index, known.split().clone(), store).unwrap();
+    let pipeline = pipeline();
+    let loader = Loader::new(&data, &pipeline, 4, LastBatch::Keep, 9, &Device::Cpu).unwrap();
+    let policies = |text: &str| toml::from_str::<Uncertainty>(text).unwrap();
+    // Image by image: number, target and mask of both labels.
+    let targets = |loader: &Loader<'_>, at: usize| {
+        let mut rows: Vec<(usize, [f32; 2], [f32; 2])> = Vec::new();
+        for (names, _, targets, mask) in epoch(loader, at, 0) {
+            let mask = mask.unwrap_or(vec![1.; targets.len()]);
+            for ((name, target), mask) in names.iter().zip(targets.chunks(2)).zip(mask.chunks(2)) {
+                let number = name.as_str()[..2].parse().unwrap();
+                rows.push((number, [target[0], target[1]], [mask[0], mask[1]]));
+            }
+        }
+        rows.sort_by_key(|row| row.0);
+        rows
+    };
+    for (policy, of_uncertain) in [
+        ("", None),
+        ("default = \"ignore\"", None),
+        ("default = \"zeros\"", Some(0.)),
+        ("default = \"ones\"", Some(1.)),
+        (
+            "default = \"zeros\"\nlabels = { B = \"ones\", A = \"ones\" }",
+            Some(1.),
+        ),
+    ] {
+        let loader = loader.clone().with_uncertainty(&policies(policy)).unwrap();
+        for (number, target, mask) in targets(&loader, 0) {
+            let (value, weight) = of_uncertain.map_or((0., 0.), |value| (value, 1.));
+            let second = match number % 3 {
+                // What nothing is said of stays out, whatever the policy.
+                0 => (0., 0.),
+                1 => (value, weight),
+                _ => (1., 1.),
+            };
+            assert_eq!(
+                (target, mask),
+                ([value, second.0], [weight, second.1]),
+                "{policy} {number}"
+            );
+        }
+    }
+    let soft = "labels = { A = { soft = [0.55, 0.85] } }";
+    let soft = loader.clone().with_uncertainty(&policies(soft)).unwrap();
+    let (first, again) = (targets(&soft, 2), targets(&soft.clone().with_workers(3), 2));
+    assert_eq!(first, again);
+    assert_ne!(first, targets(&soft, 3));
+    let drawn: Vec<f32> = first.iter().map(|row| row.1[0]).collect();
+    assert!(drawn.iter().all(|target| (0.55..0.85).contains(target)));
+    assert!(
+        first
+            .iter()
+            .all(|row| row.2[0] == 1. && (row.0 % 3 != 1 || row.2[1] == 0.))
+    );
+    let error = loader
+        .with_uncertainty(&policies("labels = { C = \"ones\" }"))
+        .unwrap_err();
+    assert!(
+        matches!(error, TrainError::Run(RunError::Setting { .. })),
+        "{error:?}"
+    );
 }

@@ -9,16 +9,21 @@ use cxr_train::Trainer;
 
 use crate::data_folder::{DataArgs, prepare};
 use crate::device::DeviceArgs;
+use crate::external::{self, ExternalArgs};
 use crate::progress::say;
 use crate::train::{interrupted, set_threads, stop_flag};
 use crate::watcher::Watcher;
 
-/// Predict and score again with the model of a finished run
+/// Predict and score again with the model of a finished run, or on another data set
 ///
 /// Reads experiment.toml and checkpoints/latest.safetensors of the run folder, and makes its model, predictions,
 /// labels and metrics.json again. They are checked first and then replaced together: where anything fails, the run is
 /// left as it was.
+///
+/// Where --data is another data set than the run's own, its images are predicted, the labels that both have are scored, by
+/// name or by --label-map, and everything goes to RUN/external/NAME; the run itself is left as it is.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The run's folder, RUNS/EXPERIMENT/VARIANT
     #[arg(value_name = "RUN")]
@@ -28,12 +33,19 @@ pub(crate) struct Args {
     data: DataArgs,
 
     #[command(flatten)]
+    external: ExternalArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
+
+const EXAMPLES: &str = "Examples:
+  cxr evaluate models/runs/mine/bce --data data/nih
+  cxr evaluate models/runs/mine/bce --data data/padchest --by-study max";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
@@ -48,6 +60,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let variant = experiment.variant(&variant.name)?;
     let device = args.device.open()?;
+    let data = args.data.folder();
+    if let Some(index) = external::other_index(&RunFolder::at(&args.run), &data)? {
+        let folder = RunFolder::open(&args.run)?;
+        let stop = stop_flag()?;
+        let allow_missing = args.data.allow_missing;
+        return external::run(
+            &args.external,
+            &folder,
+            &data,
+            &index,
+            allow_missing,
+            &device,
+            &stop,
+        );
+    }
     let survey = args.data.survey(&experiment)?;
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));

@@ -20,6 +20,7 @@ mod evaluate;
 mod experiments;
 mod explain;
 mod export;
+mod external;
 mod fetch;
 mod import;
 mod inspect;

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use cxr_phantom::{Finding, Labels, ListSize, PhantomConfig, PhantomError, Summary};
+use cxr_phantom::{Finding, Labels, Layout, ListSize, PhantomConfig, PhantomError, Summary};
 use cxr_train::{PhantomLabels, PhantomSettings};
 
 use crate::experiments::ExperimentSource;
 use crate::progress::{self, say};
 use crate::train::{interrupted, set_threads, stop_flag};
 
-/// Write synthetic chest X-rays in the files of ChestX-ray14
+/// Write synthetic chest X-rays in the files of ChestX-ray14 or another data set
 ///
 /// Every command that reads the original reads them: images/, Data_Entry_2017_v2020.csv,
-/// train_val_list.txt, test_list.txt, BBox_List_2017.csv. (Phantoms that an experiment labels with how they
+/// train_val_list.txt, test_list.txt, BBox_List_2017.csv; with `--layout` they have the folders, names, tables, labels and
+/// official parts of another data set. (Phantoms that an experiment labels with how they
 /// were taken have labels.csv in place of table and boxes.) They show nobody and are for testing software
 /// only. The same settings give the same bytes; a folder that is complete is left as it is, and one
 /// that was stopped is completed.
@@ -29,6 +30,11 @@ pub(crate) struct Args {
     /// Write those that an experiment is made on, its [data.phantoms]
     #[arg(long, value_name = "EXPERIMENT", conflicts_with_all = ["images", "seed", "side"])]
     experiment: Option<ExperimentSource>,
+
+    /// Whose files they are written in: chest-x-ray14, chexpert, mimic, padchest, vindr or rsna. The same seed and number
+    /// give the same images in each
+    #[arg(long, value_name = "NAME", default_value = "chest-x-ray14", value_parser = layout, conflicts_with = "experiment")]
+    layout: Layout,
 
     /// How many images, at least 336; 22.8 % of them for testing, as in the original
     #[arg(long, value_name = "N", default_value_t = 1200)]
@@ -54,13 +60,22 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cxr phantoms --data data/phantoms/try --images 400
+  cxr phantoms --data data/phantoms/chexpert --layout chexpert --images 400
   cxr phantoms --data data/phantoms/demo --experiment demo";
+
+fn layout(name: &str) -> Result<Layout, String> {
+    let found = Layout::ALL.into_iter().find(|layout| layout.name() == name);
+    let names = Layout::ALL.map(Layout::name);
+    found.ok_or_else(|| format!("take one of {}", names.join(", ")))
+}
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     let config = match &args.experiment {
         Some(source) => of_experiment(source)?,
-        None => PhantomConfig::of_images(args.seed, args.images)?.with_side(args.side)?,
+        None => PhantomConfig::of_images(args.seed, args.images)?
+            .with_side(args.side)?
+            .with_layout(args.layout)?,
     };
     let stop = stop_flag()?;
     let on_wait = || say("waiting for another process that makes these phantoms");

@@ -267,12 +267,7 @@ impl Sources {
         found: &ImageFiles,
         archives: &[(&PathBuf, Vec<ImageName>)],
     ) -> anyhow::Result<()> {
-        for record in index.records() {
-            if let Some(file) = found.get(&record.name)? {
-                self.files
-                    .push((record.name.clone(), file.path().to_owned()));
-            }
-        }
+        self.files.extend(found.of_index(index)?);
         self.files.sort();
         // Two names may mean one file only if both end its path; each counts once.
         let used: HashSet<&Path> = self.files.iter().map(|(_, path)| path.as_path()).collect();
@@ -281,7 +276,7 @@ impl Sources {
         let files: HashSet<&ImageName> = self.files.iter().map(|(name, _)| name).collect();
         for (archive, paths) in archives {
             for path in paths {
-                let Some(record) = path.tails().find_map(|name| index.get(&name)) else {
+                let Some(record) = path.listings().find_map(|name| index.get(&name)) else {
                     self.n_unlisted += 1;
                     continue;
                 };

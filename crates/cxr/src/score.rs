@@ -115,7 +115,7 @@ fn tables(summary: &Summary, options: &SummaryOptions) -> String {
     text
 }
 
-fn ranking_table(summary: &Summary, by_patient: bool) -> String {
+pub(crate) fn ranking_table(summary: &Summary, by_patient: bool) -> String {
     let row = |cells: [String; 9]| -> Vec<String> {
         let shown = cells
             .into_iter()

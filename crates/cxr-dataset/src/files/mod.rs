@@ -4,7 +4,7 @@
 mod naming;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ const NAMED: usize = 100;
 pub struct ImageFiles {
     files: Vec<ImageFile>,
     by_file_name: HashMap<String, Vec<usize>>,
+    /// By the file name without the extension of an image.
+    by_stem: HashMap<String, Vec<usize>>,
     passed_over: PassedOver,
     refused: Vec<Refusal>,
 }
@@ -61,9 +63,24 @@ impl ImageFile {
     }
 
     /// Whether `name` is the end of its path, folder by folder.
-    fn fits(&self, name: &ImageName) -> bool {
-        let rest = self.whole.strip_suffix(name.as_str());
+    fn fits(&self, name: &str) -> bool {
+        let rest = self.whole.strip_suffix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+    }
+
+    /// The same for its path without the extension of an image.
+    fn fits_without_extension(&self, name: &str) -> bool {
+        let rest = (self.file_name.stem())
+            .and_then(|stem| {
+                self.whole
+                    .rsplit_once('/')
+                    .map(|(folder, _)| (folder, stem))
+            })
+            .map(|(folder, stem)| format!("{folder}/{stem}"));
+        rest.is_some_and(|whole| {
+            let rest = whole.strip_suffix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        })
     }
 }
 
@@ -156,7 +173,9 @@ impl ImageFiles {
         &self.passed_over
     }
 
-    /// The file that a table calls `name`: the one whose path ends so, folder by folder. `None` when there is none.
+    /// The file that a table calls `name`: the one whose path ends so, folder by folder; where there is none and the
+    /// name is an id without the extension of an image, the one whose path without its extension ends so. `None` when
+    /// there is none.
     ///
     /// Of several the one at just this path below the folder that was named is meant, else files of the same content
     /// are one.
@@ -164,19 +183,35 @@ impl ImageFiles {
     /// # Errors
     /// [`DatasetError::Record`] when several different files fit, or one cannot be read to be compared.
     pub fn get(&self, name: &ImageName) -> Result<Option<&ImageFile>, DatasetError> {
-        let called_so = self.by_file_name.get(name.file_name());
-        let mut fitting = (called_so.into_iter().flatten())
-            .filter_map(|&at| self.files.get(at))
-            .filter(|file| file.fits(name));
-        let Some(first) = fitting.next() else {
-            return Ok(None);
-        };
-        let others: Vec<&ImageFile> = fitting.collect();
-        if others.is_empty() {
-            return Ok(Some(first));
+        let called_so = self.at(self.by_file_name.get(name.file_name()));
+        let fitting = called_so.filter(|file| file.fits(name.as_str())).collect();
+        if let Some(file) = self.only(fitting, name)? {
+            return Ok(Some(file));
         }
-        let mut exact = (std::iter::once(&first).chain(&others))
-            .filter(|file| file.relative.as_ref() == Some(name));
+        if has_image_extension(name.file_name()) {
+            return Ok(None);
+        }
+        let called_so = self.at(self.by_stem.get(name.file_name()));
+        let fitting = called_so.filter(|file| file.fits_without_extension(name.as_str()));
+        self.only(fitting.collect(), name)
+    }
+
+    fn at<'a>(&'a self, places: Option<&'a Vec<usize>>) -> impl Iterator<Item = &'a ImageFile> {
+        (places.into_iter().flatten()).filter_map(|&place| self.files.get(place))
+    }
+
+    /// The one that is meant of those that fit a name.
+    fn only<'a>(
+        &'a self,
+        fitting: Vec<&'a ImageFile>,
+        name: &ImageName,
+    ) -> Result<Option<&'a ImageFile>, DatasetError> {
+        let (first, others) = match fitting.split_first() {
+            None => return Ok(None),
+            Some((only, [])) => return Ok(Some(only)),
+            Some((first, others)) => (*first, others),
+        };
+        let mut exact = (fitting.iter()).filter(|file| file.relative.as_ref() == Some(name));
         if let (Some(file), None) = (exact.next(), exact.next()) {
             return Ok(Some(file));
         }
@@ -201,15 +236,39 @@ impl ImageFiles {
         files.find(|file| is_similar(name, &file.file_name))
     }
 
-    /// The file of each image of an index that has one.
+    /// The file of each image of an index that has one. The folder that a name begins with may be called otherwise here
+    /// (`CheXpert-v1.0-small/`): of a name without a file the rest is looked for, where no other name has that rest.
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn of_index(&self, index: &Index) -> Result<HashMap<ImageName, PathBuf>, DatasetError> {
         let mut files = HashMap::with_capacity(index.records().len());
+        let mut left = Vec::new();
         for record in index.records() {
-            if let Some(file) = self.get(&record.name)? {
-                files.insert(record.name.clone(), file.path().to_owned());
+            match self.get(&record.name)? {
+                Some(file) => {
+                    files.insert(record.name.clone(), file.path().to_owned());
+                }
+                None => left.push(&record.name),
+            }
+        }
+        let mut by_rest: HashMap<&str, Option<&ImageName>> = HashMap::new();
+        for name in left {
+            if let Some(rest) = name.without_root() {
+                let known = by_rest.entry(rest);
+                known.and_modify(|name| *name = None).or_insert(Some(name));
+            }
+        }
+        let mut used: HashSet<PathBuf> = HashSet::new();
+        if !by_rest.is_empty() {
+            used.extend(files.values().cloned());
+        }
+        for (rest, name) in by_rest {
+            let Some(name) = name else { continue };
+            if let Some(file) = self.get(&ImageName::trusted(rest))?
+                && used.insert(file.path().to_owned())
+            {
+                files.insert(name.clone(), file.path().to_owned());
             }
         }
         Ok(files)
@@ -239,6 +298,9 @@ impl ImageFiles {
             separator => folder.replace(separator, "/").into(),
         };
         let at = self.files.len();
+        if let Some(stem) = file_name.stem() {
+            self.by_stem.entry(stem.to_owned()).or_default().push(at);
+        }
         self.by_file_name
             .entry(name.to_owned())
             .or_default()

@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 pub use readers::ReaderRule;
 pub(crate) use sheet::{Line, Sheet};
-pub(crate) use source::{Header, Source};
+pub(crate) use source::{Header, Source, key};
 
 use crate::{DatasetError, Index};
 
@@ -103,6 +103,14 @@ impl TableFormat {
     }
 }
 
+impl PartialEq for TableFormat {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for TableFormat {}
+
 impl FromStr for TableFormat {
     type Err = DatasetError;
 
@@ -119,7 +127,7 @@ impl FromStr for TableFormat {
 }
 
 /// How the tables of a data set are read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Their format; found by their headers without this.
     pub format: Option<TableFormat>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Index;
+use crate::label_map::either;
 use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId, Record, StudyId};
 
 /// One of several data sets that [`Index::merge`] makes one of, and what is called otherwise there.
@@ -113,17 +114,6 @@ impl<'a> MergeSource<'a> {
             labels: labels.into(),
             ..record.clone()
         })
-    }
-}
-
-/// Whether one of two findings is there: positive where one is, negative where both are, uncertain where one is, unknown
-/// else.
-fn either(first: LabelState, second: LabelState) -> LabelState {
-    match (first, second) {
-        (LabelState::Positive, _) | (_, LabelState::Positive) => LabelState::Positive,
-        (LabelState::Negative, LabelState::Negative) => LabelState::Negative,
-        (LabelState::Uncertain, _) | (_, LabelState::Uncertain) => LabelState::Uncertain,
-        _ => LabelState::Unknown,
     }
 }
 

@@ -146,6 +146,34 @@ impl Index {
         Ok(builder.finish())
     }
 
+    /// The same images with other labels, in which boxes may be called otherwise, or are left out.
+    pub(crate) fn relabelled(
+        &self,
+        label_set: LabelSet,
+        labels: impl Fn(&[LabelState]) -> Vec<LabelState>,
+        rename: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let record = |record: &Record| Record {
+            labels: labels(&record.labels).into(),
+            ..record.clone()
+        };
+        let of_box = |found: &FindingBox| {
+            Some(FindingBox {
+                finding: rename(&found.finding)?,
+                ..found.clone()
+            })
+        };
+        Self {
+            label_set,
+            records: self.records.iter().map(record).collect(),
+            positions: self.positions.clone(),
+            release: self.release,
+            boxes: self.boxes.iter().filter_map(of_box).collect(),
+            tables: self.tables.clone(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
     /// The records in the table's order.
     pub fn records(&self) -> &[Record] {
         &self.records

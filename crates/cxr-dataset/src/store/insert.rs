@@ -142,7 +142,7 @@ impl StoreBuilder {
                 if options.is_stopped() || is_over.load(Ordering::Relaxed) {
                     return Err(self.interrupted(self.n_present(), total));
                 }
-                let Some(name) = image.path().tails().find(|name| self.expects(name)) else {
+                let Some(name) = image.path().listings().find(|name| self.expects(name)) else {
                     inserted.n_unexpected += 1;
                     return Ok(());
                 };

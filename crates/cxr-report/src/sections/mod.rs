@@ -4,6 +4,7 @@
 mod auc_table;
 mod by_loss;
 mod environment;
+mod external;
 mod headline;
 mod heat_maps;
 mod losses;
@@ -51,7 +52,7 @@ pub(crate) trait Section: Sync {
 }
 
 /// All sections in reading order.
-pub(crate) const SECTIONS: [&dyn Section; 14] = [
+pub(crate) const SECTIONS: [&dyn Section; 15] = [
     &summary::Summary,
     &runs::Runs,
     &losses::DataAndLosses,
@@ -60,6 +61,7 @@ pub(crate) const SECTIONS: [&dyn Section; 14] = [
     &views::Views,
     &temperature::Temperature,
     &methods::Methods,
+    &external::External,
     &heat_maps::HeatMaps,
     &stages::Stages,
     &time::Time,

@@ -30,6 +30,7 @@ impl Experiment {
             ))
         };
         self.pipeline()?;
+        self.data.uncertain.check()?;
         let training = &self.training;
         if training.batch_size < 2 {
             return setting("training.batch_size", "at least 2", &training.batch_size);

@@ -4,13 +4,16 @@
 
 mod check;
 mod old_names;
+mod uncertain;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_dataset::{Subset, SurveyOptions, ValidationSplit};
+use cxr_dataset::{LabelMap, Subset, SurveyOptions, ValidationSplit};
 use serde::{Deserialize, Serialize};
+
+pub use uncertain::{Uncertainty, UncertaintyPolicy};
 
 use crate::{ModelConfig, OptimiserConfig, ParameterGroup, RunError, Schedule};
 
@@ -67,6 +70,13 @@ pub struct DataConfig {
     /// others are counted.
     #[serde(skip_serializing_if = "Subset::is_everything")]
     pub subset: Subset,
+    /// The labels that are trained, where they are not those of the data set's tables: a map that is shipped
+    /// (`common-18`), or the path of one, as [`cxr_dataset::LabelMap`] reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_map: Option<String>,
+    /// What the loss makes of labels that the source calls uncertain.
+    #[serde(skip_serializing_if = "Uncertainty::is_ignore")]
+    pub uncertain: Uncertainty,
     /// Synthetic images that the experiment is made on, where it is not made on a data set that is at
     /// hand: what to write, before training, into the folder that is then read like any other.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +89,8 @@ impl Default for DataConfig {
             validation: ValidationSplit::Paper,
             split_seed: None,
             subset: Subset::default(),
+            label_map: None,
+            uncertain: Uncertainty::default(),
             phantoms: None,
         }
     }
@@ -441,7 +453,7 @@ impl Experiment {
     /// What the experiment wants of a data set's folder.
     ///
     /// # Errors
-    /// [`RunError::Setting`] for images larger than any store has.
+    /// [`RunError::Setting`] for images larger than any store has; a label map that cannot be read.
     pub fn survey_options(&self) -> Result<SurveyOptions, RunError> {
         let side = self.augmentation.image_size();
         let too_large = |_| {
@@ -452,6 +464,9 @@ impl Experiment {
             validation: self.data.validation,
             seed: self.split_seed(),
             subset: self.data.subset.clone(),
+            label_map: (self.data.label_map.as_deref())
+                .map(LabelMap::open)
+                .transpose()?,
             side: u32::try_from(side).map_err(too_large)?,
         })
     }

@@ -178,7 +178,7 @@ impl Found {
             }
             let origin = path.join(image.path().as_str());
             let is_listed = |name: &ImageName| index.is_some_and(|index| index.get(name).is_some());
-            let listed = image.path().tails().find(is_listed);
+            let listed = image.path().listings().find(is_listed);
             let name = listed.unwrap_or_else(|| image.path().clone());
             let facts = match image.read() {
                 Ok(bytes) => inspect_image_bytes(&bytes, &origin).map_err(|error| chain(&error)),

@@ -1,0 +1,355 @@
+//! Phantoms in the files of published data sets: drawn, inspected, trained on and removed as a user would.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what should not happen")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs, and must end so.
+    fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
+        let output = command
+            .current_dir(self.0.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}\n{stdout}{stderr}"
+        );
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        (stdout, stderr)
+    }
+
+    fn phantoms(&self, layout: &str, seed: &str) {
+        let arguments = [
+            "phantoms",
+            "--layout",
+            layout,
+            "--data",
+            layout,
+            "--images",
+            "336",
+            "--side",
+            "64",
+            "--seed",
+            seed,
+            "--replace",
+        ];
+        self.ends(&arguments, 0);
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let (stdout, _) = self.ends(&[arguments, &["--json"]].concat(), 0);
+        serde_json::from_str(&stdout).unwrap()
+    }
+}
+
+fn sum(counts: &Value) -> u64 {
+    let counts = counts.as_object().unwrap().values();
+    counts.map(|count| count.as_u64().unwrap()).sum()
+}
+
+#[test]
+fn every_layout_is_read_back_as_the_data_set_it_has_the_files_of() {
+    let bench = Bench::new();
+    bench.phantoms("chest-x-ray14", "3");
+    let nih = bench.json(&["inspect", "chest-x-ray14"]);
+    let (cardiomegaly, patients) = (
+        &nih["labels"]["Cardiomegaly"]["positives"],
+        &nih["patients"],
+    );
+    for (layout, format, has_patients, parts) in [
+        ("chexpert", "chexpert", true, 3),
+        ("mimic", "mimic-cxr-jpg", true, 3),
+        ("padchest", "padchest", true, 0),
+        ("vindr", "vindr-cxr", false, 2),
+        ("rsna", "rsna-pneumonia", false, 0),
+    ] {
+        bench.phantoms(layout, "3");
+        let json = bench.json(&["inspect", layout]);
+        assert_eq!(json["format"], format);
+        assert_eq!(json["images"], 336, "{layout}");
+        assert_eq!(json["image_files"]["count"], 336, "{layout}");
+        assert_eq!(json["image_files"]["sizes"]["64x64"], 336, "{layout}");
+        assert_eq!(json["image_files"]["broken"], Value::Array(Vec::new()));
+        match has_patients {
+            true => assert_eq!(json["patients"], *patients, "{layout}"),
+            false => assert_eq!(json["patients"], Value::Null),
+        }
+        let official = &json["official_parts"];
+        let filled = ["train", "validation", "test"].iter().filter(|part| {
+            official[part]["images"]
+                .as_u64()
+                .is_some_and(|images| images > 0)
+        });
+        assert_eq!(filled.count(), parts, "{layout} {official}");
+        assert_eq!(sum(&json["views"]), 336);
+        for (label, counts) in json["labels"].as_object().unwrap() {
+            assert_eq!(sum(counts), 336, "{layout} {label}");
+        }
+        match layout {
+            "padchest" => assert_eq!(json["labels"]["cardiomegaly"]["positives"], *cardiomegaly),
+            // Some positives are called uncertain, and more images are left out.
+            "chexpert" | "mimic" => {
+                let heart = &json["labels"]["Cardiomegaly"];
+                let of = |key: &str| heart[key].as_u64().unwrap();
+                assert!(of("positives") <= cardiomegaly.as_u64().unwrap());
+                assert!(of("positives") + of("uncertain") >= cardiomegaly.as_u64().unwrap());
+                assert!(of("unknown") > 0 && of("negatives") > 0);
+                assert!(json["studies"].as_u64() < Some(336), "{layout}");
+            }
+            _ => assert!(json["boxes"].as_u64() > Some(0), "{layout}"),
+        }
+        // The same seed gives the same bytes, another one another set, and nothing else is removed.
+        bench.ends(
+            &[
+                "phantoms", "--layout", layout, "--data", layout, "--images", "336", "--side",
+                "64", "--seed", "3",
+            ],
+            0,
+        );
+        if layout == "vindr" {
+            std::fs::write(bench.path("vindr/annotations/mine.txt"), "mine").unwrap();
+            let other = [
+                "phantoms",
+                "--layout",
+                layout,
+                "--data",
+                layout,
+                "--images",
+                "340",
+                "--side",
+                "64",
+                "--replace",
+            ];
+            let (_, stderr) = bench.ends(&other, 1);
+            assert!(stderr.contains("mine.txt"), "{stderr}");
+            std::fs::remove_file(bench.path("vindr/annotations/mine.txt")).unwrap();
+        }
+        bench.phantoms(layout, "4");
+        let other = bench.json(&["inspect", layout, "--no-images"]);
+        assert_ne!(other["index_fingerprint"], json["index_fingerprint"]);
+    }
+    let (_, stderr) = bench.ends(&["phantoms", "--layout", "brax", "--data", "x"], 2);
+    assert!(stderr.contains("chexpert"), "{stderr}");
+}
+
+const EXPERIMENT: &str = r#"
+name = "tiny"
+
+[data]
+label_map = "common-18"
+uncertain = { default = "zeros", labels = { Edema = { soft = [0.55, 0.85] }, Consolidation = "ignore" } }
+
+[model]
+backbone = { densenet = { stem_channels = 8, growth_rate = 4, block_layers = [1, 2] } }
+head = { top-network = { conv_channels = [8, 8], hidden = 8 } }
+
+[augmentation]
+image_size = 64
+crop_size = 56
+
+[training]
+batch_size = 32
+
+[[training.stages]]
+name = "all"
+epochs = 1
+schedule = { constant = { learning_rate = 1e-3 } }
+
+[[variants]]
+name = "bce"
+loss = "bce"
+
+[[variants]]
+name = "focal"
+loss = "focal"
+"#;
+
+/// From CheXpert's files to a report, by the labels of another data set: uncertain cells have their policy, the
+/// publisher's parts are the split, and a label without images of both classes is no obstacle.
+#[test]
+fn a_published_data_set_is_trained_on_under_common_labels() {
+    let bench = Bench::new();
+    bench.phantoms("chexpert", "5");
+    std::fs::write(bench.path("tiny.toml"), EXPERIMENT).unwrap();
+    let train = |variant| {
+        [
+            "train",
+            "--experiment",
+            "tiny.toml",
+            "--variant",
+            variant,
+            "--data",
+            "chexpert",
+            "--runs",
+            "runs",
+        ]
+    };
+    // A focal loss has no soft targets, and says so before it trains.
+    let (_, stderr) = bench.ends(&train("focal"), 1);
+    assert!(stderr.contains("data.uncertain"), "{stderr}");
+    bench.ends(&train("bce"), 0);
+    let text = std::fs::read_to_string(bench.path("runs/tiny/bce/metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_str(&text).unwrap();
+    let inspected = bench.json(&["inspect", "chexpert", "--no-images"]);
+    for part in ["train", "validation", "test"] {
+        assert_eq!(
+            metrics["data"]["images"][part],
+            inspected["official_parts"][part]["images"]
+        );
+    }
+    assert_eq!(metrics["data"]["release"], "CheXpert");
+    let labels = std::fs::read_to_string(bench.path("runs/tiny/bce/labels-train.csv")).unwrap();
+    let header: Vec<&str> = labels.lines().next().unwrap().split(',').collect();
+    assert_eq!(header.len(), 2 + 18);
+    // CheXpert has no hernia: unknown on every image, not negative.
+    let hernia = header.iter().position(|name| *name == "Hernia").unwrap();
+    let effusion = header.iter().position(|name| *name == "Effusion").unwrap();
+    let cells = |column: usize| {
+        labels
+            .lines()
+            .skip(1)
+            .map(move |line| line.split(',').nth(column).unwrap())
+    };
+    assert!(cells(hernia).all(str::is_empty));
+    assert!(cells(effusion).any(|cell| cell == "1") && cells(effusion).any(|cell| cell == "0"));
+}
+
+/// Trained on one data set, tested on others whose labels are called otherwise, and told in the report.
+#[test]
+fn a_model_is_tested_on_data_sets_that_it_was_not_trained_on() {
+    let bench = Bench::new();
+    for (layout, seed) in [
+        ("chexpert", "5"),
+        ("padchest", "6"),
+        ("mimic", "7"),
+        ("rsna", "8"),
+    ] {
+        bench.phantoms(layout, seed);
+    }
+    let experiment = EXPERIMENT.replace("label_map = \"common-18\"\n", "");
+    std::fs::write(bench.path("tiny.toml"), experiment).unwrap();
+    let train = [
+        "train",
+        "--experiment",
+        "tiny.toml",
+        "--variant",
+        "bce",
+        "--data",
+        "chexpert",
+        "--runs",
+        "runs",
+    ];
+    bench.ends(&train, 0);
+    let run = "runs/tiny/bce";
+    let model = std::fs::read(bench.path("runs/tiny/bce/model.safetensors")).unwrap();
+    let test = |name: &str| -> Value {
+        let path = bench
+            .path(run)
+            .join("external")
+            .join(name)
+            .join("metrics.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let labels = |test: &Value| -> Vec<String> {
+        let labels = test["by_image"]["labels"].as_array().unwrap().iter();
+        labels
+            .map(|label| label["label"].as_str().unwrap().to_owned())
+            .collect()
+    };
+
+    let (stdout, _) = bench.ends(&["evaluate", run, "--data", "padchest"], 0);
+    assert!(
+        stdout.contains("trained on CheXpert, tested on PadChest: 336 images of"),
+        "{stdout}"
+    );
+    let padchest = test("padchest");
+    // PadChest says nothing of opacities, lesions or devices; normal is its word for no finding.
+    assert_eq!(
+        labels(&padchest),
+        [
+            "No Finding",
+            "Cardiomegaly",
+            "Edema",
+            "Consolidation",
+            "Pneumonia",
+            "Atelectasis",
+            "Pneumothorax",
+            "Pleural Effusion"
+        ]
+    );
+    let inspected = bench.json(&["inspect", "padchest", "--no-images"]);
+    let effusion = &padchest["by_image"]["labels"][7];
+    assert_eq!(
+        effusion["positives"],
+        inspected["labels"]["pleural effusion"]["positives"]
+    );
+    assert!(effusion["auc_interval_clustered"].is_array());
+    assert_eq!(
+        (&padchest["images_trained_on"], &padchest["phantom"]),
+        (&0.into(), &true.into())
+    );
+    assert!(padchest["by_study"].is_null());
+
+    // MIMIC's names are CheXpert's; its publisher's test images are taken, and studies are scored too.
+    bench.ends(
+        &["evaluate", run, "--data", "mimic", "--by-study", "max"],
+        0,
+    );
+    let mimic = test("mimic");
+    let inspected = bench.json(&["inspect", "mimic", "--no-images"]);
+    assert_eq!(
+        mimic["by_image"]["n_images"],
+        inspected["official_parts"]["test"]["images"]
+    );
+    assert_eq!(labels(&mimic).len(), 14);
+    let n_studies = mimic["by_study"]["summary"]["n_images"].as_u64().unwrap();
+    assert!(n_studies < mimic["by_image"]["n_images"].as_u64().unwrap());
+    bench.ends(&["evaluate", run, "--data", "rsna", "--name", "kaggle"], 0);
+    assert_eq!(
+        labels(&test("kaggle")),
+        ["No Finding", "Lung Opacity", "Pneumonia"]
+    );
+    assert!(test("kaggle")["by_image"]["n_patients"].is_null());
+    let (_, stderr) = bench.ends(
+        &["evaluate", run, "--data", "rsna", "--by-study", "mean"],
+        1,
+    );
+    assert!(stderr.contains("which images are of one study"), "{stderr}");
+
+    // The run is as it was, and the report says what was tested where.
+    assert_eq!(
+        std::fs::read(bench.path("runs/tiny/bce/model.safetensors")).unwrap(),
+        model
+    );
+    bench.ends(&["report", "runs/tiny"], 0);
+    let report = std::fs::read_to_string(bench.path("runs/tiny/report.md")).unwrap();
+    for part in [
+        "On other data sets",
+        "trained on CheXpert, tested on PadChest (drawn, not taken), 336 images of",
+        "tested on MIMIC-CXR-JPG",
+        "AUC by study, max",
+    ] {
+        assert!(report.contains(part), "{part} is missing in\n{report}");
+    }
+    assert!(bench.path("runs/tiny/tables/external.csv").exists());
+}
