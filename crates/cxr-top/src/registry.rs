@@ -99,12 +99,18 @@ pub trait HeadConfig: Debug + Send + Sync {
     /// maps of one pixel, the logits. Its parameters have the names that [`Self::build`] gives them.
     ///
     /// # Errors
-    /// Maps that it cannot take.
+    /// Maps that it cannot take, or [`HeadError::NotDescribed`], as of every head that does not say otherwise: such a head
+    /// is trained and used here, and not exported.
     fn describe(
         &self,
         maps: (usize, usize, usize),
         labels: usize,
-    ) -> Result<NetworkDescription, HeadError>;
+    ) -> Result<NetworkDescription, HeadError> {
+        let _ = (maps, labels);
+        Err(HeadError::NotDescribed {
+            head: format!("{self:?}"),
+        })
+    }
 
     /// Height and width of the smallest maps that it can take.
     fn least_side(&self) -> usize {
@@ -125,6 +131,14 @@ pub enum HeadError {
     /// Parameters that cannot be added.
     #[error(transparent)]
     Parameters(#[from] OpsError),
+    /// A head whose layers are not known as data.
+    #[error(
+        "the head {head} is not described layer by layer, so that it cannot be written for other programs"
+    )]
+    NotDescribed {
+        /// The head with its options.
+        head: String,
+    },
 }
 
 /// The head called `name`, with `options` as an experiment file gives them.

@@ -2,8 +2,9 @@
 
 use candle_core::{D, Result, Tensor};
 use cxr_ops::{
-    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Init, Linear, OpsError,
-    OptionEntry, OptionError, ParameterPath, Phase, check_option, parse_options,
+    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, ConvLayer, Init, Linear,
+    NetworkBuilder, NetworkDescription, OpsError, OptionEntry, OptionError, ParameterPath, Phase,
+    check_option, parse_options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -105,6 +106,32 @@ impl HeadConfig for TransitionConfig {
         path: &ParameterPath,
     ) -> std::result::Result<Box<dyn Head>, HeadError> {
         Ok(Box::new(Transition::new(channels, labels, self, path)?))
+    }
+
+    /// The maximum of maps that are not square is not described.
+    fn describe(
+        &self,
+        (channels, height, width): (usize, usize, usize),
+        labels: usize,
+    ) -> std::result::Result<NetworkDescription, HeadError> {
+        let mut net = NetworkBuilder::new(channels);
+        let conv = ConvLayer::new(self.channels, self.kernel).same();
+        let maps = net.images();
+        let maps = net.conv("transition", maps, conv.init(Init::KaimingNormal));
+        let maps = net.norm("norm", maps);
+        let maps = net.relu(maps);
+        let pooled = match self.pooling {
+            Pooling::Mean => net.global_pool(maps),
+            Pooling::LogSumExp => net.log_sum_exp_pool(maps, self.sharpness as f32),
+            Pooling::Max if height == width => net.max_pool(maps, height, 1, 0),
+            Pooling::Max => {
+                return Err(HeadError::NotDescribed {
+                    head: format!("{self:?}"),
+                });
+            }
+        };
+        let logits = net.linear("dense", pooled, labels, Init::GlorotUniform);
+        Ok(net.finish(logits)?)
     }
 }
 
