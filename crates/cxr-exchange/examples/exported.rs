@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let options = options(backbone.name);
                 if backbone.parse(&options)?.description().is_some() {
                     for head in HEADS {
-                        println!("{} {}", backbone.name, head.name);
+                        let parsed = head.parse(&Value::Null)?;
+                        if parsed.describe((8, 7, 7), LABELS).is_ok() {
+                            println!("{} {}", backbone.name, head.name);
+                        }
                     }
                 }
             }

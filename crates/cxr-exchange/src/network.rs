@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use cxr_backbone::{BackboneConfig, Torchvision};
 use cxr_model::{BACKBONE_PREFIX, Classifier, ModelCard};
 use cxr_ops::NetworkDescription;
+use cxr_top::HeadError;
 
 use crate::ExchangeError;
 
@@ -43,7 +44,10 @@ impl<'a> DescribedModel<'a> {
             return Err(not_described("backbone", &card.backbone));
         };
         let features = described.feature_shape(card.crop_size, card.crop_size)?;
-        let head = cxr_model::head(&card.head)?.describe(features, card.labels.len())?;
+        let head = match cxr_model::head(&card.head)?.describe(features, card.labels.len()) {
+            Err(HeadError::NotDescribed { .. }) => return Err(not_described("head", &card.head)),
+            described => described?,
+        };
         Ok(Self {
             card,
             backbone,

@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use cxr_ops::{Parameters, Phase, Role};
-use cxr_top::{HEADS, Head, TopNetwork, TopNetworkConfig, TopNetworkError};
+use cxr_top::{HEADS, Head, HeadError, TopNetwork, TopNetworkConfig, TopNetworkError};
 use serde_json::Value;
 
 #[path = "../../../tests/golden/golden.rs"]
@@ -68,7 +68,13 @@ fn a_head_is_its_description() {
         let by_hand = Parameters::new(0, &Device::Cpu);
         let described = Parameters::new(1, &Device::Cpu);
         let head = config.build(shape, 5, &by_hand.root().pp("top")).unwrap();
-        let description = config.describe(shape, 5).unwrap();
+        let description = match config.describe(shape, 5) {
+            Err(HeadError::NotDescribed { .. }) => {
+                assert!(["csra", "cral"].contains(&entry.name), "{}", entry.name);
+                continue;
+            }
+            described => described.unwrap(),
+        };
         let other = description.build(&described.root().pp("top")).unwrap();
         let weights = (by_hand.tensors("").into_iter())
             .map(|(name, tensor)| (name.clone(), golden::parameter(&name, tensor.dims())))

@@ -109,6 +109,32 @@ impl Writer<'_> {
             Operation::MaxPool(window) => pool(graph, "MaxPool", *window, first),
             Operation::AveragePool(window) => pool(graph, "AveragePool", *window, first),
             Operation::GlobalPool => graph.add("GlobalAveragePool", &[first], &[]),
+            Operation::LogSumExpPool(sharpness) => {
+                // Less the largest value, which is added again: the exponentials stay finite.
+                let pixels = [Attribute::Ints("axes", &[2, 3])];
+                let sharpness = graph.unnamed_constant(&[1], &[*sharpness]);
+                let largest = graph.add("ReduceMax", &[first], &pixels);
+                let below = graph.add("Sub", &[first, &largest], &[]);
+                let exponents = graph.add("Mul", &[&below, &sharpness], &[]);
+                let terms = graph.add("Exp", &[&exponents], &[]);
+                let mean = graph.add("ReduceMean", &[&terms], &pixels);
+                let log = graph.add("Log", &[&mean], &[]);
+                let log = graph.add("Div", &[&log, &sharpness], &[]);
+                graph.add("Add", &[&log, &largest], &[])
+            }
+            Operation::ResponseNorm { eps } => {
+                let weight = self.parameter(graph, "weight", &per_map)?;
+                let bias = self.parameter(graph, "bias", &per_map)?;
+                let eps = graph.unnamed_constant(&[1], &[*eps as f32]);
+                let norm = graph.add("ReduceL2", &[first], &[Attribute::Ints("axes", &[2, 3])]);
+                let mean = graph.add("ReduceMean", &[&norm], &[Attribute::Ints("axes", &[1])]);
+                let mean = graph.add("Add", &[&mean, &eps], &[]);
+                let share = graph.add("Div", &[&norm, &mean], &[]);
+                let scale = graph.add("Mul", &[&share, &weight], &[]);
+                let response = graph.add("Mul", &[first, &scale], &[]);
+                let response = graph.add("Add", &[&response, &bias], &[]);
+                graph.add("Add", &[first, &response], &[])
+            }
             _ => {
                 return Err(ExchangeError::NotDescribed {
                     part: "layer",

@@ -28,6 +28,28 @@ def _dense(layer, x, window):
 
 def _constants(values, x):
     return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+
+
+def _log_mean_exp(x, sharpness):
+    """The logarithm of the mean exponential of each map's values times `sharpness`, over it."""
+    pixels = torch.tensor(x.shape[2] * x.shape[3], dtype=x.dtype, device=x.device)
+    return (torch.logsumexp(sharpness * x, (2, 3), keepdim=True) - torch.log(pixels)) / sharpness
+
+
+class _ResponseNorm(nn.Module):
+    """Global response normalisation (Woo et al. 2023)."""
+
+    def __init__(self, channels, eps):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+        share = norm / (norm.mean(1, keepdim=True) + self.eps)
+        weight, bias = self.weight.reshape(-1, 1, 1), self.bias.reshape(-1, 1, 1)
+        return x + (x * share * weight + bias)
 "#;
 
 /// A class `name` that computes what the description says; `docs` is its documentation, `finish` what its forward pass
@@ -120,6 +142,15 @@ pub(super) fn class(
                 ))
             }
             Operation::GlobalPool => Some(format!("{x}.mean((2, 3), keepdim=True)")),
+            Operation::LogSumExpPool(sharpness) => Some(format!("_log_mean_exp({x}, {sharpness})")),
+            Operation::ResponseNorm { eps } => {
+                part(
+                    &mut parts,
+                    layer.name,
+                    &format!("_ResponseNorm({read}, {eps})"),
+                );
+                Some(format!("{call}({x})"))
+            }
             _ => {
                 return Err(ExchangeError::NotDescribed {
                     part: "layer",
