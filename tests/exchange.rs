@@ -370,7 +370,7 @@ fn a_licence_and_a_use_can_be_given_to_a_model() {
     let output = card(&[]);
     ends(&output, 0, "");
     assert!(
-        page(&output).contains("license: cc-by-4.0"),
+        page(&output).contains("license: \"cc-by-4.0\""),
         "{}",
         page(&output)
     );
@@ -384,7 +384,7 @@ fn a_licence_and_a_use_can_be_given_to_a_model() {
     ends(&output, 0, "");
     let said = page(&output);
     assert!(
-        said.contains("license: mit") && said.contains("teaching alone"),
+        said.contains("license: \"mit\"") && said.contains("teaching alone"),
         "{said}"
     );
     let tensors = |path: &str| {

@@ -39,13 +39,13 @@ def films(side):
     return folder, np.stack([np.asarray(Image.open(folder / f"{at}.png")) for at in range(6)])
 
 
-def settle(net, channels, side):
+def settle(net, channels, side, scale=1):
     """Running statistics that are those of images, and a classifier that says different things."""
     torch.manual_seed(1)
     net.train()
     with torch.no_grad():
         for _ in range(12):
-            net(torch.randn(4, channels, side, side))
+            net(scale * torch.randn(4, channels, side, side))
     return net.eval()
 
 
@@ -113,7 +113,7 @@ def xray_vision(training, save):
     def case():
         import torchxrayvision
 
-        net = settle(torchxrayvision.models.DenseNet(num_classes=18, in_channels=1), 1, 224)
+        net = settle(torchxrayvision.models.DenseNet(num_classes=18, in_channels=1), 1, 224, 500)
         points = torchxrayvision.models.model_urls[training]["op_threshs"]
         labels = torchxrayvision.models.model_urls[training]["labels"]
         net.cxr_expected = lambda logits: torchxrayvision.models.op_norm(torch.sigmoid(logits), torch.tensor(points))
@@ -133,7 +133,7 @@ def medical_mae():
         torch.save({"model": net.state_dict(), "optimizer": {"state": {}}, "epoch": 74, "args": argparse.Namespace(lr=1e-3)}, path.with_suffix(".pth"))
         return path.with_suffix(".pth")
 
-    return net, save, ["--architecture", "medical-mae-densenet121", "--image-size", "224"], ([0.5056] * 3, [0.252] * 3), 224
+    return net, save, ["--architecture", "medical-mae-densenet121"], ([0.5056] * 3, [0.252] * 3), 224
 
 
 CASES = {

@@ -18,6 +18,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("cxr-report", &["candle-", "ureq"]),
     ("cxr-model", &["clap", "ureq", "indicatif", "signal-hook"]),
     ("cxr-hub", &["candle-", "image"]),
+    ("cxr-pickle", &["candle-", "image", "ureq"]),
+    ("cxr-exchange", &["clap", "ureq", "tract-"]),
     ("xtask", &["candle-"]),
 ];
 

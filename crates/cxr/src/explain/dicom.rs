@@ -40,11 +40,10 @@ pub(super) fn secondary_capture(
         Some(study) => study.to_owned(),
         None => uid(&["study"], about.source),
     };
-    let description = text(about.title);
-    let made = text(&format!(
-        "Heat map of {} over the radiograph, {}",
-        about.title, about.model
-    ));
+    // Of a series all pictures have one description.
+    let description = text(&format!("Heat maps, {}", about.model));
+    let title = text(about.title);
+    let made = format!("Heat map over the radiograph: {title}");
 
     let mut meta = Elements::default();
     meta.bytes(0x0002, 0x0001, *b"OB", &[0, 1]);
@@ -84,6 +83,7 @@ pub(super) fn secondary_capture(
     set.text(0x0020, 0x0011, *b"IS", "");
     set.text(0x0020, 0x0013, *b"IS", &about.number.to_string());
     set.text(0x0020, 0x0020, *b"CS", "");
+    set.text(0x0020, 0x4000, *b"LT", &title);
     set.number(0x0002, 3);
     set.text(0x0028, 0x0004, *b"CS", "RGB");
     for (element, value) in [
