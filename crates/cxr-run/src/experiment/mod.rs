@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
 use cxr_dataset::{LabelMap, Subset, SurveyOptions, ValidationSplit};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use uncertain::{Uncertainty, UncertaintyPolicy};
 
@@ -304,8 +305,27 @@ pub struct Variant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingConfig>,
     /// The loss's parameters.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "numbers")]
     pub parameters: BTreeMap<String, f64>,
+}
+
+/// The keys of a variant that are no fields: numbers, as a loss's parameters are.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let values = BTreeMap::<String, toml::Value>::deserialize(deserializer)?;
+    let numbers = values.into_iter().map(|(key, value)| {
+        let number = match value {
+            toml::Value::Float(number) => number,
+            toml::Value::Integer(number) => number as f64,
+            other => {
+                let found = other.type_str();
+                return Err(D::Error::custom(format!(
+                    "`{key}` of a variant is a {found}; expected a number, a parameter of its loss, or one of the tables `model`, `augmentation`, `transforms` and `training`"
+                )));
+            }
+        };
+        Ok((key, number))
+    });
+    numbers.collect()
 }
 
 impl Variant {
