@@ -39,13 +39,18 @@ def films(side):
     return folder, np.stack([np.asarray(Image.open(folder / f"{at}.png")) for at in range(6)])
 
 
-def settle(net, channels, side, scale=1):
-    """Running statistics that are those of images, and a classifier that says different things."""
+def settle(net, channels, scale=1):
+    """Running statistics that are those of images: the mean of three batches' own."""
     torch.manual_seed(1)
     net.train()
+    norms = [(module, module.momentum) for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for module, _ in norms:
+        module.momentum = None
     with torch.no_grad():
-        for _ in range(12):
-            net(scale * torch.randn(4, channels, side, side))
+        for _ in range(3):
+            net(scale * torch.randn(4, channels, 128, 128))
+    for module, momentum in norms:
+        module.momentum = momentum
     return net.eval()
 
 
@@ -64,7 +69,7 @@ class Wrapped(torch.nn.Module):
 def torchvision_case(name, save, arguments=(), net=None, side=224):
     def case():
         network = net() if net else getattr(torchvision.models, name)(weights=None, num_classes=3)
-        settle(network, 3, side)
+        settle(network, 3)
         return network, save, ["--architecture", name, "--labels", "Mass,Nodule,Hernia", *arguments], IMAGENET, side
     return case
 
@@ -113,7 +118,7 @@ def xray_vision(training, save):
     def case():
         import torchxrayvision
 
-        net = settle(torchxrayvision.models.DenseNet(num_classes=18, in_channels=1), 1, 224, 500)
+        net = settle(torchxrayvision.models.DenseNet(num_classes=18, in_channels=1), 1, 500)
         points = torchxrayvision.models.model_urls[training]["op_threshs"]
         labels = torchxrayvision.models.model_urls[training]["labels"]
         net.cxr_expected = lambda logits: torchxrayvision.models.op_norm(torch.sigmoid(logits), torch.tensor(points))
@@ -127,7 +132,7 @@ def medical_mae():
     """As its main_finetune_chestxray.py leaves it: torchvision's DenseNet121 under `model`, beside what it trained with."""
     import argparse
 
-    net = settle(torchvision.models.densenet121(weights=None, num_classes=14), 3, 224)
+    net = settle(torchvision.models.densenet121(weights=None, num_classes=14), 3)
 
     def save(net, path):
         torch.save({"model": net.state_dict(), "optimizer": {"state": {}}, "epoch": 74, "args": argparse.Namespace(lr=1e-3)}, path.with_suffix(".pth"))
