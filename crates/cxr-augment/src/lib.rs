@@ -55,3 +55,8 @@ pub use transform::{
 };
 pub use view::{View, ViewSet};
 pub use warp::warp;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -91,3 +91,8 @@ pub use store::{
 pub use subset::Subset;
 pub use tone::Tone;
 pub use warning::{ImageWarning, WarningKind};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

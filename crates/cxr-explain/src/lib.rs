@@ -45,3 +45,8 @@ pub use heat_map::{HeatMap, Region};
 pub use overlay::{OverlayStyle, overlay};
 pub use panel::{Agreement, Candidate, Choice, choose_panel};
 pub use tally::BoxTally;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,3 +34,8 @@ pub use name::FileName;
 pub use output::Output;
 pub use staged::Staged;
 pub use write::{is_unfinished, remove_unfinished, rename, write, write_unsynced, write_with};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

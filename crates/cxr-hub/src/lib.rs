@@ -68,3 +68,8 @@ pub use manifest::{FileName, FileSet, Manifest, RemoteFile, Source};
 pub use observer::{Event, Observer};
 pub use options::Options;
 pub use receipt::Receipt;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

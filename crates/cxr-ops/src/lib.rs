@@ -126,3 +126,8 @@ pub use without_cuda::{
     CudaImages, CudaSize, CudaValues, autotuned, cuda_adamw, cuda_device, cuda_lerp,
     cuda_memory_peak, cuda_rmsprop, cuda_sgd, release_graphs, set_autotune,
 };
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

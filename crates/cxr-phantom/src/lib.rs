@@ -59,3 +59,8 @@ pub use layout::Layout;
 pub use questions::NUISANCE_QUESTIONS;
 pub use study::{List, Nuisance, Sex, Study, View};
 pub use write::{Progress, Summary, remove_dataset, write_dataset};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -39,3 +39,8 @@ mod sections;
 pub mod tables;
 
 pub use error::ReportError;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -27,3 +27,8 @@ pub use show::{excerpt, printable, printable_json};
 pub use table::{Row, Table, read_header};
 pub use text::{LARGEST_TEXT, decode_text, numbered_lines, read_text};
 pub use write::csv_line;
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -37,3 +37,8 @@ macro_rules! tell {
         $crate::tell_line(&::std::format!($($argument)*))
     };
 }
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

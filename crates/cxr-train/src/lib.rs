@@ -97,3 +97,8 @@ pub use profile::{Profile, Span};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use sampler::{Sampler, Shuffled, WeightedSampler};
 pub use trainer::{TrainOutcome, Trainer};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

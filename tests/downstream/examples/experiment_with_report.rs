@@ -133,7 +133,7 @@ fn main() -> Outcome {
     let predictor = Predictor::open_with(&model, parts.network(), &Device::Cpu)?;
     let pixels = data.store().image(&data.split().test()[0])?;
     let map = cxr_explain::explain(&predictor, &predictor.prepared(pixels)?, 0)?;
-    println!("{}\n{map:?}", parts.names().join(", "));
+    println!("{}; heat {:.4}", parts.names().join(", "), map.peak());
     assert!(report.markdown().contains("brier") && runs.join("report.html").is_file());
     Ok(())
 }
