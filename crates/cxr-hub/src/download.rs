@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::http::{Client, Failure, Request, Response};
+use crate::http::{Client, Failure, Host, Request, Response};
 use crate::part::{Expected, Origin, Part};
 use crate::{Event, FileName, HubError, Observer, Options};
 
@@ -16,7 +16,40 @@ pub(crate) struct Session<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        options: &'a Options,
+        observer: &'a mut dyn Observer,
+        stop: &'a AtomicBool,
+    ) -> Result<Self, HubError> {
+        Ok(Self {
+            client: Client::new(options)?,
+            options,
+            observer,
+            stop,
+        })
+    }
+
+    /// Asks until there is an answer that `accept` takes, or no attempt is left; `name` is only
+    /// named in events.
+    pub(crate) fn ask<T>(
+        &mut self,
+        name: &str,
+        request: impl Fn(&Client) -> Result<Request, HubError>,
+        accept: impl Fn(&Response, &str, &AtomicBool) -> Result<T, Failure>,
+    ) -> Result<T, HubError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let request = request(&self.client)?;
+            let url = request.url().to_owned();
+            let answer = self.client.send(request, self.stop);
+            match answer.and_then(|response| accept(&response, &url, self.stop)) {
+                Ok(found) => return Ok(found),
+                Err(failure) => attempts.after(failure, self, name, &url)?,
+            }
+        }
+    }
+
     pub(crate) fn check_stop(&self) -> Result<(), HubError> {
         match self.stop.load(Ordering::Relaxed) {
             true => Err(HubError::Interrupted),
@@ -49,7 +82,7 @@ impl Attempts {
         &mut self,
         failure: Failure,
         session: &mut Session<'_>,
-        name: &FileName,
+        name: &str,
         url: &str,
     ) -> Result<(), HubError> {
         self.failures += 1;
@@ -80,7 +113,7 @@ impl Attempts {
             });
         };
         session.observer.on(&Event::Retrying {
-            file: name.as_str(),
+            file: name,
             reason: &reason,
             pause,
         });
@@ -98,6 +131,7 @@ pub(crate) struct Download<'a> {
     pub(crate) name: &'a FileName,
     pub(crate) expected: &'a Expected,
     pub(crate) url: &'a str,
+    host: Host,
     pub(crate) part: Part,
     /// Bytes that came over the network.
     pub(crate) transferred: u64,
@@ -112,7 +146,7 @@ impl<'a> Download<'a> {
         folder: &'a Path,
         name: &'a FileName,
         expected: &'a Expected,
-        url: &'a str,
+        (host, url): (Host, &'a str),
     ) -> Result<Self, HubError> {
         let mut part = Part::open(folder, name, expected)?;
         part.hash_on_disk(|position, bytes| {
@@ -128,6 +162,7 @@ impl<'a> Download<'a> {
             name,
             expected,
             url,
+            host,
             patched: part.length() > 0,
             part,
             transferred: 0,
@@ -169,7 +204,7 @@ impl<'a> Download<'a> {
                 furthest = self.part.length();
                 attempts.made_progress();
             }
-            attempts.after(failure, session, self.name, self.url)?;
+            attempts.after(failure, session, self.name.as_str(), self.url)?;
         }
         Ok(())
     }
@@ -183,7 +218,9 @@ impl<'a> Download<'a> {
             }
             self.check_space(session.options, bytes)?;
         }
-        let response = session.client.get(self.request(), session.stop)?;
+        let response = session
+            .client
+            .send(self.request(&session.client), session.stop)?;
         let bytes = self.accept(&response, session)?;
         if let Some(bytes) = bytes {
             self.check_space(session.options, bytes)?;
@@ -198,16 +235,16 @@ impl<'a> Download<'a> {
     }
 
     /// Asks for what is missing, provided that the file is still the same.
-    fn request(&self) -> Request {
-        let mut request = Request::new(self.url);
+    fn request(&self, client: &Client) -> Request {
+        let mut headers = Vec::new();
         if self.part.length() > 0 {
-            request.header("range", format!("bytes={}-", self.part.length()));
+            headers.push(("range", format!("bytes={}-", self.part.length())));
             let origin = self.part.origin().filter(|origin| origin.url == self.url);
             if let Some(validator) = origin.and_then(Origin::validator) {
-                request.header("if-range", validator.to_owned());
+                headers.push(("if-range", validator.to_owned()));
             }
         }
-        request
+        client.get(self.host, self.url, &headers)
     }
 
     /// Decides by the head of an answer whether its body continues the part, begins it anew or is

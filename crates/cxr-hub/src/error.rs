@@ -105,6 +105,95 @@ pub enum HubError {
         /// The path looked for.
         path: String,
     },
+    /// The hub does not say which commit a branch is, so that its listing can change at any time.
+    #[error(
+        "`{file}` cannot be verified: `{url}` does not say which commit that is; \
+         add `revision = \"COMMIT\"` or `digest = \"sha256:…\"` to the manifest"
+    )]
+    NotPinned {
+        /// The file.
+        file: String,
+        /// The address of the listing.
+        url: String,
+    },
+    /// The hub has lost, or no longer shows, the commit that a branch was pinned to.
+    #[error(
+        "`{url}` answers with status {status}: the commit that `{repository}` was when it was first \
+         fetched is gone; to fetch it as it is now, remove its entry from `{}`",
+        pins.display()
+    )]
+    CommitGone {
+        /// The address of the listing.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// Repository and branch.
+        repository: String,
+        /// The file that pins it.
+        pins: PathBuf,
+    },
+    /// Another file was uploaded under the name of one that was fetched before.
+    #[error(
+        "`{source_file}` is now another file: it was {recorded} when it was fetched ({recorded_from}), \
+         and `{listing}` gives {found}; to take the new file, remove `{}`, to keep the old one, add \
+         its `digest` or `revision` to the manifest",
+        receipt.display()
+    )]
+    Replaced {
+        /// Repository, revision and path.
+        source_file: String,
+        /// The digest of what was fetched before.
+        recorded: Box<Digest>,
+        /// Who gave that digest.
+        recorded_from: String,
+        /// Who gives the other one.
+        listing: String,
+        /// The other digest.
+        found: Box<Digest>,
+        /// Where the old one is recorded.
+        receipt: PathBuf,
+    },
+    /// The file of pinned commits cannot be understood.
+    #[error("`{}` does not say commits of the hub: {problem}; correct or remove it", path.display())]
+    Pins {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing may be asked for over a network.
+    #[error(
+        "`{url}` is not asked for, because `HF_HUB_OFFLINE` is set; unset it to use the network"
+    )]
+    Offline {
+        /// The address.
+        url: String,
+    },
+    /// Sending to the hub needs a token, and there is none.
+    #[error(
+        "no token to publish with: set `HF_TOKEN` to one that may write to `{repository}`, or log in \
+         with `hf auth login`"
+    )]
+    NoToken {
+        /// The repository.
+        repository: String,
+    },
+    /// What is to be published is not there, or not of a kind that can be.
+    #[error("`{}` cannot be published: {problem}", path.display())]
+    Unpublishable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The hub's answer to an upload is not what its interface says.
+    #[error("`{url}` answers an upload with something unexpected: {problem}")]
+    Upload {
+        /// The address.
+        url: String,
+        /// What is unexpected.
+        problem: String,
+    },
     /// The server refuses, and asking again would not help.
     #[error("`{url}` answers with status {status}; {hint}")]
     Status {
@@ -205,6 +294,10 @@ impl HubError {
             Self::NoDigest { .. }
                 | Self::Listing { .. }
                 | Self::NotListed { .. }
+                | Self::NotPinned { .. }
+                | Self::CommitGone { .. }
+                | Self::Replaced { .. }
+                | Self::Offline { .. }
                 | Self::Status { .. }
                 | Self::Request { .. }
                 | Self::GaveUp { .. }

@@ -5,15 +5,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use crate::download::{Attempts, Download, Session, check_space};
-use crate::http::Client;
-use crate::hub::{Listed, commit, listing};
+use crate::download::{Download, Session, check_space};
+use crate::http::Host;
+use crate::listing::Listing;
 use crate::manifest::{LOCK, PART, REJECTED};
-use crate::part::{Expected, hash};
+use crate::part::{Expected, Part, hash};
+use crate::pins::Pins;
 use crate::receipt::modified;
 use crate::{
     Digest, Event, FileName, FileSet, Hasher, HubError, Observer, Options, Receipt, RemoteFile,
-    Source,
+    Repository, Source,
 };
 
 /// A file that is here and verified.
@@ -56,7 +57,7 @@ pub fn fetch(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Fetched, HubError> {
-    Fetcher::new(folder, options, observer, stop).fetch(file)
+    Fetcher::new(folder, options, observer, stop)?.fetch(file)
 }
 
 /// Brings the files of a set into `folder`, one after the other.
@@ -74,7 +75,7 @@ pub fn fetch_all(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<SetReport, HubError> {
-    let mut fetcher = Fetcher::new(folder, options, observer, stop);
+    let mut fetcher = Fetcher::new(folder, options, observer, stop)?;
     fetcher.plan(set)?;
     let mut report = SetReport {
         fetched: Vec::with_capacity(set.files.len()),
@@ -92,12 +93,12 @@ pub fn fetch_all(
     Ok(report)
 }
 
-struct Fetcher<'a> {
-    folder: &'a Path,
-    session: Session<'a>,
-    listings: HashMap<String, Vec<Listed>>,
-    /// Commits of branches and tags, as far as the hub tells.
-    commits: HashMap<String, Option<String>>,
+pub(crate) struct Fetcher<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) session: Session<'a>,
+    pub(crate) pins: Pins,
+    /// Listings by the repository at its commit.
+    pub(crate) listings: HashMap<Repository, Listing>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -106,18 +107,13 @@ impl<'a> Fetcher<'a> {
         options: &'a Options,
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, HubError> {
+        Ok(Self {
             folder,
-            session: Session {
-                client: Client::new(options),
-                options,
-                observer,
-                stop,
-            },
+            session: Session::new(options, observer, stop)?,
+            pins: Pins::of(folder),
             listings: HashMap::new(),
-            commits: HashMap::new(),
-        }
+        })
     }
 
     /// Says how much is missing, and stops where it would not fit.
@@ -162,9 +158,8 @@ impl<'a> Fetcher<'a> {
         }
         match file.sources.first() {
             Some(source @ Source::Hub(_)) if file.digest.is_none() => {
-                let pinned = self.pin(file, source);
-                match pinned.and_then(|source| self.expect(file, &source)) {
-                    Ok(expected) => Ok(expected.bytes),
+                match self.resolve(file, source) {
+                    Ok((_, expected)) => Ok(expected.bytes),
                     Err(error) if error.is_the_sources() => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -189,6 +184,10 @@ impl<'a> Fetcher<'a> {
         if let Some(receipt) = receipt {
             lock.release();
             return Ok(self.present(file, place, &receipt));
+        }
+        if let Some(fetched) = self.cached_by_digest(file, &place)? {
+            lock.release();
+            return Ok(fetched);
         }
         let mut last_error = None;
         for source in &file.sources {
@@ -218,29 +217,37 @@ impl<'a> Fetcher<'a> {
         place: &Path,
         source: &Source,
     ) -> Result<Fetched, HubError> {
-        let source = &self.pin(file, source)?;
-        let expected = self.expect(file, source)?;
-        if let Some(receipt) = self.verify_existing(&file.name, place, &expected)? {
+        let (at, expected) = self.resolve(file, source)?;
+        self.check_not_replaced(file, source, &expected)?;
+        let said_by = named(file, source);
+        if let Some(receipt) =
+            self.verify_existing(&file.name, place, &expected, said_by.clone())?
+        {
             return Ok(self.present(file, place.to_owned(), &receipt));
         }
-        let url = match source {
-            Source::Url(url) => url.clone(),
-            Source::Hub(hub_file) => hub_file.url(&self.session.options.endpoint),
+        let (host, url) = match &at {
+            Source::Url(url) => (Host::Other, url.clone()),
+            Source::Hub(hub_file) => {
+                if file.digest.is_none()
+                    && let Some(fetched) =
+                        self.cached(file, place, hub_file, &expected, said_by.clone())?
+                {
+                    return Ok(fetched);
+                }
+                (Host::Hub, self.session.client.file_url(hub_file))
+            }
         };
-        let download = Download::open(&mut self.session, self.folder, &file.name, &expected, &url)?
+        let from = (host, url.as_str());
+        let download = Download::open(&mut self.session, self.folder, &file.name, &expected, from)?
             .run(&mut self.session)?;
-        let metadata = download.part.sync()?;
-        // First the receipt: without its file it means nothing, a file without it is hashed again.
-        let receipt = Receipt {
-            url: Some(url.clone()),
-            digest: expected.digest,
-            digest_from: expected.digest_from.clone(),
-            bytes: metadata.len(),
-            modified: modified(&metadata),
-        };
-        receipt.write(self.folder, &file.name)?;
         let transferred = download.transferred;
-        download.part.rename(place)?;
+        let receipt = self.settle(
+            &file.name,
+            place,
+            download.part,
+            &expected,
+            (Some(url.clone()), said_by),
+        )?;
         self.session.observer.on(&Event::Finished {
             file: file.name.as_str(),
             bytes: receipt.bytes,
@@ -251,6 +258,30 @@ impl<'a> Fetcher<'a> {
             digest: receipt.digest,
             transferred,
         })
+    }
+
+    /// Gives a verified part its name, with a receipt that says its address, if any, and its source.
+    pub(crate) fn settle(
+        &self,
+        name: &FileName,
+        place: &Path,
+        part: Part,
+        expected: &Expected,
+        (url, source): (Option<String>, Option<String>),
+    ) -> Result<Receipt, HubError> {
+        let metadata = part.sync()?;
+        // First the receipt: without its file it means nothing, a file without it is hashed again.
+        let receipt = Receipt {
+            url,
+            source,
+            digest: expected.digest,
+            digest_from: expected.digest_from.clone(),
+            bytes: metadata.len(),
+            modified: modified(&metadata),
+        };
+        receipt.write(self.folder, name)?;
+        part.rename(place)?;
+        Ok(receipt)
     }
 
     fn present(&mut self, file: &RemoteFile, path: PathBuf, receipt: &Receipt) -> Fetched {
@@ -266,95 +297,31 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// The source in the commit that its branch is now, so that listing and bytes are of one state
-    /// and the receipt says which. Where the digest is known it decides, and nobody is asked.
-    fn pin(&mut self, file: &RemoteFile, source: &Source) -> Result<Source, HubError> {
-        let hub_file = match source {
-            Source::Hub(hub_file) if file.digest.is_none() && !hub_file.is_pinned() => hub_file,
-            other => return Ok(other.clone()),
-        };
-        let url = hub_file.revision_url(&self.session.options.endpoint);
-        if !self.commits.contains_key(&url) {
-            let mut attempts = Attempts::default();
-            let found = loop {
-                match commit(&self.session.client, &url, self.session.stop) {
-                    Ok(found) => break found,
-                    Err(failure) => attempts.after(failure, &mut self.session, &file.name, &url)?,
-                }
-            };
-            self.commits.insert(url.clone(), found);
-        }
-        let found = self.commits.get(&url).and_then(Option::as_deref);
-        Ok(Source::Hub(match found {
-            Some(commit) => hub_file.at(commit),
-            None => hub_file.clone(),
-        }))
-    }
-
-    /// What the file must turn out to be: the manifest says so, or else the hub.
-    fn expect(&mut self, file: &RemoteFile, source: &Source) -> Result<Expected, HubError> {
-        if let Some(expected) = known(file, None) {
-            return Ok(expected);
-        }
-        let hub_file = match source {
-            Source::Hub(hub_file) => hub_file,
-            Source::Url(url) => {
-                return Err(HubError::NoDigest {
-                    file: file.name.to_string(),
-                    asked: url.clone(),
-                });
-            }
-        };
-        let url = hub_file.listing_url(&self.session.options.endpoint);
-        if !self.listings.contains_key(&url) {
-            let files = self.read_listing(&file.name, &url)?;
-            self.listings.insert(url.clone(), files);
-        }
-        let listed = self.listings.get(&url).and_then(|files| {
-            let is_it = |listed: &&Listed| listed.path == hub_file.path();
-            files.iter().find(is_it)
-        });
-        let Some(listed) = listed else {
-            return Err(HubError::NotListed {
-                url,
-                path: hub_file.path().to_owned(),
-            });
-        };
-        if let Some(expected) = file.bytes
-            && expected != listed.bytes
-        {
-            return Err(HubError::WrongSize {
-                url,
-                expected,
-                found: listed.bytes,
-            });
-        }
-        Ok(Expected {
-            digest: listed.digest,
-            bytes: Some(listed.bytes),
-            digest_from: url,
-        })
-    }
-
-    fn read_listing(&mut self, name: &FileName, url: &str) -> Result<Vec<Listed>, HubError> {
-        let mut attempts = Attempts::default();
-        loop {
-            match listing(&self.session.client, url, self.session.stop) {
-                Ok(files) => return Ok(files),
-                Err(failure) => attempts.after(failure, &mut self.session, name, url)?,
-            }
-        }
-    }
-
     /// The receipt of a file that lies there unchanged and is what the manifest wants.
     fn recorded(&self, file: &RemoteFile) -> Option<Receipt> {
         let metadata = std::fs::metadata(self.folder.join(file.name.as_str())).ok()?;
-        let receipt = Receipt::read(self.folder, &file.name)?;
+        let receipt = self.receipt(file)?;
         let wanted = metadata.is_file()
             && receipt.fits(&metadata)
             && file.digest.is_none_or(|digest| digest == receipt.digest)
             && file.bytes.is_none_or(|bytes| bytes == receipt.bytes);
         wanted.then_some(receipt)
+    }
+
+    /// The receipt that was written for the file; one of a source that the manifest does not name
+    /// (any more) says nothing of those that it names.
+    pub(crate) fn receipt(&self, file: &RemoteFile) -> Option<Receipt> {
+        let receipt = Receipt::read(self.folder, &file.name)?;
+        let is_of = |source: &Source| match (&receipt.source, source) {
+            // Versions that kept no source wrote the commit into the listing's address.
+            (None, Source::Hub(hub_file)) => {
+                let repository = hub_file.repository();
+                !repository.is_pinned() || receipt.digest_from.contains(repository.revision())
+            }
+            (recorded, source) => *recorded == named(file, source),
+        };
+        let counts = file.digest.is_some() || file.sources.iter().any(is_of);
+        counts.then_some(receipt)
     }
 
     /// Verifies a file that lies there against what manifest or receipt say, without the network.
@@ -363,9 +330,10 @@ impl<'a> Fetcher<'a> {
         file: &RemoteFile,
         place: &Path,
     ) -> Result<Option<Receipt>, HubError> {
-        let receipt = Receipt::read(self.folder, &file.name);
+        let receipt = self.receipt(file);
+        let source = receipt.as_ref().and_then(|receipt| receipt.source.clone());
         match known(file, receipt) {
-            Some(expected) => self.verify_existing(&file.name, place, &expected),
+            Some(expected) => self.verify_existing(&file.name, place, &expected, source),
             None => Ok(None),
         }
     }
@@ -376,6 +344,7 @@ impl<'a> Fetcher<'a> {
         name: &FileName,
         place: &Path,
         expected: &Expected,
+        source: Option<String>,
     ) -> Result<Option<Receipt>, HubError> {
         let mut opened = match File::open(place) {
             Ok(opened) => opened,
@@ -399,6 +368,7 @@ impl<'a> Fetcher<'a> {
             if hasher.finish() == expected.digest {
                 let receipt = Receipt {
                     url: None,
+                    source,
                     digest: expected.digest,
                     digest_from: expected.digest_from.clone(),
                     bytes: length,
@@ -417,8 +387,16 @@ impl<'a> Fetcher<'a> {
     }
 }
 
+/// How a receipt names a source whose hub gives the digest; none where the manifest does.
+fn named(file: &RemoteFile, source: &Source) -> Option<String> {
+    match source {
+        Source::Hub(hub_file) if file.digest.is_none() => Some(hub_file.to_string()),
+        _ => None,
+    }
+}
+
 /// What is known of the file without asking anybody.
-fn known(file: &RemoteFile, receipt: Option<Receipt>) -> Option<Expected> {
+pub(crate) fn known(file: &RemoteFile, receipt: Option<Receipt>) -> Option<Expected> {
     let from_manifest = file.digest.map(|digest| Expected {
         digest,
         digest_from: "manifest".to_owned(),

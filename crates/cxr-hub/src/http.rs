@@ -4,13 +4,19 @@
 //! server stays silent: the thread is then left alone, and ends at the connection's next time limit.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
+use hf_hub::Cache;
+use hf_hub::api::sync::{Api, ApiBuilder};
+use ureq::RequestBuilder;
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::HeaderMap;
 
-use crate::{HubError, Options};
+use crate::repository::encoded;
+use crate::{HubError, HubFile, Options, Repository, Token};
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -32,55 +38,167 @@ impl From<HubError> for Failure {
     }
 }
 
-/// A GET request.
+type Call = Box<dyn FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send>;
+
+/// A request that can be sent.
 pub(crate) struct Request {
     url: String,
-    headers: Vec<(&'static str, String)>,
+    call: Call,
 }
 
 impl Request {
-    pub(crate) fn new(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            headers: Vec::new(),
-        }
+    /// The address that is asked.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
+}
 
-    pub(crate) fn header(&mut self, name: &'static str, value: String) {
-        self.headers.push((name, value));
-    }
+/// Whose address is asked: only the hub's gets the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    Hub,
+    Other,
 }
 
 /// An HTTP client that follows redirects and honours the environment's proxy.
 pub(crate) struct Client {
     agent: ureq::Agent,
+    /// For the hub's addresses and listings.
+    api: Api,
+    authorization: Option<String>,
+    patience: Duration,
+    offline: bool,
 }
 
 impl Client {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Result<Self, HubError> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("cxr-hub/", env!("CARGO_PKG_VERSION")))
             // Lengths and ranges are those of the file, not of a compressed form of it.
             .accept_encoding("identity")
+            // A renamed repository redirects within the hub; its storage is another host.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(options.patience))
             .timeout_recv_response(Some(options.patience))
             .timeout_per_read(Some(options.patience))
             .build();
-        Self {
+        let token = options.token.as_ref().map(Token::as_str);
+        // Left to itself `hf-hub` looks for a token beside its cache; no path has a zero byte.
+        let nowhere = Cache::new(PathBuf::from("\0/hub"));
+        let api = ApiBuilder::from_cache(nowhere)
+            .with_endpoint(options.endpoint.as_str().to_owned())
+            .with_token(token.map(str::to_owned))
+            .with_user_agent("cxr-hub", env!("CARGO_PKG_VERSION"))
+            .with_progress(false)
+            .build()
+            .map_err(|error| HubError::Request {
+                url: options.endpoint.to_string(),
+                source: Box::new(error),
+            })?;
+        Ok(Self {
             agent: config.new_agent(),
+            api,
+            authorization: token.map(|token| format!("Bearer {token}")),
+            patience: options.patience,
+            offline: options.offline,
+        })
+    }
+
+    /// The address of a file of the hub.
+    pub(crate) fn file_url(&self, file: &HubFile) -> String {
+        let repository = self.api.repo(file.repository().for_addresses());
+        repository.url(&encoded(file.path()))
+    }
+
+    /// Asks the hub for the listing of a repository.
+    pub(crate) fn listing(&self, repository: &Repository) -> Request {
+        let repository = self.api.repo(repository.for_addresses());
+        let call = repository.info_request();
+        let url = call.uri_ref().map(ToString::to_string).unwrap_or_default();
+        let call = call
+            .query("blobs", "true")
+            .config()
+            .http_status_as_error(false)
+            .timeout_connect(Some(self.patience))
+            .timeout_recv_response(Some(self.patience))
+            .timeout_per_read(Some(self.patience))
+            .build();
+        Request {
+            url,
+            call: Box::new(|| call.call()),
         }
     }
 
+    /// Asks for bytes.
+    pub(crate) fn get(&self, host: Host, url: &str, headers: &[(&str, String)]) -> Request {
+        let call = self.with_headers(self.agent.get(url), host, headers);
+        Request {
+            url: url.to_owned(),
+            call: Box::new(|| call.call()),
+        }
+    }
+
+    /// Sends bytes by POST.
+    pub(crate) fn post(
+        &self,
+        host: Host,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Vec<u8>,
+    ) -> Request {
+        let call = self.with_headers(self.agent.post(url), host, headers);
+        // A hub looks at every file of a commit before it answers.
+        let call = call
+            .config()
+            .timeout_recv_response(Some(self.patience.saturating_mul(10)))
+            .build();
+        Request {
+            url: url.to_owned(),
+            call: Box::new(move || call.send(&body)),
+        }
+    }
+
+    /// Sends bytes, or a file from its position to its end, by PUT.
+    pub(crate) fn put(
+        &self,
+        url: &str,
+        headers: &[(&str, String)],
+        body: impl ureq::AsSendBody + Send + 'static,
+    ) -> Request {
+        let call = self.with_headers(self.agent.put(url), Host::Other, headers);
+        Request {
+            url: url.to_owned(),
+            call: Box::new(move || call.send(body)),
+        }
+    }
+
+    fn with_headers<B>(
+        &self,
+        mut call: RequestBuilder<B>,
+        host: Host,
+        headers: &[(&str, String)],
+    ) -> RequestBuilder<B> {
+        if let (Host::Hub, Some(authorization)) = (host, &self.authorization) {
+            call = call.header("authorization", authorization);
+        }
+        for (name, value) in headers {
+            call = call.header(*name, value);
+        }
+        call
+    }
+
     /// Sends the request and waits for the head of the answer.
-    pub(crate) fn get(&self, request: Request, stop: &AtomicBool) -> Result<Response, Failure> {
+    pub(crate) fn send(&self, request: Request, stop: &AtomicBool) -> Result<Response, Failure> {
+        let Request { url, call } = request;
+        if self.offline {
+            return Err(HubError::Offline { url }.into());
+        }
         // A few pieces of read-ahead: the network fills them while the last one is hashed.
         let (sender, receiver) = sync_channel(4);
-        let agent = self.agent.clone();
-        let url = request.url.clone();
         std::thread::Builder::new()
             .name("cxr-hub".into())
-            .spawn(move || exchange(&agent, &request, &sender))
+            .spawn(move || exchange(call, &sender))
             .map_err(|error| later(format!("cannot start a thread: {error}")))?;
         match wait(&receiver, stop)? {
             Message::Head(status, headers) => Ok(Response {
@@ -107,12 +225,8 @@ enum Message {
 const PIECE: usize = 256 << 10;
 
 /// Runs on the exchange's thread. A send that fails means that nobody waits any more.
-fn exchange(agent: &ureq::Agent, request: &Request, sender: &SyncSender<Message>) {
-    let mut call = agent.get(&request.url);
-    for (name, value) in &request.headers {
-        call = call.header(*name, value);
-    }
-    let response = match call.call() {
+fn exchange(call: Call, sender: &SyncSender<Message>) {
+    let response = match call() {
         Ok(response) => response,
         Err(error) => {
             let _ = sender.send(Message::NoHead(Box::new(error)));
@@ -231,9 +345,13 @@ impl Response {
                 url: url.to_owned(),
                 status,
                 hint: match status {
-                    401 | 403 => "the file is not public, or not any more",
-                    404 | 410 => "the file is not there (any more): check the manifest",
-                    _ => "expected 200 or 206",
+                    401 | 403 => {
+                        "it is not public, or not there; what the hub shows to some only needs \
+                         `HF_TOKEN`, or a login with `hf auth login`"
+                    }
+                    404 | 410 => "it is not there (any more): check the manifest, or the name",
+                    409 | 412 => "somebody else changed it in the meantime: try again",
+                    _ => "expected success",
                 },
             }),
         }
@@ -253,6 +371,39 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RepositoryKind;
+
+    fn addresses(kind: RepositoryKind, revision: &str, path: &str) -> [String; 2] {
+        let options = Options {
+            endpoint: "https://hub.example/".parse().unwrap(),
+            ..Options::default()
+        };
+        let client = Client::new(&options).unwrap();
+        let repository = Repository::new(kind, "a/b.c", revision).unwrap();
+        let file = HubFile::new(repository.clone(), path).unwrap();
+        [
+            client.listing(&repository).url().to_owned(),
+            client.file_url(&file),
+        ]
+    }
+
+    #[test]
+    fn addresses_are_the_hubs() {
+        assert_eq!(
+            addresses(RepositoryKind::Model, "main", "model.safetensors"),
+            [
+                "https://hub.example/api/models/a/b.c/revision/main",
+                "https://hub.example/a/b.c/resolve/main/model.safetensors"
+            ]
+        );
+        assert_eq!(
+            addresses(RepositoryKind::Dataset, "refs/pr/1", "x y/é#.zip"),
+            [
+                "https://hub.example/api/datasets/a/b.c/revision/refs%2Fpr%2F1",
+                "https://hub.example/datasets/a/b.c/resolve/refs%2Fpr%2F1/x%20y/%C3%A9%23.zip"
+            ]
+        );
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -8,14 +8,20 @@
 //!   changed in between, makes it start over;
 //! - the file gets its name in one rename, after its size and [`Digest`] were found right. What
 //!   cannot be verified is refused before a byte of it is asked for;
-//! - a digest that the manifest does not know is read from the hub's own listing and recorded in
-//!   `NAME.fetched.toml`. A file so recorded needs no network and no second hashing;
+//! - a digest that the manifest does not know is read from the hub's own listing of one commit: the
+//!   one that the manifest names, or the one that the branch was when the folder was first fetched
+//!   to, which `hub.lock.toml` keeps. A file that is uploaded later under the same name is an error;
+//! - what a file was verified against is recorded in `NAME.fetched.toml`. A file so recorded needs no
+//!   network and no second hashing;
+//! - what Python's `huggingface_hub` has in its cache is verified, copied and not fetched again;
 //! - overload (429), server errors and lost connections are tried again, later each time, or when
 //!   the server says; a source that fails for good gives way to the next one;
 //! - free disk space is looked at before anything is transferred.
 //!
-//! It never opens what it fetched (archives stay archives), never sends credentials and never
-//! prints: progress goes to an [`Observer`].
+//! [`publish`] sends a model the other way, and [`fetch_model`] brings one that `hub:OWNER/NAME` names.
+//!
+//! It never opens what it fetched (archives stay archives), sends a token to the hub's own address
+//! only, and never prints: progress goes to an [`Observer`].
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
@@ -47,27 +53,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cache;
 mod digest;
 mod download;
+mod environment;
 mod error;
 mod fetch;
 mod http;
-mod hub;
+mod lfs;
+mod listing;
 mod manifest;
+mod model;
 mod observer;
 mod options;
 mod part;
+mod pins;
+mod publish;
 mod receipt;
+mod repository;
+mod sources;
 
 pub use digest::{Digest, Hasher};
 pub use download::check_space;
+pub use environment::{Endpoint, Token};
 pub use error::HubError;
 pub use fetch::{Fetched, SetReport, fetch, fetch_all};
-pub use hub::{Endpoint, HubFile, RepositoryKind};
 pub use manifest::{FileName, FileSet, Manifest, RemoteFile, Source};
+pub use model::{ModelReference, fetch_model};
 pub use observer::{Event, Observer};
 pub use options::Options;
+pub use publish::{Content, Publication, Published, Upload, publish};
 pub use receipt::Receipt;
+pub use repository::{HubFile, Repository, RepositoryKind};
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -7,8 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub::{HubFile, RepositoryKind};
-use crate::{Digest, HubError};
+use crate::{Digest, HubError, HubFile, Repository, RepositoryKind};
 
 /// A list of sets of files.
 ///
@@ -71,7 +70,7 @@ pub struct RemoteFile {
     pub name: FileName,
     /// Its length, if known.
     pub bytes: Option<u64>,
-    /// Its digest; `None` for files of the hub whose listing is trusted to tell.
+    /// Its digest; `None` for files of the hub, which are verified against the listing of a commit.
     pub digest: Option<Digest>,
     /// Where it can be had, best first. All give the same bytes.
     pub sources: Vec<Source>,
@@ -267,6 +266,8 @@ pub(crate) const PART_STATE: &str = ".part.toml";
 pub(crate) const LOCK: &str = ".part.lock";
 pub(crate) const RECEIPT: &str = ".fetched.toml";
 pub(crate) const REJECTED: &str = ".rejected";
+/// What we put into a folder: see [`crate::pins`].
+pub(crate) const PINS: &str = "hub.lock.toml";
 
 impl FromStr for FileName {
     type Err = HubError;
@@ -282,6 +283,8 @@ impl FromStr for FileName {
             "expected no `.` or `-` in front and no `.` at the end"
         } else if endings.iter().any(|ending| name.ends_with(ending)) {
             "its ending is reserved for unfinished downloads"
+        } else if name == PINS {
+            "it is reserved for the commits that branches are read at"
         } else {
             return Ok(Self(name.to_owned()));
         };
@@ -370,7 +373,8 @@ impl RawSource {
             return Err(format!("expected the `path` of a file in `{repository}`"));
         };
         let revision = self.revision.as_deref().unwrap_or("main");
-        HubFile::new(kind, &repository, revision, &path)
+        Repository::new(kind, &repository, revision)
+            .and_then(|repository| HubFile::new(repository, &path))
             .map(Source::Hub)
             .map_err(|error| error.to_string())
     }
@@ -404,6 +408,7 @@ mod tests {
             "x.part.toml",
             "x.fetched.toml",
             "x.rejected",
+            "hub.lock.toml",
         ] {
             assert!(name.parse::<FileName>().is_err(), "{name:?}");
         }

@@ -1,5 +1,6 @@
 //! What happens during a download.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::HubError;
@@ -84,6 +85,36 @@ pub enum Event<'a> {
     Rejected {
         /// The file's name.
         file: &'a str,
+    },
+    /// A file was found in the cache of Python's `huggingface_hub`, verified and copied.
+    Cached {
+        /// Its name.
+        file: &'a str,
+        /// Where it was found.
+        path: &'a Path,
+        /// Its length.
+        bytes: u64,
+    },
+    /// What lies in that cache is not the expected file, and is left alone.
+    CacheIgnored {
+        /// The file's name.
+        file: &'a str,
+        /// What lies there.
+        path: &'a Path,
+    },
+    /// A file is sent to the hub.
+    Sending {
+        /// Its path in the repository.
+        file: &'a str,
+        /// Its length.
+        bytes: u64,
+    },
+    /// The hub has a file, whether it was sent or known there already.
+    Sent {
+        /// Its path in the repository.
+        file: &'a str,
+        /// Its length.
+        bytes: u64,
     },
     /// The file was verified and has its final name.
     Finished {

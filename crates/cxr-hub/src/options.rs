@@ -1,15 +1,24 @@
 //! How to fetch.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Endpoint;
+use crate::{Endpoint, Token};
 
-/// How often, how long and from which hub.
+/// How often, how long and from which hub. The defaults know nothing of the environment:
+/// [`Options::from_environment`] does.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
     /// The hub that [`HubFile`](crate::HubFile)s are had from.
     pub endpoint: Endpoint,
+    /// Who asks: sent with every request to the hub's own address, and to no other: none.
+    pub token: Option<Token>,
+    /// The cache of Python's `huggingface_hub`, from which files are taken that are there already:
+    /// none.
+    pub cache: Option<PathBuf>,
+    /// Whether nothing may be asked for over a network: no.
+    pub offline: bool,
     /// How many attempts in a row may bring nothing new before a source is given up: 6. At least 1.
     pub attempts: u32,
     /// The pause before the second attempt: 1 s. It doubles with every further one.
@@ -28,6 +37,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             endpoint: Endpoint::default(),
+            token: None,
+            cache: None,
+            offline: false,
             attempts: 6,
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(60),

@@ -1,6 +1,6 @@
 //! What is remembered of a fetched file: `NAME.fetched.toml` beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,12 @@ use crate::{Digest, FileName, HubError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The address it came from; none for a file that lay there already and was verified.
+    /// The address it came from; none for a file that lay there already, or in the hub's cache, and
+    /// was verified.
     pub url: Option<String>,
+    /// For a file of the hub whose digest the manifest does not give: the repository, revision and
+    /// path that it was fetched as. Of another source it says nothing.
+    pub source: Option<String>,
     /// What its bytes hash to.
     pub digest: Digest,
     /// Who said so: `manifest`, or the address of the hub's listing.
@@ -28,12 +32,16 @@ pub struct Receipt {
 impl Receipt {
     /// The receipt of the file `name` in `folder`, or none if it has none that can be read.
     pub fn read(folder: &Path, name: &FileName) -> Option<Self> {
-        let text = std::fs::read_to_string(folder.join(name.with_ending(RECEIPT))).ok()?;
+        let text = std::fs::read_to_string(Self::place(folder, name)).ok()?;
         toml::from_str(&text).ok()
     }
 
+    pub(crate) fn place(folder: &Path, name: &FileName) -> PathBuf {
+        folder.join(name.with_ending(RECEIPT))
+    }
+
     pub(crate) fn write(&self, folder: &Path, name: &FileName) -> Result<(), HubError> {
-        let path = folder.join(name.with_ending(RECEIPT));
+        let path = Self::place(folder, name);
         let text = toml::to_string(self).map_err(|error| {
             HubError::io("write", &path)(std::io::Error::other(error.to_string()))
         })?;

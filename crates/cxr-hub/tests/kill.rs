@@ -1,7 +1,14 @@
-//! A process killed in the middle of a transfer, and another one that goes on.
+//! A process killed in the middle of a transfer, from an address or the hub, and another one that goes
+//! on.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "downloads/fake_hub.rs"]
+#[expect(dead_code, reason = "this test needs a part of the hub only")]
+mod fake_hub;
+#[path = "downloads/place.rs"]
+#[expect(dead_code, reason = "the hub needs a part of it only")]
+mod place;
 #[path = "downloads/server.rs"]
 #[expect(dead_code, reason = "this test needs a part of the server only")]
 mod server;
@@ -11,7 +18,8 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use cxr_hub::{Digest, Hasher, Options, RemoteFile, Source, fetch};
+use cxr_hub::{Options, RemoteFile, fetch};
+use fake_hub::{FakeHub, of_the_hub};
 use server::{Reply, Server, content};
 
 const LENGTH: usize = 700_000;
@@ -19,45 +27,66 @@ const BREAK: usize = 300_000;
 const URL: &str = "CXR_HUB_TEST_URL";
 const FOLDER: &str = "CXR_HUB_TEST_FOLDER";
 
+/// Where the file is had from: an address that ends in this, or a hub.
+const FILE: &str = "/file";
+
 fn main() {
     match (std::env::var(URL), std::env::var(FOLDER)) {
         (Ok(url), Ok(folder)) => run_child(&url, Path::new(&folder)),
-        _ => a_killed_process_loses_nothing(),
+        _ => {
+            let server = Server::start(|request, before| {
+                let reply = Reply::file(request, &content(LENGTH), "\"a\"");
+                interrupted(reply, before)
+            });
+            a_killed_process_loses_nothing(&server.url("file"), &server);
+            let hub =
+                FakeHub::start(
+                    |request, before, reply| match request.path.starts_with("/api") {
+                        false if reply.status == 200 => interrupted(reply, before),
+                        _ => reply,
+                    },
+                );
+            hub.state
+                .lock()
+                .unwrap()
+                .commit(&[("big.zip", &content(LENGTH))]);
+            a_killed_process_loses_nothing(hub.endpoint().as_str(), &hub.storage);
+            println!("a_killed_process_loses_nothing: 2 passed, 0 failed");
+        }
     }
 }
 
-fn wanted(url: &str) -> RemoteFile {
-    let body = content(LENGTH);
-    let mut hasher = Hasher::for_digest(&Digest::Sha256([0; 32]), 0);
-    hasher.update(&body);
-    RemoteFile {
-        name: "file.bin".parse().unwrap(),
-        bytes: Some(LENGTH as u64),
-        digest: Some(hasher.finish()),
-        sources: vec![Source::url(url).unwrap()],
+/// The first answer stops in the middle and says nothing more for a minute.
+fn interrupted(mut reply: Reply, before: usize) -> Reply {
+    if before == 0 {
+        reply.cut = BREAK;
+        reply.silence = Duration::from_secs(60);
     }
+    reply
+}
+
+fn wanted(url: &str) -> (RemoteFile, Options) {
+    let mut options = Options::default();
+    if url.ends_with(FILE) {
+        return (place::file(&content(LENGTH), &[url.to_owned()]), options);
+    }
+    options.endpoint = url.parse().unwrap();
+    (of_the_hub("main", "big.zip"), options)
 }
 
 fn run_child(url: &str, folder: &Path) {
     let stop = AtomicBool::new(false);
-    fetch(&wanted(url), folder, &Options::default(), &mut (), &stop).unwrap();
+    let (wanted, options) = wanted(url);
+    fetch(&wanted, folder, &options, &mut (), &stop).unwrap();
 }
 
-fn a_killed_process_loses_nothing() {
-    // The first answer stops in the middle and says nothing more for a minute.
-    let server = Server::start(|request, before| {
-        let mut reply = Reply::file(request, &content(LENGTH), "\"a\"");
-        if before == 0 {
-            reply.cut = BREAK;
-            reply.silence = Duration::from_secs(60);
-        }
-        reply
-    });
+/// `server` is the one that sends the bytes.
+fn a_killed_process_loses_nothing(url: &str, server: &Server) {
     let folder = tempfile::tempdir().unwrap();
     let part = folder.path().join("file.bin.part");
     let place = folder.path().join("file.bin");
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .env(URL, server.url("file"))
+        .env(URL, url)
         .env(FOLDER, folder.path())
         .spawn()
         .unwrap();
@@ -70,12 +99,11 @@ fn a_killed_process_loses_nothing() {
     child.wait().unwrap();
     assert!(!place.exists());
 
-    let (stop, options) = (AtomicBool::new(false), Options::default());
-    let wanted = wanted(&server.url("file"));
+    let stop = AtomicBool::new(false);
+    let (wanted, options) = wanted(url);
     let fetched = fetch(&wanted, folder.path(), &options, &mut (), &stop).unwrap();
     assert_eq!(fetched.transferred, (LENGTH - BREAK) as u64);
     assert_eq!(server.sent(), LENGTH, "the rest, and nothing twice");
     assert_eq!(server.requests()[1].range(), Some(BREAK));
     assert!(std::fs::read(place).unwrap() == content(LENGTH));
-    println!("a_killed_process_loses_nothing: 1 passed, 0 failed");
 }

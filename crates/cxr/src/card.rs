@@ -1,6 +1,6 @@
 //! `cxr card`: the page of a model on a hub.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cxr_model::{ModelCard, ThresholdRule, read_weight_file, write_weight_file};
@@ -63,28 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let output = args.force.output(save).inputs([&model]);
         output.ours(is_model).check()?;
     }
-    let run = RunFolder::at(model.parent().unwrap_or(&model));
-    let metrics = match run.is_finished() {
-        true => Some(run.metrics()?),
-        false => None,
-    };
-    // Beside a model of another training the metrics are not its own.
-    let metrics = metrics
-        .filter(|metrics| metrics.experiment == card.experiment && metrics.variant == card.variant);
-    if metrics.is_none() {
-        say("the run of the model is not beside it: the page has no results");
-    }
-    let facts = ModelFacts {
-        architecture: vec![card.backbone.name().to_owned(), card.head.name().to_owned()],
-        labels: card.labels.clone(),
-        image_size: card.image_size,
-        crop_size: card.crop_size,
-        licence: card.licence.clone(),
-        intended_use: card.intended_use.clone(),
-        thresholds: thresholds(&card),
-    };
-    let name = format!("{}-{}", card.experiment, card.variant);
-    let page = model_page(&name, &facts, metrics.as_ref());
+    let page = page(&model, &card)?;
     if let Some(save) = &args.save {
         let (_, tensors) = read_weight_file(&model, "model")?;
         write_weight_file(save, &card, &tensors)?;
@@ -102,6 +81,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => scoring::print(&page)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The page of a model file that says this of itself, with the results of its run where that is beside it.
+pub(crate) fn page(model: &Path, card: &ModelCard) -> anyhow::Result<String> {
+    let run = RunFolder::at(model.parent().unwrap_or(model));
+    let metrics = match run.is_finished() {
+        true => Some(run.metrics()?),
+        false => None,
+    };
+    // Beside a model of another training the metrics are not its own.
+    let metrics = metrics
+        .filter(|metrics| metrics.experiment == card.experiment && metrics.variant == card.variant);
+    if metrics.is_none() {
+        say("the run of the model is not beside it: the page has no results");
+    }
+    let facts = ModelFacts {
+        architecture: vec![card.backbone.name().to_owned(), card.head.name().to_owned()],
+        labels: card.labels.clone(),
+        image_size: card.image_size,
+        crop_size: card.crop_size,
+        licence: card.licence.clone(),
+        intended_use: card.intended_use.clone(),
+        thresholds: thresholds(card),
+    };
+    let name = format!("{}-{}", card.experiment, card.variant);
+    Ok(model_page(&name, &facts, metrics.as_ref()))
 }
 
 /// How the thresholds were chosen, in words; empty where they are the loss's.

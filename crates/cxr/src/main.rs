@@ -22,6 +22,7 @@ mod explain;
 mod export;
 mod external;
 mod fetch;
+mod hub;
 mod import;
 mod inspect;
 mod output;
@@ -69,6 +70,7 @@ enum Command {
     Predict(predict::Args),
     Calibrate(calibrate::Args),
     Card(card::Args),
+    Publish(hub::Args),
     Explain(explain::Args),
     Import(import::Args),
     Export(export::Args),
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Card(args) => card::run(&args),
+        Command::Publish(args) => hub::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),

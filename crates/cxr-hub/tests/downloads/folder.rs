@@ -1,15 +1,10 @@
-//! What lies in the folder already, what the hub says, and sets of files.
+//! What lies in the folder already, and sets of files.
 
 use std::sync::atomic::AtomicBool;
 
 use crate::place::{Place, file, sha256};
 use crate::server::{Reply, Server};
-use cxr_hub::{
-    HubError, HubFile, Manifest, Receipt, RemoteFile, RepositoryKind, Source, fetch_all,
-};
-
-/// `printf 'hello\n' | git hash-object --stdin`
-const HELLO_BLOB: &str = "ce013625030ba8dba906f756967f9e9ca394464a";
+use cxr_hub::{HubError, Manifest, fetch_all};
 
 #[test]
 fn a_right_file_without_receipt_is_verified_without_network() {
@@ -76,149 +71,6 @@ fn what_cannot_be_verified_is_not_asked_for() {
     assert!(matches!(error, HubError::NoDigest { .. }), "{error}");
     assert_eq!(server.requests().len(), 0);
     place.check_absent();
-}
-
-/// A hub with a data set of one small and one large file, listed on two pages; overloaded at first.
-fn hub() -> Server {
-    let folder = "/api/datasets/somebody/data/tree/main/data";
-    Server::start(move |request, before| match request.path.as_str() {
-        _ if before == 0 => Reply::status(503),
-        path if path == folder => {
-            let host = request.header("host").unwrap();
-            let next = format!("<http://{host}{folder}?cursor=2>; rel=\"next\"");
-            let listing = format!(
-                r#"[{{"type":"file","oid":"{HELLO_BLOB}","size":6,"path":"data/list.txt"}}]"#
-            );
-            Reply::ok(listing.as_bytes()).with("link", next)
-        }
-        path if path.strip_prefix(folder) == Some("?cursor=2") => {
-            let digest = sha256(b"large").to_string();
-            let digits = digest.strip_prefix("sha256:").unwrap();
-            let listing = format!(
-                r#"[{{"type":"file","oid":"{HELLO_BLOB}","size":5,"path":"data/large.zip",
-                     "lfs":{{"oid":"{digits}","size":5,"pointerSize":130}}}}]"#
-            );
-            Reply::ok(listing.as_bytes())
-        }
-        "/datasets/somebody/data/resolve/main/data/list.txt" => {
-            Reply::file(request, b"hello\n", "")
-        }
-        "/datasets/somebody/data/resolve/main/data/large.zip" => Reply::file(request, b"large", ""),
-        _ => Reply::status(404),
-    })
-}
-
-fn of_the_hub(path: &str) -> RemoteFile {
-    let source = HubFile::new(RepositoryKind::Dataset, "somebody/data", "main", path).unwrap();
-    RemoteFile {
-        name: "file.bin".parse().unwrap(),
-        bytes: None,
-        digest: None,
-        sources: vec![Source::Hub(source)],
-    }
-}
-
-#[test]
-fn the_hubs_listing_tells_unknown_digests_and_they_are_recorded() {
-    for (path, bytes, algorithm) in [
-        ("data/list.txt", b"hello\n".as_slice(), "git-blob"),
-        ("data/large.zip", b"large", "sha256"),
-    ] {
-        let hub = hub();
-        let mut place = Place::new();
-        place.options.endpoint = hub.url("").parse().unwrap();
-        let wanted = of_the_hub(path);
-        place.fetch(&wanted).unwrap();
-        place.check_complete(bytes);
-        let receipt = Receipt::read(place.path(), &wanted.name).unwrap();
-        assert_eq!(receipt.digest.algorithm(), algorithm);
-        let listing = "api/datasets/somebody/data/tree/main/data";
-        assert_eq!(receipt.digest_from, hub.url(listing));
-
-        // Offline from now on; even the receipt's digest serves when the file was touched.
-        place.options.endpoint = "http://127.0.0.1:9".parse().unwrap();
-        assert_eq!(place.fetch(&wanted).unwrap().transferred, 0);
-        let opened = std::fs::File::options()
-            .write(true)
-            .open(place.path().join("file.bin"))
-            .unwrap();
-        opened.set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert_eq!(place.fetch(&wanted).unwrap().transferred, 0);
-    }
-}
-
-/// A hub whose branch is at a commit; files have ranges or not, and the first answer is cut.
-fn hub_at_a_commit(ranges: bool) -> Server {
-    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-    let cuts = std::sync::atomic::AtomicUsize::new(0);
-    Server::start(move |request, _| {
-        let folder = format!("/api/datasets/somebody/data/tree/{COMMIT}/data");
-        let file = format!("/datasets/somebody/data/resolve/{COMMIT}/data/list.txt");
-        match request.path.as_str() {
-            "/api/datasets/somebody/data/revision/main" => {
-                Reply::ok(format!(r#"{{"sha":"{COMMIT}","siblings":[]}}"#).as_bytes())
-            }
-            path if path == folder => {
-                let listing = format!(
-                    r#"[{{"type":"file","oid":"{HELLO_BLOB}","size":6,"path":"data/list.txt"}}]"#
-                );
-                Reply::ok(listing.as_bytes())
-            }
-            path if path == file => {
-                let reply = match ranges {
-                    true => Reply::file(request, b"hello\n", "\"a\""),
-                    false => Reply::ok(b"hello\n"),
-                };
-                match cuts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-                    0 => reply.cut(4),
-                    _ => reply,
-                }
-            }
-            _ => Reply::status(404),
-        }
-    })
-}
-
-#[test]
-fn a_branch_is_fetched_at_the_commit_that_it_is_with_ranges_and_without() {
-    for (ranges, transferred) in [(true, 6), (false, 10)] {
-        let hub = hub_at_a_commit(ranges);
-        let mut place = Place::new();
-        place.options.endpoint = hub.url("").parse().unwrap();
-        let wanted = of_the_hub("data/list.txt");
-        let fetched = place.fetch(&wanted).unwrap();
-        place.check_complete(b"hello\n");
-        assert_eq!(fetched.transferred, transferred);
-        let receipt = Receipt::read(place.path(), &wanted.name).unwrap();
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        assert!(receipt.digest_from.contains(commit), "{receipt:?}");
-        assert!(receipt.url.unwrap().contains(commit));
-    }
-}
-
-#[test]
-fn the_hubs_bytes_must_be_those_of_its_listing() {
-    let lies = Server::start(|request, _| match request.path.as_str() {
-        "/api/datasets/somebody/data/tree/main/data" => {
-            let listing = format!(
-                r#"[{{"type":"file","oid":"{HELLO_BLOB}","size":6,"path":"data/list.txt"}}]"#
-            );
-            Reply::ok(listing.as_bytes())
-        }
-        _ => Reply::file(request, b"jello\n", ""),
-    });
-    let mut place = Place::new();
-    place.options.endpoint = lies.url("").parse().unwrap();
-    let error = place.fetch(&of_the_hub("data/list.txt")).unwrap_err();
-    assert!(matches!(error, HubError::WrongDigest { .. }), "{error}");
-    place.check_absent();
-    let error = place.fetch(&of_the_hub("data/other.txt")).unwrap_err();
-    assert!(matches!(error, HubError::NotListed { .. }), "{error}");
-
-    let no_hub = Server::start(|_, _| Reply::ok(b"<html>sign in</html>"));
-    place.options.endpoint = no_hub.url("").parse().unwrap();
-    let error = place.fetch(&of_the_hub("data/list.txt")).unwrap_err();
-    assert!(matches!(error, HubError::Listing { .. }), "{error}");
 }
 
 fn set(server: &Server, more: &str) -> Manifest {

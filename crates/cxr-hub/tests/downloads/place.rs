@@ -49,6 +49,10 @@ impl Observer for Seen {
             Event::Retrying { pause, .. } => format!("retrying after {} s", pause.as_secs()),
             Event::SourceFailed { .. } => "source failed".to_owned(),
             Event::Rejected { .. } => "rejected".to_owned(),
+            Event::Cached { .. } => "cached".to_owned(),
+            Event::CacheIgnored { .. } => "cache ignored".to_owned(),
+            Event::Sending { file, .. } => format!("sending {file}"),
+            Event::Sent { file, .. } => format!("sent {file}"),
             Event::Finished { .. } => "finished".to_owned(),
             _ => return,
         };

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
 
@@ -124,7 +126,7 @@ impl Server {
         mut stream: TcpStream,
         reply: &dyn Fn(&Request, usize) -> Reply,
     ) -> std::io::Result<()> {
-        let request = read_head(&stream)?;
+        let request = read_request(&stream)?;
         let before = {
             let mut requests = self.requests.lock().unwrap();
             requests.push(request.clone());
@@ -169,9 +171,12 @@ impl Server {
     }
 }
 
-fn read_head(stream: &TcpStream) -> std::io::Result<Request> {
-    let mut lines = BufReader::new(stream).lines();
-    let mut next = || lines.next().unwrap_or_else(|| Ok(String::new()));
+fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut next = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).map(|_| line)
+    };
     let first = next()?;
     let mut headers = Vec::new();
     loop {
@@ -181,10 +186,18 @@ fn read_head(stream: &TcpStream) -> std::io::Result<Request> {
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    Ok(Request {
-        path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
+    let mut words = first.split(' ').map(str::to_owned);
+    let mut request = Request {
+        method: words.next().unwrap_or_default(),
+        path: words.next().unwrap_or_default(),
+        body: Vec::new(),
         headers,
-    })
+    };
+    let length = request.header("content-length").unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body)?;
+    request.body = body;
+    Ok(request)
 }
 
 /// A file's worth of bytes in which any shift or repetition shows.

@@ -23,8 +23,10 @@ use crate::train::{interrupted, stop_flag};
 
 /// Fetch data and weights, verified; the same command goes on after an interruption
 ///
-/// Files are verified against the digest of the manifest, or that of the hub's listing, before they
-/// get their name, and are not fetched twice. With `--prepare` the images of each archive are decoded,
+/// Files are verified against the digest of the manifest, or that of the hub's listing of one commit,
+/// before they get their name, and are not fetched twice; what Python's huggingface_hub has in its
+/// cache is copied from there. HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean
+/// there. With `--prepare` the images of each archive are decoded,
 /// resized and kept in one store, which training reads; `--drop-archives` removes an archive after
 /// that, so that about 12 GB of disk are enough for ChestX-ray14.
 #[derive(Debug, clap::Args)]
@@ -99,11 +101,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map(|name| find(&shelves, name, args.mirror.as_deref()))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
-    let mut options = Options::default();
-    options.endpoint = match &args.endpoint {
-        Some(endpoint) => endpoint.clone(),
-        None => Endpoint::from_environment().context("HF_ENDPOINT")?,
-    };
+    let options = Options::from_environment(args.endpoint.clone()).context("HF_ENDPOINT")?;
     if args.prepare && !wanted.iter().any(|(_, set)| prepare::is_of_archives(set)) {
         bail!("`--prepare` is for sets of archives, such as `nih`");
     }

@@ -146,6 +146,15 @@ impl Observer for Watcher {
                     "{file}: is not the expected file, renamed to {file}.rejected"
                 ));
             }
+            Event::Cached { file, bytes, .. } => {
+                self.done(file, bytes, "from the cache of huggingface_hub, verified");
+            }
+            Event::CacheIgnored { file, path } => {
+                self.say(&format!(
+                    "{file}: `{}` in the cache of huggingface_hub is another file, and is left alone",
+                    path.display()
+                ));
+            }
             Event::Finished { file, bytes } => {
                 let seconds = self.began.elapsed().as_secs();
                 self.done(file, bytes, &format!("fetched and verified in {seconds} s"));

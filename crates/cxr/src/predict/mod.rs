@@ -20,7 +20,8 @@ use cxr_dataset::Tone;
 use crate::SOME_FAILED;
 use crate::data_folder::{say_passed_over, say_refused};
 use crate::device::DeviceArgs;
-use crate::explain::{model_file, wanted_labels};
+use crate::explain::wanted_labels;
+use crate::hub;
 use crate::output::ForceArg;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -50,7 +51,7 @@ use table::{Columns, Form, is_failed_table};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A model: a run's folder, or a model.safetensors
+    /// A model: a run's folder, a model.safetensors, or hub:OWNER/NAME[@REVISION], which is fetched once and verified
     #[arg(value_name = "MODEL", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
@@ -119,6 +120,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "Examples:
   cxr predict model.safetensors scans/ --out predictions.csv
   cxr predict models/runs/paper/fzlpr-0.2 film.dcm --labels Pneumothorax,Effusion
+  cxr predict hub:somebody/chest-network scans/ --out predictions.csv
   cxr predict a.safetensors --with b.safetensors scans.zip --tta hflip --out both.parquet
   find /archive -name '*.dcm' | cxr predict model.safetensors - --out all.jsonl --shard 1/8
   cxr predict --merge --out all.jsonl";
@@ -150,10 +152,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     say_passed_over(inputs.passed_over().0, inputs.passed_over().1);
     say_refused(inputs.refused());
     ensure!(inputs.len() > 0, "there is no image to predict");
-    let models: Vec<PathBuf> = std::iter::once(model)
-        .chain(&args.with)
-        .map(|model| model_file(model))
-        .collect();
+    let models = std::iter::once(model).chain(&args.with);
+    let models = models.map(|model| hub::model(model));
+    let models = models.collect::<anyhow::Result<Vec<PathBuf>>>()?;
     let paths = models.iter().map(PathBuf::as_path);
     let network = Network::open(paths, args.tta, args.average, &args.device.open()?)?;
     let tone = match (args.stretch, network.tone()) {
