@@ -68,6 +68,16 @@ const CLIPPY: [&str; 6] = [
     "--",
     "--deny=warnings",
 ];
+/// The networks of candle-transformers, which are a feature.
+const TRANSFORMERS_TEST: [&str; 7] = [
+    "test",
+    "--workspace",
+    "--locked",
+    "--features",
+    "cxr-train/transformers",
+    "--test",
+    "frozen",
+];
 const CUDA_BUILD: [&str; 6] = [
     "build",
     "--package",
@@ -110,7 +120,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Step::Sources => told(&sources::problems(workspace.root())?),
             Step::Fmt => run_cargo(&["fmt", "--all", "--check"])?,
             Step::Clippy => run_cargo(&CLIPPY)?,
-            Step::Test => run_cargo(&["test", "--workspace", "--locked"])?,
+            Step::Test => match run_cargo(&["test", "--workspace", "--locked"])? {
+                Ending::Done => run_cargo(&TRANSFORMERS_TEST)?,
+                ending => ending,
+            },
             Step::Once => match run_cargo(&once::TESTS)? {
                 Ending::Done => {
                     let mut problems = Vec::new();
