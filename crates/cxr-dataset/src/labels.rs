@@ -34,6 +34,7 @@ impl LabelState {
         matches!(self, Self::Negative | Self::Positive)
     }
 
+    /// Its byte in a digest.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Negative => 0,

@@ -62,13 +62,11 @@ impl ImageName {
             .map(Self::trusted)
     }
 
-    /// The names by which a table may list the image at this path: its [tails](Self::tails), and then those without the
-    /// extension of an image, for tables that have ids.
-    pub fn listings(&self) -> impl Iterator<Item = Self> {
+    /// Its [tails](Self::tails) without the extension of an image; none where it has no such extension.
+    pub fn ids(&self) -> impl Iterator<Item = Self> {
         let stem = self.stem().map(Self::trusted);
-        let of_stem = stem.into_iter();
-        self.tails()
-            .chain(of_stem.flat_map(|stem| stem.tails().collect::<Vec<_>>()))
+        stem.into_iter()
+            .flat_map(|stem| stem.tails().collect::<Vec<_>>())
     }
 
     /// The name without the extension of an image; `None` where it has none, or nothing else.
@@ -381,14 +379,14 @@ mod tests {
         assert_eq!(name.file_name(), "c.png");
         let tails: Vec<String> = name.tails().map(String::from).collect();
         assert_eq!(tails, ["a/b/c.png", "b/c.png", "c.png"]);
-        let listings: Vec<String> = ImageName::new("a/1.2.7.png")
-            .unwrap()
-            .listings()
-            .map(String::from)
-            .collect();
-        assert_eq!(listings, ["a/1.2.7.png", "1.2.7.png", "a/1.2.7", "1.2.7"]);
-        let listings = ImageName::new("a/.png").unwrap().listings().count();
-        assert_eq!(listings, 2);
+        let ids = |name: &str| -> Vec<String> {
+            let name = ImageName::new(name).unwrap();
+            name.ids().map(String::from).collect()
+        };
+        assert_eq!(ids("a/1.2.7.png"), ["a/1.2.7", "1.2.7"]);
+        for none in ["a/.png", "a/1.2.7", "png"] {
+            assert_eq!(ids(none), Vec::<String>::new());
+        }
     }
 
     proptest! {

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use cxr_dataset::{
-    DatasetError, ImageName, Index, LabelState, Part, ReadOptions, ReaderRule, Sex, ViewPosition,
+    DatasetError, ImageFiles, ImageName, Index, LabelState, Part, ReadOptions, ReaderRule, Sex,
+    ViewPosition,
 };
 
 use proptest::prelude::*;
@@ -571,6 +572,60 @@ fn rsna_s_boxes_are_not_images_and_its_two_tables_agree() {
         error.contains("line 2: the image `a1` is `Lung Opacity` here"),
         "{error}"
     );
+}
+
+/// An id is the file of that name, whatever its extension; an own table names its files itself.
+#[test]
+fn ids_and_roots_find_their_files() {
+    let folder = Folder::of(&[
+        (
+            "rsna/stage_2_train_labels.csv",
+            "patientId,x,y,width,height,Target\na.1,,,,,0\nb,,,,,0\n",
+        ),
+        ("rsna/images/a.1.dcm", "a"),
+        ("rsna/images/b.png", "b"),
+        ("mine/labels.csv", "image,Mass\na,1\n"),
+        ("mine/a.png", "a"),
+        (
+            "chexpert/train.csv",
+            &format!(
+                "{CHEXPERT}\n{}",
+                chexpert_rows("CheXpert-v1.0-small", "train")
+            ),
+        ),
+        ("chexpert/train/patient00007/study1/view1_frontal.jpg", "1"),
+        ("chexpert/train/patient00007/study2/view1_frontal.jpg", "2"),
+    ]);
+    let found = |name: &str, table: &str| {
+        let index = folder.read(&format!("{name}/{table}")).unwrap();
+        let files = ImageFiles::find([folder.path().join(name)]).unwrap();
+        let mut found: Vec<(String, String)> = (files.of_index(&index).unwrap().into_iter())
+            .map(|(name, path)| {
+                let path = path.strip_prefix(folder.path()).unwrap();
+                (name.to_string(), path.to_str().unwrap().to_owned())
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let pair = |name: &str, path: &str| (name.to_owned(), path.to_owned());
+    let rsna = found("rsna", "stage_2_train_labels.csv");
+    let dicom = cfg!(feature = "dicom").then(|| pair("a.1", "rsna/images/a.1.dcm"));
+    let expected: Vec<_> = dicom
+        .into_iter()
+        .chain([pair("b", "rsna/images/b.png")])
+        .collect();
+    assert_eq!(rsna, expected);
+    assert_eq!(found("mine", "labels.csv"), []);
+    let root = "CheXpert-v1.0-small/train/patient00007";
+    let chexpert = ["study1", "study2"].map(|study| {
+        let name = format!("{study}/view1_frontal.jpg");
+        pair(
+            &format!("{root}/{name}"),
+            &format!("chexpert/train/patient00007/{name}"),
+        )
+    });
+    assert_eq!(found("chexpert", "train.csv"), chexpert);
 }
 
 /// torchxrayvision keeps the last annotation of an image; all of them together say whether it has the finding.

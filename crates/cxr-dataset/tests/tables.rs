@@ -268,6 +268,11 @@ fn the_fingerprint_follows_labels_and_not_the_order_of_rows() {
     assert_ne!(first, fingerprint("a,b\nx.png,1\ny.png,\n"));
     assert_ne!(first, fingerprint("a,c\nx.png,1\ny.png,0\n"));
     assert_eq!(first.to_string().parse(), Ok(first));
+    // Runs that were begun before −1 had a meaning of its own go on.
+    let (uncertain, unknown) = ("a,b\nx.png,1\ny.png,-1\n", "a,b\nx.png,1\ny.png,\n");
+    assert_eq!(fingerprint(uncertain), fingerprint(unknown));
+    let whole = |text: &str| read(text).unwrap().fingerprint_with_uncertain();
+    assert_ne!(whole(uncertain), whole(unknown));
 }
 
 #[test]

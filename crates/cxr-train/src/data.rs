@@ -11,7 +11,7 @@ use cxr_dataset::{
     PrepareOptions, PreparedSet, Split, Store, StoreSettings, prepare, store_file,
 };
 
-use crate::{Experiment, TrainError};
+use crate::{Experiment, TrainError, Uncertainty};
 
 /// What a run trains, validates and tests on. Every image of the split is in the index and the store.
 #[derive(Debug)]
@@ -245,8 +245,8 @@ impl TrainingData {
         hex(hash)
     }
 
-    /// The same, part by part.
-    pub(crate) fn fingerprints(&self) -> DataFingerprints {
+    /// The same, part by part; uncertain labels are told from unknown ones where a policy does.
+    pub(crate) fn fingerprints(&self, uncertainty: &Uncertainty) -> DataFingerprints {
         let list = |part| {
             let names = self.split.part(part);
             let mut hash = Sha256::new();
@@ -258,7 +258,12 @@ impl TrainingData {
             ListFingerprint { images, digest }
         };
         DataFingerprints {
-            labels: self.index.fingerprint().to_string(),
+            // Early versions knew no difference between uncertain and unknown.
+            labels: match uncertainty.is_ignore() {
+                true => self.index.fingerprint(),
+                false => self.index.fingerprint_with_uncertain(),
+            }
+            .to_string(),
             images: self.store.fingerprint().to_string(),
             train: list(Part::Train),
             validation: list(Part::Validation),

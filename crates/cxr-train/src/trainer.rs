@@ -181,7 +181,7 @@ impl<'a> Trainer<'a> {
             loss_is_own,
             loss_variables,
             experiment_text,
-            data_fingerprints: data.fingerprints(),
+            data_fingerprints: data.fingerprints(&experiment.data.uncertain),
             state: State::new(training),
             profile: &Profile::OFF,
             sync_every: compute::of(device).sync_every(),

@@ -276,7 +276,7 @@ impl Sources {
         let files: HashSet<&ImageName> = self.files.iter().map(|(name, _)| name).collect();
         for (archive, paths) in archives {
             for path in paths {
-                let Some(record) = path.listings().find_map(|name| index.get(&name)) else {
+                let Some(record) = index.listed(path) else {
                     self.n_unlisted += 1;
                     continue;
                 };

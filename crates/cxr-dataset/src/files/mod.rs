@@ -184,10 +184,12 @@ impl ImageFiles {
     /// [`DatasetError::Record`] when several different files fit, or one cannot be read to be compared.
     pub fn get(&self, name: &ImageName) -> Result<Option<&ImageFile>, DatasetError> {
         let called_so = self.at(self.by_file_name.get(name.file_name()));
-        let fitting = called_so.filter(|file| file.fits(name.as_str())).collect();
-        if let Some(file) = self.only(fitting, name)? {
-            return Ok(Some(file));
-        }
+        let fitting = called_so.filter(|file| file.fits(name.as_str()));
+        self.only(fitting.collect(), name)
+    }
+
+    /// The same for an id: the file whose path ends so without the extension of an image.
+    fn get_by_id(&self, name: &ImageName) -> Result<Option<&ImageFile>, DatasetError> {
         if has_image_extension(name.file_name()) {
             return Ok(None);
         }
@@ -236,8 +238,10 @@ impl ImageFiles {
         files.find(|file| is_similar(name, &file.file_name))
     }
 
-    /// The file of each image of an index that has one. The folder that a name begins with may be called otherwise here
-    /// (`CheXpert-v1.0-small/`): of a name without a file the rest is looked for, where no other name has that rest.
+    /// The file of each image of an index that has one. Tables of published data sets may have ids in place of names: an id
+    /// is the file whose path ends so without the extension of an image. The folder that a name begins with may be called
+    /// otherwise here (`CheXpert-v1.0-small/`): of a name without a file the rest is looked for, where no other name has
+    /// that rest.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -245,11 +249,17 @@ impl ImageFiles {
         let mut files = HashMap::with_capacity(index.records().len());
         let mut left = Vec::new();
         for record in index.records() {
-            match self.get(&record.name)? {
+            let file = match self.get(&record.name)? {
+                None if index.has_ids() => self.get_by_id(&record.name)?,
+                file => file,
+            };
+            match file {
                 Some(file) => {
                     files.insert(record.name.clone(), file.path().to_owned());
                 }
-                None => left.push(&record.name),
+                // Own tables name files as they are.
+                None if index.has_ids() => left.push(&record.name),
+                None => {}
             }
         }
         let mut by_rest: HashMap<&str, Option<&ImageName>> = HashMap::new();

@@ -186,6 +186,18 @@ impl Index {
             .and_then(|&position| self.records.get(position))
     }
 
+    /// The record of the image at this path in an archive: the one that is called as its path ends, or, in the tables of a
+    /// published data set, by an id that is that without the extension of an image.
+    pub fn listed(&self, path: &ImageName) -> Option<&Record> {
+        let ids = path.ids().filter(|_| self.has_ids());
+        path.tails().chain(ids).find_map(|name| self.get(&name))
+    }
+
+    /// Whether an image may be called by an id, which is no file's name: a published data set's, not in an own table.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.release != Release::OWN_TABLE
+    }
+
     /// The labels, in the order of [`Record::labels`].
     pub fn label_set(&self) -> &LabelSet {
         &self.label_set
@@ -291,10 +303,22 @@ impl Index {
     }
 
     /// A digest of the labels: label names, and for each image, in the order of the names, its
-    /// name, patient and states. It does not depend on the order of rows or on other columns.
+    /// name, patient and states, uncertain ones as unknown. It does not depend on the order of rows or on other columns.
     pub fn fingerprint(&self) -> Fingerprint {
+        self.digest("cxr labels 1", |state| match state {
+            LabelState::Uncertain => LabelState::Unknown,
+            state => state,
+        })
+    }
+
+    /// The same, which tells uncertain labels from unknown ones: for whoever makes a difference between them.
+    pub fn fingerprint_with_uncertain(&self) -> Fingerprint {
+        self.digest("cxr labels 2", |state| state)
+    }
+
+    fn digest(&self, form: &str, state: impl Fn(LabelState) -> LabelState) -> Fingerprint {
         let mut fingerprinter = Fingerprinter::default();
-        fingerprinter.text("cxr labels 1");
+        fingerprinter.text(form);
         fingerprinter.number(self.label_set.len() as u64);
         for label in self.label_set.names() {
             fingerprinter.text(label);
@@ -306,7 +330,7 @@ impl Index {
             fingerprinter.text(record.name.as_str());
             fingerprinter.text(record.patient.as_ref().map_or("", PatientId::as_str));
             codes.clear();
-            codes.extend(record.labels.iter().map(|state| state.code()));
+            codes.extend(record.labels.iter().map(|&of_label| state(of_label).code()));
             fingerprinter.bytes(&codes);
         }
         fingerprinter.finish()

@@ -142,7 +142,9 @@ impl StoreBuilder {
                 if options.is_stopped() || is_over.load(Ordering::Relaxed) {
                     return Err(self.interrupted(self.n_present(), total));
                 }
-                let Some(name) = image.path().listings().find(|name| self.expects(name)) else {
+                let path = image.path();
+                let expected = (path.tails().chain(path.ids())).find(|name| self.expects(name));
+                let Some(name) = expected else {
                     inserted.n_unexpected += 1;
                     return Ok(());
                 };

@@ -177,9 +177,8 @@ impl Found {
                 });
             }
             let origin = path.join(image.path().as_str());
-            let is_listed = |name: &ImageName| index.is_some_and(|index| index.get(name).is_some());
-            let listed = image.path().listings().find(is_listed);
-            let name = listed.unwrap_or_else(|| image.path().clone());
+            let listed = index.and_then(|index| index.listed(image.path()));
+            let name = listed.map_or(image.path(), |record| &record.name).clone();
             let facts = match image.read() {
                 Ok(bytes) => inspect_image_bytes(&bytes, &origin).map_err(|error| chain(&error)),
                 Err(error) => Err(format!("`{}`: {error}", origin.display())),
