@@ -8,7 +8,7 @@ use cxr_metrics::{Level, Scored, holm, paired_delong, roc_auc};
 use cxr_report::figures::{Figure, figures, focal_loss, fzlpr_loss};
 use cxr_report::paper::LABELS;
 use cxr_report::report::Report;
-use cxr_run::{LabelRow, LabelTable, Predictions, RunError, RunMetrics, Unscorable};
+use cxr_run::{LabelRow, LabelTable, NetworkPart, Predictions, RunError, RunMetrics, Unscorable};
 
 #[path = "made/experiment.rs"]
 mod experiment;
@@ -250,6 +250,44 @@ fn all_figures_are_drawn_with_the_bundled_font_and_repeat_to_the_byte() {
         );
         assert_ne!(drawn.data(), blank.data(), "{}: no text", figure.name);
     }
+}
+
+#[test]
+fn figure_2_is_the_network_of_a_run_that_says_what_it_has() {
+    let (_, report) = &*EIGHT_RUNS;
+    assert!(figure(report, "figure2").is_none());
+    let part = |name: &str, is_head, channels, parameters| NetworkPart {
+        name: name.to_owned(),
+        is_head,
+        layers: vec![
+            ("3×3 convolution".to_owned(), 12),
+            ("1×1 convolution".to_owned(), 1),
+        ],
+        channels,
+        height: 7,
+        width: 9,
+        parameters,
+        multiply_adds: 1_234_000_000,
+    };
+    let mut report = report.clone();
+    report.runs[1].network = vec![part("block <1>", false, 64, 1_000), part("", true, 14, 234)];
+    let drawn = figure(&report, "figure2").unwrap();
+    let svg = drawn.to_svg();
+    for text in [
+        "block &lt;1&gt;",
+        "12 × 3×3 convolution, 1×1 convolution",
+        ">64×7×9<",
+        ">head<",
+        ">1,234<",
+        ">2,468<",
+    ] {
+        assert!(svg.contains(text), "{text}: {svg}");
+    }
+    assert!(!drawn.caption.contains("other runs"));
+    report.runs[2].network = vec![part("another", false, 32, 7)];
+    let drawn = figure(&report, "figure2").unwrap();
+    assert!(drawn.caption.contains("other runs"), "{}", drawn.caption);
+    drawn.to_png().unwrap();
 }
 
 #[test]
