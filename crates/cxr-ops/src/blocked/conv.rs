@@ -155,7 +155,7 @@ impl Conv {
             strides: [all, inputs * all],
             scale: None,
         };
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
             let winograd = winograd.transposed();
             let weights = winograd.weights(simd, &dense, true, pool);
             return BackwardWeights::Tiles(winograd, weights);
@@ -388,7 +388,7 @@ impl Conv {
         pool: &Pool,
     ) -> Vec<f32> {
         debug_assert!(gradient.is_plain());
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
             return winograd.weight_gradient(simd, view, gradient, pool);
         }
         let inputs = self.input.blocks();
