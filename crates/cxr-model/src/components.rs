@@ -121,31 +121,41 @@ pub fn check_network(experiment: &Experiment) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// A described backbone, part by part, for images of `side × side` pixels; empty where it is not described or its author's
-/// own.
+/// A described network, part by part, for images of `side × side` pixels and so many labels: its backbone, and its head
+/// where that is described too. Empty where the backbone is not described or its author's own.
 ///
 /// # Errors
 /// A name that is not known or an option that it cannot have, by its key; images that are too small.
-pub fn network_parts(model: &ModelConfig, side: usize) -> Result<Vec<NetworkPart>, ModelError> {
-    let (Some(backbone), _) = parts(model)? else {
+pub fn network_parts(
+    model: &ModelConfig,
+    side: usize,
+    labels: usize,
+) -> Result<Vec<NetworkPart>, ModelError> {
+    let (Some(backbone), head) = parts(model)? else {
         return Ok(Vec::new());
     };
     let Some(description) = backbone.description() else {
         return Ok(Vec::new());
     };
-    let parts = description.parts(side, side)?;
-    Ok(parts
-        .into_iter()
-        .map(|part| NetworkPart {
-            name: part.name,
-            is_head: false,
-            layers: part.layers,
-            channels: part.channels,
-            height: part.height,
-            width: part.width,
-            parameters: part.parameters,
-            multiply_adds: part.multiply_adds,
-        })
+    let part = |part: cxr_ops::NetworkPart, is_head: bool| NetworkPart {
+        name: part.name,
+        is_head,
+        layers: part.layers,
+        channels: part.channels,
+        height: part.height,
+        width: part.width,
+        parameters: part.parameters,
+        multiply_adds: part.multiply_adds,
+    };
+    let shape = backbone.feature_shape(side, side);
+    let of_head = match head.map(|head| head.describe(shape, labels)) {
+        None | Some(Err(HeadError::NotDescribed { .. })) => Vec::new(),
+        Some(described) => described?.parts(shape.1, shape.2)?,
+    };
+    let of_backbone = description.parts(side, side)?;
+    let of_backbone = of_backbone.into_iter().map(|found| part(found, false));
+    Ok(of_backbone
+        .chain(of_head.into_iter().map(|found| part(found, true)))
         .collect())
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Outer, Rows, Tap};
+use super::kernels::{Kernels, Outer, Rows, Start, Tap};
 use super::maps::Room;
 use super::packing::{Packing, Phase, Strip, Window};
 use super::panels::{Dense, Panels, connected, dense_panels, needed, panels};
@@ -155,7 +155,7 @@ impl Conv {
             strides: [all, inputs * all],
             scale: None,
         };
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
             let winograd = winograd.transposed();
             let weights = winograd.weights(simd, &dense, true, pool);
             return BackwardWeights::Tiles(winograd, weights);
@@ -229,13 +229,9 @@ impl Conv {
                         let x = &x[(panel.from.start - from.start) * plane..];
                         let later = rest.split_off(panel.to.len());
                         let mut out = std::mem::replace(&mut rest, later);
-                        if let Some(bias) = bias {
-                            for (out, bias) in out.iter_mut().zip(&bias[panel.to.clone()]) {
-                                out.fill(*bias);
-                            }
-                        }
                         panels.taps(panel, plane, &offsets, taps);
-                        panels.run(simd, panel, (rows, taps, x), bias.is_some(), &mut out);
+                        let start = Start::of_bias(bias, panel.to.clone());
+                        panels.run(simd, panel, (rows, taps, x), start, &mut out);
                         for (block, out) in panel.to.clone().zip(out) {
                             let place = (image, block, pixel);
                             let sums = &mut found[block - first];
@@ -342,7 +338,8 @@ impl Conv {
                             let out = &mut task.out[panel.to.start - first..][..panel.to.len()];
                             panels.taps(panel, plane, offsets, taps);
                             if stride == 1 {
-                                panels.run(simd, panel, (rows, taps, x), accumulate, out);
+                                let start = Start::of_output(accumulate);
+                                panels.run(simd, panel, (rows, taps, x), start, out);
                                 continue;
                             }
                             computed.resize(2 * count, ZERO);
@@ -355,7 +352,7 @@ impl Conv {
                                     part.fill(ZERO);
                                 }
                             } else {
-                                panels.run(simd, panel, (rows, taps, x), false, &mut parts);
+                                panels.run(simd, panel, (rows, taps, x), Start::Zero, &mut parts);
                             }
                             for (computed, out) in parts.iter().zip(out) {
                                 for (row, computed) in computed.chunks_exact(width).enumerate() {
@@ -391,7 +388,7 @@ impl Conv {
         pool: &Pool,
     ) -> Vec<f32> {
         debug_assert!(gradient.is_plain());
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
             return winograd.weight_gradient(simd, view, gradient, pool);
         }
         let inputs = self.input.blocks();

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::conv::Epilogue;
-use super::kernels::{Rows, convolve_depthwise, outer_sums_depthwise};
+use super::kernels::{Rows, Start, convolve_depthwise, outer_sums_depthwise};
 use super::packing::{Packing, Phase, Strip, Window};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
@@ -96,13 +96,11 @@ impl Depthwise {
                         };
                         let pixel = strip.row * self.output.width;
                         let out = &mut out[pixel..][..strip.pixels()];
-                        if let Some(bias) = bias {
-                            out.fill(bias[block]);
-                        }
-                        convolve_depthwise(simd, rows, packed, &taps, weights, bias.is_some(), out);
+                        let start = Start::of_bias(bias, block..block + 1);
+                        convolve_depthwise(simd, rows, packed, &taps, weights, start, out);
                         Epilogue::finish(finish, with_sums, simd, (image, block, pixel), out, sums);
                     }
-                })
+                });
             });
     }
 
@@ -177,9 +175,8 @@ impl Depthwise {
                             if stride == 1 {
                                 let out = &mut out[strip.row * self.input.width..][..count];
                                 let weights = &scratch.weights;
-                                convolve_depthwise(
-                                    simd, rows, packed, taps, weights, accumulate, out,
-                                );
+                                let start = Start::of_output(accumulate);
+                                convolve_depthwise(simd, rows, packed, taps, weights, start, out);
                                 continue;
                             }
                             scratch.phase.resize(count, ZERO);
@@ -190,7 +187,7 @@ impl Depthwise {
                                 packed,
                                 taps,
                                 &scratch.weights,
-                                false,
+                                Start::Zero,
                                 computed,
                             );
                             for (row, computed) in computed.chunks_exact(width).enumerate() {
@@ -213,7 +210,7 @@ impl Depthwise {
                         let out = &mut out[first..][..rows * self.input.width];
                         Epilogue::finish(finish, with_sums, simd, (image, block, first), out, sums);
                     }
-                })
+                });
             });
     }
 

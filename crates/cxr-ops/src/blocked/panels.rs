@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Products, Rows, Tap};
+use super::kernels::{Kernels, Products, Rows, Start, Tap};
 use super::maps::Room;
 use super::{Block, LANES, ZERO};
 use crate::grouped::Pool;
@@ -72,6 +72,18 @@ impl Dense<'_> {
         }
         let [to_stride, from_stride] = self.strides;
         let lanes = from.len();
+        if let ([tap], true) = (taps, from_stride == 1 && to_stride > 1) {
+            // Of single pixels: rows of maps that are read.
+            for map in to.clone() {
+                let values = &self.values[map * to_stride + from.start + tap..][..lanes];
+                let factor = self.scale.map_or(1., |scale| scale[map]);
+                let places = out[map - to.start..].iter_mut().step_by(line);
+                for (place, value) in places.zip(values) {
+                    *place = value * factor;
+                }
+            }
+            return;
+        }
         let mut put = |map: usize, lane: usize| {
             let values = &self.values[map * to_stride + (from.start + lane) * from_stride..];
             let factor = self.scale.map_or(1., |scale| scale[map]);
@@ -227,7 +239,7 @@ impl Panels {
         simd: S,
         panel: &Panel,
         (rows, taps, x): (Rows, &[Tap], &[Block]),
-        accumulate: bool,
+        start: Start<'_>,
         out: &mut [&mut [Block]],
     ) {
         let weights = &self.weights[panel.weights..];
@@ -238,7 +250,7 @@ impl Panels {
                 x,
                 taps,
                 weights,
-                accumulate,
+                start,
             };
             simd.convolve_two(products, &mut [first, second]);
         } else if let [one] = out {
@@ -248,7 +260,7 @@ impl Panels {
                 x,
                 taps,
                 weights,
-                accumulate,
+                start,
             };
             simd.convolve_one(products, &mut [one]);
         }

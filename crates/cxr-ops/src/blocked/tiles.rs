@@ -1,5 +1,6 @@
 //! The transforms of [Winograd's convolutions](super::winograd), from maps to tiles and back.
 
+use super::kernels::Start;
 use super::{Block, LANES, ZERO, in_block, of_block, vectors};
 use crate::simd::Vectors;
 
@@ -295,7 +296,7 @@ pub(super) fn transform_gradients<
     );
 }
 
-/// `Aᵀ m A` of every tile of one block, written or added to `out`, rows of `width` pixels: what is beyond is dropped.
+/// `Aᵀ m A` of every tile of one block, written or added to `out` or a bias, rows of `width` pixels: what is beyond is dropped.
 pub(super) fn transform_outputs<
     S: Vectors,
     T: Scheme<SIDE, STEP>,
@@ -306,7 +307,7 @@ pub(super) fn transform_outputs<
     tiles: Tiles,
     products: &[Block],
     width: usize,
-    add: bool,
+    start: Start<'_>,
     out: &mut [Block],
 ) {
     simd.within(
@@ -327,10 +328,12 @@ pub(super) fn transform_outputs<
                             let values = T::outputs(simd, row_of(simd, &halfway, y));
                             for (pixel, value) in line[column * STEP..].iter_mut().zip(values) {
                                 let pixel = &mut S::as_mut_simd_f32s(pixel).0[vector];
-                                *pixel = if add {
-                                    simd.add_f32s(*pixel, value)
-                                } else {
-                                    value
+                                *pixel = match start {
+                                    Start::Zero => value,
+                                    Start::Output => simd.add_f32s(*pixel, value),
+                                    Start::Bias(bias) => {
+                                        simd.add_f32s(of_block::<S>(&bias[0], vector), value)
+                                    }
                                 };
                             }
                         }

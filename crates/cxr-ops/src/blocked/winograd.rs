@@ -12,7 +12,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::conv::Epilogue;
-use super::kernels::{Kernels, Outer, Products, Rows, Tap};
+use super::kernels::{Kernels, Outer, Products, Rows, Start, Tap};
 use super::maps::Room;
 use super::packing::{Packing, Strip, Window};
 use super::panels::Dense;
@@ -317,16 +317,13 @@ impl Winograd {
                                 };
                                 tile += segment.rows * columns;
                                 let products = &scratch.products[w * tiles_of(lot, columns)..];
-                                if let Some(bias) = bias {
-                                    if accumulate {
-                                        add_bias(simd, &bias[block], out);
-                                    } else {
-                                        out.fill(bias[block]);
-                                    }
-                                }
-                                let add = accumulate || bias.is_some();
+                                // A gradient, which may be added to another, has no bias.
+                                let start = match accumulate {
+                                    true => Start::Output,
+                                    false => Start::of_bias(bias, block..block + 1),
+                                };
                                 transform_outputs::<S, T, SIDE, STEP>(
-                                    simd, tiles, products, width, add, out,
+                                    simd, tiles, products, width, start, out,
                                 );
                                 let place = (segment.image, block, segment.first * STEP * width);
                                 let sums = &mut found[index * blocks + block];
@@ -533,7 +530,7 @@ fn products_of<'a, const W: usize>(
         x,
         taps,
         weights,
-        accumulate: false,
+        start: Start::Zero,
     }
 }
 
@@ -649,17 +646,4 @@ impl Scratch {
             first += segment.rows * columns;
         }
     }
-}
-
-fn add_bias<S: Vectors>(simd: S, bias: &Block, out: &mut [Block]) {
-    simd.within(
-        #[inline(always)]
-        || {
-            for out in out {
-                for lane in 0..LANES {
-                    out[lane] += bias[lane];
-                }
-            }
-        },
-    );
 }
