@@ -100,7 +100,7 @@ impl Depthwise {
                         convolve_depthwise(simd, rows, packed, &taps, weights, start, out);
                         Epilogue::finish(finish, with_sums, simd, (image, block, pixel), out, sums);
                     }
-                })
+                });
             });
     }
 
@@ -210,7 +210,7 @@ impl Depthwise {
                         let out = &mut out[first..][..rows * self.input.width];
                         Epilogue::finish(finish, with_sums, simd, (image, block, first), out, sums);
                     }
-                })
+                });
             });
     }
 

@@ -24,6 +24,7 @@ impl ConvKind {
     }
 
     /// `weight` comes with a factor for each output map; `tile` says how a 3×3 convolution may be computed.
+    #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
     pub(super) fn forward<S: Kernels>(
         &self,
         simd: S,
@@ -46,6 +47,7 @@ impl ConvKind {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
     pub(super) fn input_gradient<S: Kernels>(
         &self,
         simd: S,
