@@ -24,28 +24,6 @@ pub(super) struct Rows {
     pub(super) stride: usize,
 }
 
-/// What sums begin with.
-#[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
-    Zero,
-    /// What the output has: the sums are added to it.
-    Output,
-    /// The same for every pixel, one for each block.
-    Bias(&'a [Block]),
-}
-
-impl<'a> Start<'a> {
-    /// That of some blocks of a bias.
-    pub(super) fn of_bias(bias: Option<&'a [Block]>, blocks: std::ops::Range<usize>) -> Self {
-        bias.map_or(Self::Zero, |bias| Self::Bias(&bias[blocks]))
-    }
-
-    /// The output, if the sums are added to it.
-    pub(super) fn of_output(accumulate: bool) -> Self {
-        if accumulate { Self::Output } else { Self::Zero }
-    }
-}
-
 /// `out[w][p] (+)= Σ_t Σ_i x[taps[t] + p][i] · weights[t][i][w]` for every pixel `p` of `rows`; the rows of `out`
 /// follow each other without gaps. `weights` has the lanes of the first tap, then those of the second, and so on.
 #[derive(Clone, Copy)]
@@ -54,7 +32,8 @@ pub(crate) struct Products<'a, const W: usize> {
     pub(super) x: &'a [Block],
     pub(super) taps: &'a [Tap],
     pub(super) weights: &'a [[Block; W]],
-    pub(super) start: Start<'a>,
+    /// Added to what `out` has.
+    pub(super) accumulate: bool,
 }
 
 /// [`Products`] of as many vectors as an instruction set has registers for. Each set is named with what it needs, so
@@ -215,25 +194,13 @@ impl<const W: usize> Products<'_, W> {
         let target = row * self.rows.width + column;
         for pass in 0..W * per_block / V {
             let mut sums = [[[simd.splat_f32s(0.); V]; Q]; R];
-            match self.start {
-                Start::Zero => {}
-                Start::Output => {
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        for (q, sums) in sums.iter_mut().enumerate() {
-                            for (v, sum) in sums.iter_mut().enumerate() {
-                                let at = pass * V + v;
-                                let pixel = &out[at / per_block][target + r * self.rows.width + q];
-                                *sum = S::as_simd_f32s(pixel).0[at % per_block];
-                            }
-                        }
-                    }
-                }
-                Start::Bias(bias) => {
-                    for v in 0..V {
-                        let at = pass * V + v;
-                        let bias = S::as_simd_f32s(&bias[at / per_block]).0[at % per_block];
-                        for sums in sums.as_flattened_mut() {
-                            sums[v] = bias;
+            if self.accumulate {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (q, sums) in sums.iter_mut().enumerate() {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            let at = pass * V + v;
+                            let pixel = &out[at / per_block][target + r * self.rows.width + q];
+                            *sum = S::as_simd_f32s(pixel).0[at % per_block];
                         }
                     }
                 }
@@ -358,7 +325,7 @@ pub(super) fn convolve_depthwise<S: Vectors>(
     x: &[Block],
     taps: &[usize],
     weights: &[Block],
-    start: Start<'_>,
+    accumulate: bool,
     out: &mut [Block],
 ) {
     simd.within(
@@ -369,15 +336,15 @@ pub(super) fn convolve_depthwise<S: Vectors>(
                 let out = &mut out[row * rows.width..][..rows.width];
                 let mut column = 0;
                 while rows.width - column >= 8 {
-                    depthwise_tile::<S, 8>(simd, x, taps, weights, start, column, out);
+                    depthwise_tile::<S, 8>(simd, x, taps, weights, accumulate, column, out);
                     column += 8;
                 }
                 while rows.width - column >= 4 {
-                    depthwise_tile::<S, 4>(simd, x, taps, weights, start, column, out);
+                    depthwise_tile::<S, 4>(simd, x, taps, weights, accumulate, column, out);
                     column += 4;
                 }
                 while column < rows.width {
-                    depthwise_tile::<S, 1>(simd, x, taps, weights, start, column, out);
+                    depthwise_tile::<S, 1>(simd, x, taps, weights, accumulate, column, out);
                     column += 1;
                 }
             }
@@ -391,7 +358,7 @@ fn depthwise_tile<S: Vectors, const P: usize>(
     x: &[Block],
     taps: &[usize],
     weights: &[Block],
-    start: Start<'_>,
+    accumulate: bool,
     column: usize,
     out: &mut [Block],
 ) {
@@ -400,14 +367,10 @@ fn depthwise_tile<S: Vectors, const P: usize>(
     };
     for vector in 0..LANES / S::F32_LANES {
         let mut sums = [simd.splat_f32s(0.); P];
-        match start {
-            Start::Zero => {}
-            Start::Output => {
-                for (sum, out) in sums.iter_mut().zip(&*out) {
-                    *sum = S::as_simd_f32s(out).0[vector];
-                }
+        if accumulate {
+            for (sum, out) in sums.iter_mut().zip(&*out) {
+                *sum = S::as_simd_f32s(out).0[vector];
             }
-            Start::Bias(bias) => sums = [S::as_simd_f32s(&bias[0]).0[vector]; P],
         }
         for (&tap, weights) in taps.iter().zip(weights) {
             let Some(pixels) = x[tap + column..].first_chunk::<P>() else {
