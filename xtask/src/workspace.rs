@@ -36,11 +36,17 @@ impl Workspace {
         &self.root
     }
 
-    /// A cargo command in the workspace's root.
+    /// A cargo command in the workspace's root, as a user calls it: without what cargo told this program of its package,
+    /// for which some dependencies' build scripts (`ring`'s) would run again, here and at the next call from a shell.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(&self.root);
+        for (name, _) in std::env::vars_os() {
+            if is_of_a_package(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
@@ -65,6 +71,16 @@ impl Workspace {
     }
 }
 
+/// Whether an environment variable is one that cargo sets for a program that it runs.
+fn is_of_a_package(name: &str) -> bool {
+    let names = [
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+    ];
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || names.contains(&name)
+}
+
 /// The executable that one of cargo's messages announces, if it is that of `target`.
 pub(crate) fn executable_of(message: &str, target: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
@@ -82,6 +98,20 @@ pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A test is a program that cargo runs, too.
+    #[test]
+    fn cargo_is_called_as_from_a_shell() {
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let command = Workspace::find().unwrap().cargo();
+        let removed: Vec<_> = (command.get_envs())
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.to_string_lossy().into_owned())
+            .collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
+            assert!(removed.iter().any(|removed| removed == name), "{removed:?}");
+        }
+    }
 
     #[test]
     fn the_executable_is_found_among_cargo_s_messages() {
