@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// What builds the tests.
-pub(super) const TESTS: [&str; 4] = ["test", "--workspace", "--no-run", "--locked"];
+pub(super) const TESTS: [&str; 5] = ["test", "--workspace", "--no-run", "--locked", "--quiet"];
 /// What builds the commands, as the alias `cargo xtask` and then `cargo xtask reproduce` do.
 pub(super) const COMMANDS: [&[&str]; 2] = [
     &["build", "--bin", "xtask", "--locked", FORMAT],

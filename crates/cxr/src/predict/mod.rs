@@ -51,7 +51,7 @@ use table::{Columns, Form, is_failed_table};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A model: a run's folder, a model.safetensors, or hub:OWNER/NAME[@REVISION], which is fetched once and verified
+    /// A model: a run's folder, a model.safetensors, or hub:OWNER/NAME@REVISION (or without @REVISION), which is fetched once and verified
     #[arg(value_name = "MODEL", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
