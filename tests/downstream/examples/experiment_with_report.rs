@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use cxr_augment::{KeyedRng, Transform};
 use cxr_downstream::{Outcome, write_phantoms};
+use cxr_explain::{CamMethod, explain};
 use cxr_ops::{ConvLayer, Init, Linear, Network, NetworkBuilder, OpsError, ParameterPath};
 use cxr_report::report::Report;
 use cxr_train::candle_core::{D, Result, Tensor};
@@ -132,7 +133,7 @@ fn main() -> Outcome {
     let model = run.model_file();
     let predictor = Predictor::open_with(&model, parts.network(), &Device::Cpu)?;
     let pixels = data.store().image(&data.split().test()[0])?;
-    let map = cxr_explain::explain(&predictor, &predictor.prepared(pixels)?, 0)?;
+    let map = explain(&predictor, &predictor.prepared(pixels)?, 0, CamMethod::GradCam)?;
     println!("{}; heat {:.4}", parts.names().join(", "), map.peak());
     assert!(report.markdown().contains("brier") && runs.join("report.html").is_file());
     Ok(())
