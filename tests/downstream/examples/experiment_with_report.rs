@@ -133,7 +133,12 @@ fn main() -> Outcome {
     let model = run.model_file();
     let predictor = Predictor::open_with(&model, parts.network(), &Device::Cpu)?;
     let pixels = data.store().image(&data.split().test()[0])?;
-    let map = explain(&predictor, &predictor.prepared(pixels)?, 0, CamMethod::GradCam)?;
+    let map = explain(
+        &predictor,
+        &predictor.prepared(pixels)?,
+        0,
+        CamMethod::GradCam,
+    )?;
     println!("{}; heat {:.4}", parts.names().join(", "), map.peak());
     assert!(report.markdown().contains("brier") && runs.join("report.html").is_file());
     Ok(())
