@@ -353,3 +353,94 @@ fn a_model_is_tested_on_data_sets_that_it_was_not_trained_on() {
     }
     assert!(bench.path("runs/tiny/tables/external.csv").exists());
 }
+
+/// Two data sets with different labels as one, tested on a third: what one does not have is unknown there, and the other's
+/// images alone say how good its labels are.
+#[test]
+fn two_data_sets_are_trained_on_together_and_a_third_is_tested() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("all")).unwrap();
+    for (layout, seed) in [("chexpert", "5"), ("vindr", "6"), ("padchest", "7")] {
+        bench.phantoms(layout, seed);
+    }
+    for layout in ["chexpert", "vindr"] {
+        std::fs::rename(bench.path(layout), bench.path("all").join(layout)).unwrap();
+    }
+    let sets = "\n[[data.sets]]\nfolder = \"chexpert\"\nweight = 1.0\n\n[[data.sets]]\nfolder = \"vindr\"\nweight = 2.0\n\n[model]\n";
+    let experiment = EXPERIMENT.replace("\n[model]\n", sets);
+    std::fs::write(bench.path("tiny.toml"), &experiment).unwrap();
+    let train = [
+        "train",
+        "--experiment",
+        "tiny.toml",
+        "--variant",
+        "bce",
+        "--data",
+        "all",
+        "--runs",
+        "runs",
+    ];
+    bench.ends(&train, 0);
+    let text = std::fs::read_to_string(bench.path("runs/tiny/bce/metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_str(&text).unwrap();
+    let inspected = |set: &str| bench.json(&["inspect", &format!("all/{set}"), "--no-images"]);
+    let n_test = |set: &str| {
+        inspected(set)["official_parts"]["test"]["images"]
+            .as_u64()
+            .unwrap()
+    };
+    let sets = &metrics["test_by_set"];
+    for set in ["chexpert", "vindr"] {
+        assert_eq!(sets[set]["n_images"], n_test(set), "{set}");
+    }
+    assert_eq!(
+        metrics["data"]["images"]["test"],
+        n_test("chexpert") + n_test("vindr")
+    );
+    let known = |set: &str, label: &str| {
+        let labels = sets[set]["labels"].as_array().unwrap();
+        let label = labels.iter().find(|of| of["label"] == label).unwrap();
+        label["positives"].as_u64().unwrap() + label["negatives"].as_u64().unwrap()
+    };
+    for (label, of_chexpert, of_vindr) in [
+        ("Effusion", true, true),
+        ("Lung Lesion", true, false),
+        ("Emphysema", false, true),
+        ("Hernia", false, false),
+    ] {
+        assert_eq!(known("chexpert", label) > 0, of_chexpert, "{label}");
+        assert_eq!(known("vindr", label) > 0, of_vindr, "{label}");
+    }
+    // Patients of one set are never those of the other, whatever they are called.
+    let labels = std::fs::read_to_string(bench.path("runs/tiny/bce/labels-test.csv")).unwrap();
+    assert!(
+        labels
+            .lines()
+            .any(|line| line.starts_with("chexpert/CheXpert-v1.0/")
+                || line.starts_with("chexpert/test/"))
+    );
+    assert!(labels.lines().any(|line| line.starts_with("vindr/")));
+    bench.ends(&["evaluate", "runs/tiny/bce", "--data", "padchest"], 0);
+    bench.ends(&["report", "runs/tiny"], 0);
+    let report = std::fs::read_to_string(bench.path("runs/tiny/report.md")).unwrap();
+    for part in [
+        "By data set",
+        "trained on several data sets, tested on PadChest",
+    ] {
+        assert!(report.contains(part), "{part} is missing in\n{report}");
+    }
+    // A set that is not there, and weights of some, are errors.
+    std::fs::write(
+        bench.path("tiny.toml"),
+        experiment.replace("\"vindr\"", "\"nobody\""),
+    )
+    .unwrap();
+    bench.ends(&[&train[..], &["--allow-missing"]].concat(), 1);
+    std::fs::write(
+        bench.path("tiny.toml"),
+        experiment.replace("weight = 2.0", ""),
+    )
+    .unwrap();
+    let (_, stderr) = bench.ends(&train, 1);
+    assert!(stderr.contains("for all sets or for none"), "{stderr}");
+}

@@ -8,10 +8,11 @@ use std::time::Instant;
 use cxr_fs::Lock;
 
 use crate::files::is_similar;
+use crate::several;
 use crate::{
-    DatasetError, ImageFiles, ImageName, ImageWarning, Index, LabelMap, OfficialLists, Part,
-    PrepareOptions, ReadOptions, Release, Split, Store, StoreSettings, Subset, ValidationSplit,
-    has_tables, prepare,
+    DataSet, DatasetError, ImageFiles, ImageName, ImageWarning, Index, LabelMap, OfficialLists,
+    Part, PrepareOptions, ReadOptions, Release, Split, Store, StoreSettings, Subset,
+    ValidationSplit, has_tables, prepare,
 };
 
 /// The official list of images for training and validation.
@@ -48,6 +49,8 @@ pub struct DataFolder {
     store: Option<PathBuf>,
     allow_missing: bool,
     read: ReadOptions,
+    /// Whether a store in the folder is its own: not where it is one of several, which share one.
+    has_own_store: bool,
 }
 
 /// What is wanted of a data set: how it is split, which of its images, and how large.
@@ -61,6 +64,8 @@ pub struct SurveyOptions {
     pub subset: Subset,
     /// The labels that are wanted, where they are not those of the tables.
     pub label_map: Option<LabelMap>,
+    /// The data sets in folders of the folder that are wanted as one; none where the folder has one itself.
+    pub sets: Vec<DataSet>,
     /// Side of the prepared images in pixels.
     pub side: u32,
 }
@@ -73,6 +78,7 @@ impl Default for SurveyOptions {
             seed: 0,
             subset: Subset::default(),
             label_map: None,
+            sets: Vec::new(),
             side: StoreSettings::default().side(),
         }
     }
@@ -155,6 +161,7 @@ impl DataFolder {
             store: None,
             allow_missing: false,
             read: ReadOptions::default(),
+            has_own_store: true,
         }
     }
 
@@ -299,6 +306,9 @@ impl DataFolder {
         options: &SurveyOptions,
         found: &mut dyn FnMut(Found<'_>),
     ) -> Result<Survey, DatasetError> {
+        if !options.sets.is_empty() {
+            return several::survey(self, options, found);
+        }
         let metadata = self.metadata_folder()?;
         let named = self.metadata.as_ref().unwrap_or(&self.path);
         if metadata != *named {
@@ -330,14 +340,10 @@ impl DataFolder {
         let (split, files) = match &ready {
             Some(store) => {
                 found(Found::Store(store));
-                let is_here = |name: &ImageName| store.contains(name);
-                let similar = |name: &ImageName| {
-                    let mut names = store.names();
-                    names.find(|other| is_similar(name, other))
-                };
-                let split =
-                    self.without_missing(&split, store.path(), &is_here, &similar, found)?;
-                (split, HashMap::new())
+                (
+                    self.without_missing_in(&split, store, found)?,
+                    HashMap::new(),
+                )
             }
             None => {
                 let images = self.image_files()?;
@@ -376,6 +382,37 @@ impl DataFolder {
         })
     }
 
+    /// One of several data sets in it, whose images are files.
+    pub(crate) fn set(&self, folder: &ImageName) -> Self {
+        Self {
+            path: self.path.join(folder),
+            metadata: None,
+            store: None,
+            has_own_store: false,
+            ..self.clone()
+        }
+    }
+
+    /// The store with images of all sets, if there is one.
+    pub(crate) fn store_of(&self, options: &SurveyOptions) -> Result<Option<Store>, DatasetError> {
+        self.ready_store(StoreSettings::new(options.side)?)
+    }
+
+    /// The split without images that a store does not hold, if that is allowed.
+    pub(crate) fn without_missing_in(
+        &self,
+        split: &Split,
+        store: &Store,
+        found: &mut dyn FnMut(Found<'_>),
+    ) -> Result<Split, DatasetError> {
+        let is_here = |name: &ImageName| store.contains(name);
+        let similar = |name: &ImageName| {
+            let mut names = store.names();
+            names.find(|other| is_similar(name, other))
+        };
+        self.without_missing(split, store.path(), &is_here, &similar, found)
+    }
+
     /// The split without images that are not there, if that is allowed.
     fn without_missing(
         &self,
@@ -407,6 +444,9 @@ impl DataFolder {
     /// The store that was named, or the one that is in the folder.
     fn ready_store(&self, settings: StoreSettings) -> Result<Option<Store>, DatasetError> {
         let side = settings.side();
+        if !self.has_own_store {
+            return Ok(None);
+        }
         let path = match &self.store {
             Some(path) => path.clone(),
             None => self.path.join(store_file(side)),

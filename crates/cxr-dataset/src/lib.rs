@@ -51,6 +51,7 @@ mod lists;
 mod name;
 mod record;
 mod resize;
+mod several;
 mod split;
 mod store;
 mod subset;
@@ -84,6 +85,7 @@ pub use lists::OfficialLists;
 pub use name::{ImageName, PatientId, StudyId};
 pub use record::{Record, Sex, ViewPosition};
 pub use resize::resize_bicubic;
+pub use several::DataSet;
 pub use split::{Part, PartReport, SharedPatients, Split, SplitReport, ValidationSplit};
 pub use store::{
     Inserted, PrepareOptions, Prepared, Progress, Store, StoreBuilder, StoreSettings, prepare,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cxr_metrics::{MeanEstimate, MultiLabel, PairedTest, RocCurve, roc_curve};
+use cxr_metrics::{MeanEstimate, MetricError, MultiLabel, PairedTest, RocCurve, roc_curve};
 use cxr_run::{
     Comparison, ComparisonOptions, Evaluation, LabelTable, Part, Predictions, RunFolder,
     RunMetrics, Unscorable, ViewSet,
@@ -253,7 +253,12 @@ fn mean_without(evaluation: &Evaluation) -> Result<Option<MeanEstimate>, ReportE
 fn curves(variant: &str, evaluation: &Evaluation) -> Result<Curves, ReportError> {
     let mut labels = Vec::new();
     for label in evaluation.data().label_names() {
-        if let Some(curve) = roc_curve(evaluation.data().scored(label)?) {
+        let scored = match evaluation.data().scored(label) {
+            // Not known on any image: the label has no curve.
+            Err(MetricError::Empty) => continue,
+            scored => scored?,
+        };
+        if let Some(curve) = roc_curve(scored) {
             labels.push((label.to_owned(), curve.corners()));
         }
     }

@@ -46,6 +46,9 @@ pub struct RunMetrics {
     pub validation: BTreeMap<ViewSet, Summary>,
     /// The same of the test images.
     pub test: BTreeMap<ViewSet, Summary>,
+    /// Of several data sets that were trained on together, the test images of each by itself, by its folder, single view.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub test_by_set: BTreeMap<String, Summary>,
     /// The network as it was before each stage of training, in their order; empty where the run did
     /// not keep it.
     #[serde(default)]

@@ -140,6 +140,10 @@ impl<'a> OwnParts<'a> {
         Ok(transforms.try_fold(experiment.pipeline()?, Pipeline::with)?)
     }
 
+    pub(crate) fn has_sampler(&self) -> bool {
+        self.sampler.is_some()
+    }
+
     pub(crate) fn sampler_of_a_run(&self) -> Arc<dyn Sampler> {
         let own = self.sampler.clone();
         own.unwrap_or_else(|| Arc::new(Shuffled))

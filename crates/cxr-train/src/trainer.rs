@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_dataset::{Part, Tone, ValidationSplit};
+use cxr_dataset::{ImageName, Part, Tone, ValidationSplit};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
 use cxr_model::{
@@ -35,7 +35,7 @@ use crate::groups;
 use crate::loader::Loader;
 use crate::{
     Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, Sampler,
-    TrainError, Trained, TrainingData, dry_pass, predict, save_model,
+    TrainError, Trained, TrainingData, WeightedSampler, dry_pass, predict, save_model,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -109,7 +109,10 @@ impl<'a> Trainer<'a> {
         let variant = Arc::new(complete(&variant)?);
         let experiment = variant.experiment();
         let training = &experiment.training;
-        let sampler = parts.sampler_of_a_run();
+        let sampler: Arc<dyn Sampler> = match of_sets(experiment, data)? {
+            Some(sampler) if !parts.has_sampler() => Arc::new(sampler),
+            _ => parts.sampler_of_a_run(),
+        };
         let images = sampler.images_per_epoch(data.split().train().len());
         let keeps_last = training.last_batch == LastBatch::Keep;
         if keeps_last && images % training.batch_size == 1 {
@@ -794,4 +797,39 @@ fn check_soft_targets(
             found,
         )
     })
+}
+
+/// Draws of each of several data sets in proportion to its weight; `None` where they have none.
+fn of_sets(
+    experiment: &Experiment,
+    data: &TrainingData,
+) -> Result<Option<WeightedSampler>, TrainError> {
+    let sets = &experiment.data.sets;
+    let weight_of = |name: &ImageName| {
+        let set = sets.iter().position(|set| is_of(&set.folder, name))?;
+        Some((set, sets.get(set)?.weight?))
+    };
+    let mut counts = vec![0_usize; sets.len()];
+    let mut weights = Vec::new();
+    for name in data.split().train() {
+        let Some((set, weight)) = weight_of(name) else {
+            return Ok(None);
+        };
+        if let Some(count) = counts.get_mut(set) {
+            *count += 1;
+        }
+        weights.push((name.clone(), set, weight));
+    }
+    let of_image = |(name, set, weight): (ImageName, usize, f64)| {
+        let count = counts.get(set).copied().unwrap_or(1);
+        (name, weight / count as f64)
+    };
+    let sampler = WeightedSampler::new("data sets", weights.into_iter().map(of_image))?;
+    Ok((!sets.is_empty()).then_some(sampler))
+}
+
+/// Whether an image is of the data set in this folder.
+pub(crate) fn is_of(folder: &ImageName, image: &ImageName) -> bool {
+    let rest = image.as_str().strip_prefix(folder.as_str());
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{DataFolder, ImageName, Index, LabelMap, Part, Store, store_file};
+use cxr_dataset::{DataFolder, DatasetError, ImageName, Index, LabelMap, Part, Store, store_file};
 use cxr_model::Predictor;
 use cxr_run::{ExternalFacts, ExternalTest, LabelRow, RunFolder, ScoredImages, StudyRule, ViewSet};
 
@@ -59,7 +59,11 @@ pub(crate) fn other_index(run: &RunFolder, data: &DataFolder) -> anyhow::Result<
     let Some(own) = run.labels(Part::Test)? else {
         return Ok(None);
     };
-    let index = data.index()?;
+    let index = match data.index() {
+        // What it lacks is said where it is surveyed; a run on several data sets has their folders here.
+        Err(DatasetError::NoMetadata { .. }) => return Ok(None),
+        index => index?,
+    };
     let is_here = |image: &str| ImageName::new(image).is_ok_and(|name| index.get(&name).is_some());
     let is_own = own.rows().iter().any(|row| is_here(&row.image));
     Ok((!is_own).then_some(index))

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Index;
+use super::{Index, Release};
 use crate::label_map::either;
 use crate::{DatasetError, ImageName, LabelSet, LabelState, PatientId, Record, StudyId};
 
@@ -182,6 +182,11 @@ impl Index {
                 records.push(record);
             }
         }
-        Self::new(label_set, records)
+        let mut merged = Self::new(label_set, records)?;
+        merged.release = Release::SEVERAL;
+        for source in sources {
+            merged.tables.extend(source.index.tables().iter().cloned());
+        }
+        Ok(merged)
     }
 }

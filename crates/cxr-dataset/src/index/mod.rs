@@ -49,6 +49,9 @@ impl Release {
     /// A user's own table, or records made in memory.
     pub const OWN_TABLE: Self = Self::new("user-table", "a user's table");
 
+    /// Several data sets that were made one.
+    pub const SEVERAL: Self = Self::new("several", "several data sets");
+
     /// A release of a data set; `name` in lower case with hyphens.
     pub const fn new(name: &'static str, title: &'static str) -> Self {
         Self { name, title }

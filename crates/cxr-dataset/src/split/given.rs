@@ -38,4 +38,14 @@ impl Split {
             excluded: [0; 3],
         })
     }
+
+    /// With the absent and excluded images of another split beside its own.
+    #[must_use]
+    pub(crate) fn counting_those_of(mut self, other: &Self) -> Self {
+        let own = self.absent.iter_mut().chain(&mut self.excluded);
+        for (count, more) in own.zip(other.absent.iter().chain(&other.excluded)) {
+            *count += more;
+        }
+        self
+    }
 }

@@ -3,6 +3,7 @@
 
 mod auc_table;
 mod by_loss;
+mod by_set;
 mod environment;
 mod external;
 mod headline;
@@ -52,7 +53,7 @@ pub(crate) trait Section: Sync {
 }
 
 /// All sections in reading order.
-pub(crate) const SECTIONS: [&dyn Section; 15] = [
+pub(crate) const SECTIONS: [&dyn Section; 16] = [
     &summary::Summary,
     &runs::Runs,
     &losses::DataAndLosses,
@@ -61,6 +62,7 @@ pub(crate) const SECTIONS: [&dyn Section; 15] = [
     &views::Views,
     &temperature::Temperature,
     &methods::Methods,
+    &by_set::BySet,
     &external::External,
     &heat_maps::HeatMaps,
     &stages::Stages,

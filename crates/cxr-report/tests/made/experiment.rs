@@ -180,6 +180,7 @@ fn write_run(
         },
         validation: summaries.remove("validation").unwrap_or_default(),
         test: summaries.remove("test").unwrap_or_default(),
+        test_by_set: BTreeMap::new(),
         stages: [("top", 0.52), ("all", 0.71)]
             .map(|(before, auc)| {
                 let mean = MeanAuc {

@@ -47,6 +47,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         },
         validation: BTreeMap::from([(ViewSet::Single, even.clone())]),
         test: BTreeMap::from([(ViewSet::Single, even)]),
+        test_by_set: BTreeMap::new(),
         stages: vec![
             before_stage("head", [0.49, 0.5]),
             before_stage("all", [0.61, 0.625]),

@@ -1,6 +1,8 @@
 //! Whether an experiment's form and numbers are right.
 
 use super::{Experiment, Variant};
+use cxr_dataset::DataSet;
+
 use crate::RunError;
 
 impl Experiment {
@@ -31,6 +33,7 @@ impl Experiment {
         };
         self.pipeline()?;
         self.data.uncertain.check()?;
+        check_sets(&self.data.sets)?;
         let training = &self.training;
         if training.batch_size < 2 {
             return setting("training.batch_size", "at least 2", &training.batch_size);
@@ -132,4 +135,31 @@ fn is_of_the_experiment(name: &str) -> bool {
     const ENDINGS: [&str; 5] = [".store", ".partial", ".lock", ".json", ".toml"];
     let is_image_store = name.starts_with("images-") && name.contains(".store");
     NAMES.contains(&name) || is_image_store || ENDINGS.iter().any(|end| name.ends_with(end))
+}
+
+/// Every set once, and either every set with a weight or none.
+fn check_sets(sets: &[DataSet]) -> Result<(), RunError> {
+    for (index, set) in sets.iter().enumerate() {
+        let is_it = |other: &DataSet| other.folder == set.folder;
+        if sets.iter().take(index).any(is_it) {
+            let key = format!("data.sets[{index}].folder");
+            return Err(RunError::setting(&key, "unlike the others", &set.folder));
+        }
+        let key = format!("data.sets[{index}].weight");
+        match set.weight {
+            Some(weight) if !(weight.is_finite() && weight > 0.) => {
+                return Err(RunError::setting(&key, "above 0", weight));
+            }
+            weight if weight.is_some() != sets.iter().all(|set| set.weight.is_some()) => {
+                let found = weight.map_or("none".to_owned(), |weight| weight.to_string());
+                return Err(RunError::setting(
+                    &key,
+                    "given for all sets or for none",
+                    found,
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

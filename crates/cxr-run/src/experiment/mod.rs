@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_dataset::{LabelMap, Subset, SurveyOptions, ValidationSplit};
+use cxr_dataset::{DataSet, LabelMap, Subset, SurveyOptions, ValidationSplit};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -75,6 +75,10 @@ pub struct DataConfig {
     /// (`common-18`), or the path of one, as [`cxr_dataset::LabelMap`] reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_map: Option<String>,
+    /// Data sets that are trained on together, each in a folder below the data folder, as `[[data.sets]]` with `folder` and
+    /// `weight`. A label that one does not have is unknown on its images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<DataSet>,
     /// What the loss makes of labels that the source calls uncertain.
     #[serde(skip_serializing_if = "Uncertainty::is_ignore")]
     pub uncertain: Uncertainty,
@@ -91,6 +95,7 @@ impl Default for DataConfig {
             split_seed: None,
             subset: Subset::default(),
             label_map: None,
+            sets: Vec::new(),
             uncertain: Uncertainty::default(),
             phantoms: None,
         }
@@ -487,6 +492,7 @@ impl Experiment {
             label_map: (self.data.label_map.as_deref())
                 .map(LabelMap::open)
                 .transpose()?,
+            sets: self.data.sets.clone(),
             side: u32::try_from(side).map_err(too_large)?,
         })
     }

@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use cxr_augment::ViewSet;
-use cxr_dataset::Part;
+use cxr_dataset::{ImageName, Index, Part};
 use cxr_fs::Staged;
 use cxr_model::{network_parts, read_weight_file, unusable};
 use cxr_ops::check_weights;
 use cxr_run::{
-    DataFacts, Evaluation, LabelTable, MeanAuc, NetworkPart, Predictions, RunMetrics, Seconds,
-    StageFacts, Summary, SummaryOptions, Truth, Unscorable,
+    DataFacts, Evaluation, LabelRow, LabelTable, MeanAuc, NetworkPart, Predictions, RunMetrics,
+    Seconds, StageFacts, Summary, SummaryOptions, Truth, Unscorable,
 };
 
-use super::Trainer;
+use super::{Trainer, is_of};
 use crate::{ModelCard, Observer, Prediction, TrainError, predict};
 
 impl Trainer<'_> {
@@ -95,6 +95,7 @@ impl Trainer<'_> {
             data: DataFacts::of(data.index(), data.split(), data.is_phantom())?,
             validation: self.summaries(&staged, Part::Validation)?,
             test: self.summaries(&staged, Part::Test)?,
+            test_by_set: self.summaries_by_set(&staged)?,
             stages,
             best_epoch: progress.best.clone(),
             history: progress.history.clone(),
@@ -259,6 +260,42 @@ impl Trainer<'_> {
         }
         Ok(summaries)
     }
+
+    /// The test images of each of several data sets by themselves, single view; empty where there is one, and without
+    /// those that have no test images.
+    fn summaries_by_set(&self, staged: &Staged) -> Result<BTreeMap<String, Summary>, TrainError> {
+        let mut summaries = BTreeMap::new();
+        let path = self.folder.predictions_file(Part::Test, ViewSet::Single);
+        for set in &self.variant.experiment().data.sets {
+            let has_any = |name: &ImageName| is_of(&set.folder, name);
+            if !self.data.split().test().iter().any(has_any) {
+                continue;
+            }
+            let truth = truth_of_set(self.data.index(), &set.folder)?;
+            let predictions = Predictions::read(staged_file(staged, &path)?, Unscorable::Refuse)?;
+            // Images of the other sets are not this one's.
+            let evaluation = Evaluation::join(&predictions, &truth, &[], Unscorable::Count)?;
+            let options = SummaryOptions {
+                by_patient: evaluation.patients().is_ok(),
+                ..SummaryOptions::default()
+            };
+            let summary = Summary::new(&evaluation, &options)?;
+            summaries.insert(set.folder.to_string(), summary);
+        }
+        Ok(summaries)
+    }
+}
+
+/// The images of one data set among those of several.
+fn truth_of_set(index: &Index, folder: &ImageName) -> Result<Truth, TrainError> {
+    let mut truth = Truth::new(index.label_set().names());
+    for record in index.records() {
+        if is_of(folder, &record.name) {
+            let row = LabelRow::of(record);
+            truth.add(&row.image, row.states, row.patient.as_deref())?;
+        }
+    }
+    Ok(truth)
 }
 
 /// Where a staged file is now.
