@@ -49,7 +49,7 @@ pub use labels::{LabelRow, LabelTable};
 pub use metrics::{DataFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
 pub use model::{ModelConfig, head_of_keys};
 pub use network::NetworkPart;
-pub use optimiser::{AdamConfig, AdamWConfig, OptimiserConfig, RmsPropConfig, SgdConfig};
+pub use optimiser::{AdamWConfig, OptimiserConfig, RmsPropConfig, SgdConfig};
 pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};
 pub use schedule::{Per, Schedule, StageTime};

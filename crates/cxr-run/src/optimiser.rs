@@ -6,7 +6,7 @@ use crate::RunError;
 
 /// Which optimiser, and its constants: the table `[training.optimiser]` of an experiment. `kind` is
 /// `adamw`, which it is too when it is left out, `adam`, `rmsprop` or `sgd`; the other keys are the fields of
-/// [`AdamWConfig`], [`AdamConfig`], [`RmsPropConfig`] or [`SgdConfig`].
+/// [`AdamWConfig`], [`RmsPropConfig`] or [`SgdConfig`].
 ///
 /// ```
 /// use cxr_run::{OptimiserConfig, SgdConfig};
@@ -23,8 +23,9 @@ use crate::RunError;
 pub enum OptimiserConfig {
     /// AdamW.
     AdamW(AdamWConfig),
-    /// Adam.
-    Adam(AdamConfig),
+    /// Adam (Kingma & Ba 2015, algorithm 1) as PyTorch defines it: AdamW's step, but for the decay, which is part of the
+    /// gradient, `g + weight_decay·w`, and so is divided by the second moment too. Its defaults are [`AdamWConfig::adam`].
+    Adam(AdamWConfig),
     /// RMSprop.
     RmsProp(RmsPropConfig),
     /// Stochastic gradient descent with momentum.
@@ -40,8 +41,7 @@ impl Default for OptimiserConfig {
 impl OptimiserConfig {
     pub(crate) fn check(&self) -> Result<(), RunError> {
         match self {
-            Self::AdamW(config) => config.check(),
-            Self::Adam(config) => config.check(),
+            Self::AdamW(config) | Self::Adam(config) => config.check(),
             Self::RmsProp(config) => config.check(),
             Self::Sgd(config) => config.check(),
         }
@@ -50,8 +50,7 @@ impl OptimiserConfig {
     /// The decay of the weights, and whether biases and normalisation weights decay too.
     pub fn weight_decay(&self) -> (f64, bool) {
         match self {
-            Self::AdamW(config) => (config.weight_decay, config.decay_vectors),
-            Self::Adam(config) => (config.weight_decay, config.decay_vectors),
+            Self::AdamW(config) | Self::Adam(config) => (config.weight_decay, config.decay_vectors),
             Self::RmsProp(config) => (config.weight_decay, config.decay_vectors),
             Self::Sgd(config) => (config.weight_decay, config.decay_vectors),
         }
@@ -91,44 +90,14 @@ impl Default for AdamWConfig {
 }
 
 impl AdamWConfig {
-    fn check(&self) -> Result<(), RunError> {
-        below_one("beta1", self.beta1)?;
-        below_one("beta2", self.beta2)?;
-        at_least_zero("eps", self.eps)?;
-        at_least_zero("weight_decay", self.weight_decay)
-    }
-}
-
-/// Adam (Kingma & Ba 2015, algorithm 1) as PyTorch defines it: [`AdamWConfig`]'s step, but for the decay, which is part of
-/// the gradient, `g + weight_decay·w`, and so is divided by the second moment too. 0 is the default, as in PyTorch and Keras.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdamConfig {
-    /// Decay of the first moment, β₁.
-    pub beta1: f64,
-    /// Decay of the second moment, β₂.
-    pub beta2: f64,
-    /// ε, added to the root of the second moment.
-    pub eps: f64,
-    /// This times the weight is added to its gradient.
-    pub weight_decay: f64,
-    /// Whether biases and normalisation weights decay too.
-    pub decay_vectors: bool,
-}
-
-impl Default for AdamConfig {
-    fn default() -> Self {
+    /// The defaults of [`OptimiserConfig::Adam`]: no decay, as in PyTorch and Keras.
+    pub fn adam() -> Self {
         Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
             weight_decay: 0.,
-            decay_vectors: true,
+            ..Self::default()
         }
     }
-}
 
-impl AdamConfig {
     fn check(&self) -> Result<(), RunError> {
         below_one("beta1", self.beta1)?;
         below_one("beta2", self.beta2)?;
@@ -241,6 +210,31 @@ struct Table {
     decay_vectors: Option<bool>,
 }
 
+impl Table {
+    /// The constants of AdamW or Adam, these where they are not given.
+    fn moments(&self, default: AdamWConfig) -> AdamWConfig {
+        AdamWConfig {
+            beta1: self.beta1.unwrap_or(default.beta1),
+            beta2: self.beta2.unwrap_or(default.beta2),
+            eps: self.eps.unwrap_or(default.eps),
+            weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
+            decay_vectors: self.decay_vectors.unwrap_or(default.decay_vectors),
+        }
+    }
+
+    fn of_moments(kind: Option<Kind>, config: &AdamWConfig) -> Self {
+        Self {
+            kind,
+            beta1: Some(config.beta1),
+            beta2: Some(config.beta2),
+            eps: Some(config.eps),
+            weight_decay: Some(config.weight_decay),
+            decay_vectors: Some(config.decay_vectors),
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -281,26 +275,8 @@ impl TryFrom<Table> for OptimiserConfig {
             return Err(format!("the optimiser `{name}` has no `{key}`"));
         }
         Ok(match kind {
-            Kind::AdamW => {
-                let default = AdamWConfig::default();
-                Self::AdamW(AdamWConfig {
-                    beta1: table.beta1.unwrap_or(default.beta1),
-                    beta2: table.beta2.unwrap_or(default.beta2),
-                    eps: table.eps.unwrap_or(default.eps),
-                    weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
-                    decay_vectors: table.decay_vectors.unwrap_or(default.decay_vectors),
-                })
-            }
-            Kind::Adam => {
-                let default = AdamConfig::default();
-                Self::Adam(AdamConfig {
-                    beta1: table.beta1.unwrap_or(default.beta1),
-                    beta2: table.beta2.unwrap_or(default.beta2),
-                    eps: table.eps.unwrap_or(default.eps),
-                    weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
-                    decay_vectors: table.decay_vectors.unwrap_or(default.decay_vectors),
-                })
-            }
+            Kind::AdamW => Self::AdamW(table.moments(AdamWConfig::default())),
+            Kind::Adam => Self::Adam(table.moments(AdamWConfig::adam())),
             Kind::RmsProp => {
                 let default = RmsPropConfig::default();
                 Self::RmsProp(RmsPropConfig {
@@ -327,23 +303,8 @@ impl TryFrom<Table> for OptimiserConfig {
 impl From<OptimiserConfig> for Table {
     fn from(config: OptimiserConfig) -> Self {
         match config {
-            OptimiserConfig::AdamW(config) => Self {
-                beta1: Some(config.beta1),
-                beta2: Some(config.beta2),
-                eps: Some(config.eps),
-                weight_decay: Some(config.weight_decay),
-                decay_vectors: Some(config.decay_vectors),
-                ..Self::default()
-            },
-            OptimiserConfig::Adam(config) => Self {
-                kind: Some(Kind::Adam),
-                beta1: Some(config.beta1),
-                beta2: Some(config.beta2),
-                eps: Some(config.eps),
-                weight_decay: Some(config.weight_decay),
-                decay_vectors: Some(config.decay_vectors),
-                ..Self::default()
-            },
+            OptimiserConfig::AdamW(config) => Self::of_moments(None, &config),
+            OptimiserConfig::Adam(config) => Self::of_moments(Some(Kind::Adam), &config),
             OptimiserConfig::RmsProp(config) => Self {
                 kind: Some(Kind::RmsProp),
                 alpha: Some(config.alpha),

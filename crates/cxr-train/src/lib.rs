@@ -72,11 +72,11 @@ pub use cxr_model::{
 pub use cxr_ops::{DeviceOptions, cuda_device, cuda_memory_peak};
 pub use cxr_ops::{GradientSink, InstructionSet, ParameterPath, Phase, Precision};
 pub use cxr_run::{
-    AdamConfig, AdamWConfig, BestEpoch, Component, DataConfig, Decision, EpochRecord, Event,
-    EventLog, Experiment, LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig,
-    ParameterGroup, Per, PhantomLabels, PhantomSettings, Position, RmsPropConfig, RunError,
-    RunFolder, RunStatus, Schedule, SgdConfig, Stage, StageTime, TrainingConfig, Uncertainty,
-    UncertaintyPolicy, Variant, VariantExperiment, ViewSet,
+    AdamWConfig, BestEpoch, Component, DataConfig, Decision, EpochRecord, Event, EventLog,
+    Experiment, LastBatch, LastStep, LockedRunFolder, ModelConfig, OptimiserConfig, ParameterGroup,
+    Per, PhantomLabels, PhantomSettings, Position, RmsPropConfig, RunError, RunFolder, RunStatus,
+    Schedule, SgdConfig, Stage, StageTime, TrainingConfig, Uncertainty, UncertaintyPolicy, Variant,
+    VariantExperiment, ViewSet,
 };
 pub use cxr_top::Head;
 

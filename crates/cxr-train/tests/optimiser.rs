@@ -11,8 +11,8 @@ mod golden;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cxr_ops::{Init, Parameters};
 use cxr_train::{
-    AdamConfig, AdamWConfig, Experiment, Gradients, MeanGradients, Optimiser, OptimiserConfig,
-    ParameterGroup, RmsPropConfig, Schedule, SgdConfig, StageTime, Trained, WeightAverage,
+    AdamWConfig, Experiment, Gradients, MeanGradients, Optimiser, OptimiserConfig, ParameterGroup,
+    RmsPropConfig, Schedule, SgdConfig, StageTime, Trained, WeightAverage,
 };
 use serde_json::Value;
 
@@ -133,10 +133,10 @@ fn vectors_can_be_left_out_of_the_decay() -> Result<()> {
         ..SgdConfig::default()
     });
     // Where the decay is part of the gradient, what it takes away is not a share of the weight.
-    let adam = OptimiserConfig::Adam(AdamConfig {
+    let adam = OptimiserConfig::Adam(AdamWConfig {
         decay_vectors: false,
         weight_decay: 0.5,
-        ..AdamConfig::default()
+        ..AdamWConfig::adam()
     });
     let rmsprop = OptimiserConfig::RmsProp(RmsPropConfig {
         decay_vectors: false,

@@ -1,6 +1,6 @@
 //! AdamW, and Adam, whose decay is part of the gradient.
 
-use cxr_run::{AdamConfig, AdamWConfig};
+use cxr_run::AdamWConfig;
 
 /// `w ← keep·w − rate·m / (√v·correction + ε)`, with `in_gradient·w` added to the gradient.
 #[derive(Debug, Clone, Copy)]
@@ -36,17 +36,11 @@ impl Rule {
     }
 
     /// What step `step` of Adam does.
-    pub(super) fn coupled(config: &AdamConfig, rate: f64, weight_decay: f64, step: u64) -> Self {
-        let moments = AdamWConfig {
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            ..AdamWConfig::default()
-        };
+    pub(super) fn coupled(config: &AdamWConfig, rate: f64, weight_decay: f64, step: u64) -> Self {
         Self {
             in_gradient: weight_decay as f32,
             is_coupled: true,
-            ..Self::new(&moments, rate, 0., step)
+            ..Self::new(config, rate, 0., step)
         }
     }
 
