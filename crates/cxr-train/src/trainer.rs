@@ -2,32 +2,30 @@
 
 mod course;
 mod evaluation;
+mod files;
+mod sets;
 pub(crate) mod step;
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use cxr_augment::{Pipeline, ViewSet};
-use cxr_dataset::{ImageName, Part, Tone, ValidationSplit};
+use cxr_dataset::{Part, Tone, ValidationSplit};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
-use cxr_model::{
-    BACKBONE_PREFIX, DataCard, ModelError, ValidationAucs, check_backbone_is_frozen, check_model,
-    check_network, model_bytes,
-};
+use cxr_model::{BACKBONE_PREFIX, ModelError, check_backbone_is_frozen, check_network};
 use cxr_run::{
     BestEpoch, Decision, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
     UncertaintyPolicy, VariantExperiment,
 };
 
 use self::course::{Course, Standing};
+use self::files::data_card;
+use self::sets::of_sets;
 use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
-use crate::checkpoint::{self, Identity, State};
+use crate::checkpoint::{self, State};
 use crate::compute;
 use crate::data::DataFingerprints;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
@@ -35,7 +33,7 @@ use crate::groups;
 use crate::loader::Loader;
 use crate::{
     Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, Sampler,
-    TrainError, Trained, TrainingData, WeightedSampler, dry_pass, predict, save_model,
+    TrainError, Trained, TrainingData, dry_pass, predict,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -648,104 +646,8 @@ impl<'a> Trainer<'a> {
         Ok(Some(decision))
     }
 
-    fn checkpoint(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let _span = self.profile.span("checkpoint");
-        self.folder.check()?;
-        let Position { epoch, step, .. } = self.state.progress.position;
-        let course = self.course();
-        observer.on(&Event::Checkpoint {
-            epoch: course.epoch(self.state.progress.position),
-            step,
-            scheduled: course.has_checkpoint_after(step),
-        });
-        observer.before_checkpoint()?;
-        compute::of(self.classifier.parameters().device()).record(self.folder)?;
-        let mut parameters = self.classifier.parameters().tensors("");
-        let of_loss = self.loss_variables.iter();
-        parameters.extend(of_loss.map(|(name, var)| (name.clone(), var.as_tensor().detach())));
-        let (latest, begin) = (self.folder.latest_checkpoint(), Instant::now());
-        checkpoint::save(&latest, self.identity(), &self.state, parameters)?;
-        let seconds = begin.elapsed().as_secs_f64();
-        tracing::debug!(epoch, step, seconds, "checkpoint written");
-        Ok(())
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity {
-            experiment: &self.experiment_text,
-            data: &self.data_fingerprints,
-        }
-    }
-
     fn trained(&self, stage: &Stage) -> Vec<Trained> {
         groups::trained(stage, self.classifier.parameters(), &self.loss_variables)
-    }
-
-    /// Writes the model beside its place, where it can be read back, to be put there with the others of `staged`; it
-    /// says how well it ranks the validation images, where that is known.
-    ///
-    /// # Errors
-    /// A file that cannot be written, or weights that no network can compute with.
-    pub fn stage_model(
-        &self,
-        staged: &mut Staged,
-        validation: Option<ValidationAucs>,
-    ) -> Result<(), TrainError> {
-        self.folder.check()?;
-        let place = self.folder.model_file();
-        let card = ModelCard {
-            validation,
-            ..self.card_with_thresholds()?
-        };
-        let save = |trainer: &Self| Ok(model_bytes(&place, &card, &trainer.classifier)?);
-        let bytes = self.with_average(save)?;
-        staged.write(&place, |file| file.write_all(&bytes))?;
-        let written = staged.path_of(&place).unwrap_or(&place);
-        Ok(check_model(written, &place)?)
-    }
-
-    /// Writes the network that is evaluated: the average where there is one.
-    fn save(&self, path: &Path) -> Result<(), TrainError> {
-        self.folder.check()?;
-        let card = self.card_with_thresholds()?;
-        self.with_average(|trainer| Ok(save_model(path, &card, &trainer.classifier)?))
-    }
-
-    /// A bound that the loss has learnt goes with the network; it is not averaged.
-    fn card_with_thresholds(&self) -> Result<ModelCard, TrainError> {
-        let mut card = self.card.clone();
-        card.logit_thresholds
-            .fill(self.loss.logit_threshold()? as f32);
-        Ok(card)
-    }
-
-    /// Lets `act` see the average of the weights in the place of the weights, where there is one.
-    fn with_average<T>(
-        &self,
-        act: impl FnOnce(&Self) -> Result<T, TrainError>,
-    ) -> Result<T, TrainError> {
-        let average = self.state.average.as_ref();
-        let Some(average) = average.filter(|average| average.updates() > 0) else {
-            return act(self);
-        };
-        self.with_weights(average.tensors(), act)
-    }
-
-    /// Lets `act` see other weights in the place of the network's.
-    fn with_weights<T>(
-        &self,
-        weights: &BTreeMap<String, Tensor>,
-        act: impl FnOnce(&Self) -> Result<T, TrainError>,
-    ) -> Result<T, TrainError> {
-        let parameters = self.classifier.parameters();
-        let own = parameters.tensors("").into_iter();
-        let own: BTreeMap<String, Tensor> = own
-            .map(|(name, tensor)| Ok((name, tensor.copy()?)))
-            .collect::<candle_core::Result<_>>()?;
-        parameters.load("", weights)?;
-        let done = act(self);
-        parameters.load("", &own)?;
-        done
     }
 }
 
@@ -756,20 +658,6 @@ fn network_is_ours(experiment: &Experiment) -> bool {
     let mut heads = cxr_top::HEADS.iter();
     backbones.any(|entry| entry.name == backbone.name())
         && heads.any(|entry| entry.name == head.name())
-}
-
-/// What the model file says of the data.
-fn data_card(data: &TrainingData, experiment: &Experiment) -> Result<DataCard, TrainError> {
-    let images = |part| data.split().part(part).len();
-    Ok(DataCard {
-        release: data.index().release().to_string(),
-        fingerprint: data.fingerprint(),
-        split: data.split().report(data.index())?.rule,
-        split_seed: experiment.split_seed(),
-        train: images(Part::Train),
-        validation: images(Part::Validation),
-        test: images(Part::Test),
-    })
 }
 
 /// Refuses soft targets for uncertain labels beside a loss that takes none, before anything is trained.
@@ -797,39 +685,4 @@ fn check_soft_targets(
             found,
         )
     })
-}
-
-/// Draws of each of several data sets in proportion to its weight; `None` where they have none.
-fn of_sets(
-    experiment: &Experiment,
-    data: &TrainingData,
-) -> Result<Option<WeightedSampler>, TrainError> {
-    let sets = &experiment.data.sets;
-    let weight_of = |name: &ImageName| {
-        let set = sets.iter().position(|set| is_of(&set.folder, name))?;
-        Some((set, sets.get(set)?.weight?))
-    };
-    let mut counts = vec![0_usize; sets.len()];
-    let mut weights = Vec::new();
-    for name in data.split().train() {
-        let Some((set, weight)) = weight_of(name) else {
-            return Ok(None);
-        };
-        if let Some(count) = counts.get_mut(set) {
-            *count += 1;
-        }
-        weights.push((name.clone(), set, weight));
-    }
-    let of_image = |(name, set, weight): (ImageName, usize, f64)| {
-        let count = counts.get(set).copied().unwrap_or(1);
-        (name, weight / count as f64)
-    };
-    let sampler = WeightedSampler::new("data sets", weights.into_iter().map(of_image))?;
-    Ok((!sets.is_empty()).then_some(sampler))
-}
-
-/// Whether an image is of the data set in this folder.
-pub(crate) fn is_of(folder: &ImageName, image: &ImageName) -> bool {
-    let rest = image.as_str().strip_prefix(folder.as_str());
-    rest.is_some_and(|rest| rest.starts_with('/'))
 }

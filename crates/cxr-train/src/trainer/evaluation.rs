@@ -16,7 +16,8 @@ use cxr_run::{
     Seconds, StageFacts, Summary, SummaryOptions, Truth, Unscorable,
 };
 
-use super::{Trainer, is_of};
+use super::Trainer;
+use super::sets::is_of;
 use crate::{ModelCard, Observer, Prediction, TrainError, predict};
 
 impl Trainer<'_> {
