@@ -1,0 +1,178 @@
+//! MIMIC-CXR-JPG's four tables, and CXR-LT's with more labels.
+
+use cxr_dataset::{ImageName, LabelState, Part, ViewPosition};
+
+use super::{Folder, common, counts, n_of_view, read, sizes, warns};
+
+pub(crate) const METADATA: &str = "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning\n\
+    a0-1,10000032,50414267,\"CHEST, PA\",PA,3056,2544,21800506,213014.531,x,y,Erect\n\
+    a0-2,10000032,50414267,\"CHEST, PA\",LATERAL,3056,2544,21800506,213014.531,x,y,Erect\n\
+    b1-1,10000032,53189527,x,LL,2544,3056,21800626,165500.312,x,y,Erect\n\
+    c2-1,10000764,57375967,x,,2705,2539,21830125,82900.0,x,y,\n\
+    d3-1,10000898,50771383,x,SWIMMERS,2705,2539,21880323,1.0,x,y,Erect\n";
+pub(crate) const MIMIC_LABELS: &str = "subject_id,study_id,Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,No Finding,Pleural Effusion,Pleural Other,Pneumonia,Pneumothorax,Support Devices\n\
+    10000032,50414267,,,,,,,,,1.0,,,,,\n\
+    10000032,53189527,,-1.0,,0.0,,,,1.0,,,,,,\n\
+    10000764,57375967,1.0,,,,,,,,,,,,,\n\
+    10000935,50578979,,,,,,,,,1.0,,,,,\n";
+pub(crate) const MIMIC_SPLIT: &str = "dicom_id,study_id,subject_id,split\n\
+    a0-1,50414267,10000032,train\na0-2,50414267,10000032,train\nb1-1,53189527,10000032,train\n\
+    c2-1,57375967,10000764,validate\nd3-1,50771383,10000898,test\n";
+
+fn mimic() -> Folder {
+    let folder = Folder::of(&[(
+        "mimic-cxr-2.0.0-negbio.csv",
+        &MIMIC_LABELS.replace("-1.0,,0.0", "1.0,,1.0"),
+    )]);
+    for (name, text) in [
+        ("mimic-cxr-2.0.0-metadata.csv.gz", METADATA),
+        ("mimic-cxr-2.0.0-chexpert.csv.gz", MIMIC_LABELS),
+        ("mimic-cxr-2.0.0-split.csv.gz", MIMIC_SPLIT),
+    ] {
+        folder.write(name, &common::archives::gzip(text.as_bytes()));
+    }
+    folder
+}
+
+/// RoentGen-v2#3: joining labels must not lose the images of studies without.
+#[test]
+fn mimic_s_four_tables_are_joined() {
+    let folder = mimic();
+    let whole = folder.read("").unwrap();
+    assert_eq!(whole.release().name(), "mimic-cxr-jpg");
+    assert_eq!(sizes(&whole), (5, 3, 4));
+    // Every image of a study has the labels of the study.
+    assert_eq!(counts(&whole, "No Finding"), [2, 0, 0, 3]);
+    assert_eq!(counts(&whole, "Cardiomegaly"), [0, 0, 1, 4]);
+    assert_eq!(counts(&whole, "Edema"), [0, 1, 0, 4]);
+    let parts = Part::ALL.map(|part| whole.official(part).len());
+    assert_eq!(parts, [3, 1, 1]);
+    assert_eq!(n_of_view(&whole, ViewPosition::Lateral), 2);
+    let name = "files/p10/p10000898/s50771383/d3-1.jpg";
+    let record = whole.get(&ImageName::new(name).unwrap()).unwrap();
+    assert_eq!(record.view, Some(ViewPosition::Other));
+    assert_eq!(record.view_code.as_deref(), Some("SWIMMERS"));
+    assert!(
+        record
+            .labels
+            .iter()
+            .all(|state| *state == LabelState::Unknown)
+    );
+    assert_eq!(record.original_size, Some((2539, 2705)));
+    for (fragment, count) in [
+        ("studies that the table of labels does not have", 1),
+        ("studies with labels and without images", 1),
+        ("negbio.csv` has labels too", 1),
+    ] {
+        assert_eq!(warns(&whole, fragment), count, "{fragment}");
+    }
+    // A table that is named is joined with those beside it; NegBio's labels are taken when they are named.
+    for name in [
+        "mimic-cxr-2.0.0-chexpert.csv.gz",
+        "mimic-cxr-2.0.0-metadata.csv.gz",
+        "mimic-cxr-2.0.0-split.csv.gz",
+    ] {
+        let index = folder.read(name).unwrap();
+        assert_eq!(index.records(), whole.records(), "{name}");
+    }
+    let negbio = folder.read("mimic-cxr-2.0.0-negbio.csv").unwrap();
+    assert_eq!(counts(&negbio, "Edema"), [1, 0, 0, 4]);
+}
+
+#[test]
+fn mimic_s_tables_that_do_not_fit_name_their_row() {
+    let with = |name: &str, text: &str| {
+        let folder = mimic();
+        folder.write(name, text.as_bytes());
+        folder.read("").unwrap_err().to_string()
+    };
+    let chexpert = "mimic-cxr-2.0.0-chexpert.csv.gz";
+    for (name, text, fragment) in [
+        (
+            chexpert,
+            MIMIC_LABELS.replace("10000764,57375967", "10000765,57375967"),
+            "line 5: the study 57375967 is of the subject 10000765",
+        ),
+        (
+            chexpert,
+            format!("{MIMIC_LABELS}10000764,57375967,1.0,,,,,,,,,,,,,\n"),
+            "line 6: the study 57375967 has labels on line 4 already",
+        ),
+        (
+            chexpert,
+            MIMIC_LABELS.replace("-1.0", "2.0"),
+            "line 3: expected 1, 0, −1 or nothing in `Cardiomegaly`, got `2.0`",
+        ),
+        (
+            "mimic-cxr-2.0.0-metadata.csv.gz",
+            METADATA.replace("a0-2", "a0-1"),
+            "line 3: the image `files/p10/p10000032/s50414267/a0-1.jpg` is listed twice",
+        ),
+        (
+            "mimic-cxr-2.0.0-metadata.csv.gz",
+            METADATA.replace("a0-2", "../../a0-2"),
+            "line 3: expected letters, digits and `-` in `dicom_id`",
+        ),
+        (
+            "mimic-cxr-2.0.0-split.csv.gz",
+            MIMIC_SPLIT.replace("validate", "later"),
+            "line 5: expected `train`, `validate` or `test` in `split`, got `later`",
+        ),
+    ] {
+        let error = with(name, &text);
+        assert!(error.contains(fragment), "{error} lacks {fragment}");
+    }
+    let alone = Folder::of(&[("mimic-cxr-2.0.0-chexpert.csv", MIMIC_LABELS)]);
+    let error = alone.read("mimic-cxr-2.0.0-chexpert.csv").unwrap_err();
+    assert!(
+        error.to_string().contains("mimic-cxr-2.0.0-metadata.csv"),
+        "{error}"
+    );
+}
+
+#[test]
+fn cxr_lt_s_columns_are_labels_by_name() {
+    let facts = "dicom_id,subject_id,study_id,ViewPosition,ViewCodeSequence_CodeMeaning";
+    let row = |dicom: &str, study: u32, view: &str, labels: &str| {
+        format!(
+            "{dicom},10000032,{study},{view},x,files/p10/p10000032/s{study}/{dicom}.jpg,{labels}\n"
+        )
+    };
+    let train = format!(
+        "{facts},fpath,Normal,Nodule,Round(ed) Atelectasis\n{}{}",
+        row("a-1", 50414267, "PA", "1,0,0"),
+        row("a-2", 50414267, "LATERAL", "1,0,0")
+    );
+    let dev = format!(
+        "{facts},path,Nodule,Normal,Tuberculosis\n{}",
+        row("b-1", 53189527, "AP", "1,0,1")
+    );
+    let folder = Folder::of(&[
+        ("train_labeled.csv", &train),
+        ("development_labeled_task1.csv", &dev),
+    ]);
+    let index = folder.read("").unwrap();
+    assert_eq!(index.release().name(), "cxr-lt");
+    assert_eq!(sizes(&index), (3, 1, 2));
+    assert_eq!(counts(&index, "Normal"), [2, 1, 0, 0]);
+    assert_eq!(counts(&index, "Nodule"), [1, 2, 0, 0]);
+    assert_eq!(counts(&index, "Tuberculosis"), [1, 0, 0, 2]);
+    assert_eq!(counts(&index, "Round(ed) Atelectasis"), [0, 2, 0, 1]);
+    let parts = Part::ALL.map(|part| index.official(part).len());
+    assert_eq!(parts, [2, 1, 0]);
+    // Two tasks list the same images with other labels.
+    folder.write("development_labeled_task2.csv", dev.as_bytes());
+    let error = folder.read("").unwrap_err().to_string();
+    assert!(
+        error.contains("task2.csv`, line 2") && error.contains("listed twice (first in"),
+        "{error}"
+    );
+    // Labels of all parts in one table, which says the part itself.
+    let split = format!(
+        "{facts},fpath,Nodule,split\n{}",
+        row("a-1", 50414267, "PA", "1,test")
+    );
+    let index = read(&split).unwrap();
+    assert_eq!(index.official(Part::Test).len(), 1);
+    assert_eq!(index.label_set().names(), ["Nodule"]);
+}
