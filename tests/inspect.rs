@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what should not happen")]
 
+#[path = "common/ended.rs"]
+mod ended;
+
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use ended::ends_in;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,21 +40,7 @@ impl Place {
 
     /// Runs, and must end so.
     fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cxr"));
-        let output = command
-            .current_dir(self.0.path())
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}\n{stdout}{stderr}"
-        );
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        (stdout, stderr)
+        ends_in(self.0.path(), arguments, code)
     }
 
     fn json(&self, arguments: &[&str], code: i32) -> Value {

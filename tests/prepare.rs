@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what should not happen")]
 
+#[path = "common/ended.rs"]
+mod ended;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use cxr_dataset::{ImageName, PrepareOptions, Store, StoreSettings, prepare};
 use cxr_phantom::{ListSize, PhantomConfig, write_dataset};
+use ended::ends_in;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,22 +42,9 @@ impl Place {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
     /// Runs, and must end so.
     fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
-        let output = self.run(arguments);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}\n{stdout}{stderr}"
-        );
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        (stdout, stderr)
+        ends_in(self.0.path(), arguments, code)
     }
 
     /// The images, sorted by name.
