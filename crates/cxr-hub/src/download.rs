@@ -247,7 +247,7 @@ impl<'a> Download<'a> {
         client.get(self.host, self.url, &headers)
     }
 
-    /// Decides by the head of an answer whether its body continues the part, begins it anew or is
+    /// Decides by the head of an answer whether its body continues the part, starts it over or is
     /// of no use, and gives the file's length, where anybody knows it.
     fn accept(
         &mut self,

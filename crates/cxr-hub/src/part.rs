@@ -127,7 +127,7 @@ impl Part {
         Ok(())
     }
 
-    /// Drops all bytes, and begins anew.
+    /// Drops all bytes, and starts over.
     pub(crate) fn clear(&mut self, expected: &Expected) -> Result<(), HubError> {
         self.file
             .set_len(0)

@@ -57,7 +57,7 @@ name = "hbm"
 loss = "hbm"
 "#;
 
-/// Trains in `folder`, stopping and starting anew after every `steps` steps; returns the model's bytes.
+/// Trains in `folder`, stopping and starting again after every `steps` steps; returns the model's bytes.
 fn train(data: &TrainingData, variant: &str, folder: &Path, steps: usize) -> Vec<u8> {
     let experiment = Experiment::parse(EXPERIMENT).unwrap();
     let variant = experiment.variant(variant).unwrap();

@@ -80,7 +80,7 @@ impl DatasetFormat for RsnaPneumonia {
             builder.warn_times("images that only one of the tables has", n_without, None);
         }
         builder.warn(
-            "`patientId` names images, not patients: whose they are is unknown, and all are images of ChestX-ray14",
+            "`patientId` identifies images, not patients, so patients are unknown; all images come from ChestX-ray14",
             None,
         );
         Ok(builder.finish())

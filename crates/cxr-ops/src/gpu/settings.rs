@@ -125,7 +125,7 @@ fn pool_peak(device: CUdevice) -> Result<u64> {
     Ok(peak)
 }
 
-/// Gives freed memory back, out of which that of graphs does not come, and begins to look for the peak anew.
+/// Gives freed memory back, out of which that of graphs does not come, and resets the peak.
 pub(super) fn give_back_freed_memory(device: &CudaDevice) -> Result<()> {
     let device = device.cuda_stream().context().cu_device();
     PEAK_BEFORE_GRAPHS.fetch_max(pool_peak(device)?, Ordering::Relaxed);

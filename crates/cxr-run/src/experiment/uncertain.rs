@@ -23,8 +23,8 @@ pub enum UncertaintyPolicy {
     Zeros,
     /// It is taken for present.
     Ones,
-    /// Its target is drawn from between these two, in every epoch anew by (seed, epoch, image, label). Only losses that
-    /// take soft targets go with it.
+    /// In each epoch its target is a number between these two, drawn by (seed, epoch, image, label). The loss has to take
+    /// soft targets.
     Soft([f64; 2]),
 }
 
