@@ -58,7 +58,7 @@ pub enum DatasetError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// Label names that cannot be told apart, or none at all.
+    /// Label names that cannot be distinguished, or none at all.
     #[error("not a label set: {problem}")]
     LabelSet {
         /// What is wrong.

@@ -4,8 +4,8 @@
 //! A published or a user's table becomes an [`Index`]; with the [`OfficialLists`] it becomes a
 //! [`Split`]; image files, or those in an archive, are decoded, made grey, resized and kept in one
 //! [`Store`], from which training reads them and which is verified at every read. Nothing is dropped silently: a row, list or image
-//! that cannot be used is an error that names file, line and repair, and images that are merely
-//! not at hand are taken out by an explicit call that counts them.
+//! that cannot be used is an error that names file, line and repair, and images whose files are
+//! missing are taken out by an explicit call that counts them.
 //!
 //! With the feature `dicom` it reads DICOM files besides PNG and JPEG, and refuses those that are no
 //! frontal radiograph.

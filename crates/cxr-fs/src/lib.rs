@@ -1,7 +1,7 @@
 //! Files as the whole workspace reads and writes them.
 //!
 //! What it does: writes files whole or not at all ([`write()`], [`write_with`], [`Staged`]), looks before a command
-//! begins whether it may write where it was told to ([`Output`]), reads files that are what they should be and no larger
+//! begins whether it may write where it was asked to ([`Output`]), reads files that are what they should be and no larger
 //! than they may be ([`open_regular`], [`read_regular`], [`read_stream`]), takes digests of files ([`sha256`]), makes file
 //! names from text ([`FileName`]), and keeps other processes away ([`Lock`]). What it never does: know anything of
 //! radiographs, or parse a format.

@@ -279,7 +279,7 @@ fn later(reason: String) -> Failure {
     }
 }
 
-/// What fails the same way every time is told from what may pass.
+/// Permanent failures are kept apart from those that may pass.
 fn classify(url: &str, error: ureq::Error) -> Failure {
     match error {
         ureq::Error::Io(_)

@@ -125,7 +125,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Who is told what happens. `()` does not care.
+/// Hears what happens. `()` ignores it.
 pub trait Observer {
     /// Called between two pieces of a file: it should return soon.
     fn on(&mut self, event: &Event<'_>);

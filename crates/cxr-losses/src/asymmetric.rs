@@ -184,7 +184,7 @@ impl MultiLabelLoss for AsymmetricPolynomial {
 ///
 /// Park et al., Robust Asymmetric Loss for Multi-Label Long-Tailed Learning, ICCV Workshops 2023, after the Hill loss of
 /// Zhang et al., arXiv:2112.07368, 2021. The factor is the one of the authors' published training code, the full
-/// definition at hand: Hill's own `(λ − p) p²` times a second `λ − (1 − p_m)`. One value per element; targets must be 0 or
+/// definition used here: Hill's own `(λ − p) p²` times a second `λ − (1 − p_m)`. One value per element; targets must be 0 or
 /// 1. Defaults: λ = 1.5 and those of the polynomial loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RobustAsymmetric {

@@ -6,7 +6,7 @@ use crate::projection::Projection;
 use crate::random::Draws;
 use crate::study::{Nuisance, View};
 
-/// Thickest path that is told apart, in millimetres of water, and steps per millimetre.
+/// Thickest path that is distinguished, in millimetres of water, and steps per millimetre.
 const THICKEST: f32 = 480.0;
 const STEPS: f32 = 8.0;
 

@@ -144,7 +144,7 @@ const ORIGINALS: [(f64, u32, u32, &str); 10] = [
     (310.0, 2020, 2021, "0.19431099999999998"),
 ];
 
-/// Share of files with four channels; two of the 96 originals at hand are such.
+/// Share of files with four channels; two of 96 originals that were looked at are such.
 const RGBA_SHARE: f32 = 0.02;
 
 impl Study {

@@ -44,7 +44,7 @@ impl ChildError {
 pub enum Ending {
     /// All is well.
     Done,
-    /// Something went wrong and was told.
+    /// Something went wrong and was reported.
     Failed,
     /// Stopped by Ctrl-C or a signal; the same command goes on from there.
     Interrupted,

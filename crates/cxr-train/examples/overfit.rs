@@ -1,4 +1,4 @@
-//! Whether every loss of `cxr-losses` learns thirty-two phantoms by heart: what it is above its infimum
+//! Whether every loss of `cxr-losses` overfits thirty-two phantoms: what it is above its infimum
 //! falls tenfold, and the AUC of every label that is present reaches 1 on these images.
 //!
 //! `cargo run --release -p cxr-train --example overfit -- [LOSS …]`, or `cargo xtask verify overfit`
@@ -27,7 +27,7 @@ const IMAGES: usize = 32;
 const LISTED: usize = 35;
 const SIDE: usize = 64;
 
-/// No augmentation, no dropout, no decay: nothing keeps the network from learning by heart. One step is all
+/// No augmentation, no dropout, no decay: nothing keeps the network from overfitting. One step is all
 /// images. The logits are normalised, so that only the last normalisation's weights make them large; at the
 /// rate of the others they would take thousands of steps.
 const EXPERIMENT: &str = r#"

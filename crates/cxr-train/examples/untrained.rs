@@ -1,6 +1,6 @@
 //! A model file with initial weights: DenseNet121 with the top network, for benchmarks of what comes after training.
 //!
-//! `cargo run --release -p cxr-train --example untrained -- FILE.safetensors`
+//! `cargo run --example untrained -- FILE.safetensors`
 
 use candle_core::Device;
 use cxr_train::{Classifier, Experiment, ModelCard, save_model};

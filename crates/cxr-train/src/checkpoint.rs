@@ -46,7 +46,7 @@ const PARAMETERS: &str = "parameters.";
 const OPTIMISER: &str = "optimiser.";
 const AVERAGE: &str = "average.";
 
-/// What stands in a checkpoint besides the weights, which the network has.
+/// What a checkpoint holds besides the weights, which the network has.
 pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) optimiser: Optimiser,

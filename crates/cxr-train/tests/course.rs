@@ -441,7 +441,7 @@ fn a_bound_that_the_loss_learns_is_the_threshold_of_the_model() {
     assert!(thresholds("frozen", "frozen = ['loss.']") == 0.5);
 }
 
-/// Cannot keep what it is told.
+/// Fails at every event.
 struct Forgetful;
 
 impl Observer for Forgetful {
@@ -481,7 +481,7 @@ fn what_is_not_finite_stops_with_step_images_and_the_last_good_checkpoint() {
     };
     let at_once = experiment("", "schedule = { constant = { learning_rate = 1e38 } }");
     let found = fails(&at_once, "at-once", 1);
-    // Steps that are looked at later are told of the step in which it happened, and none is saved after it.
+    // An error that is read later names the step in which it happened, and none is saved after it.
     assert_eq!(fails(&at_once, "at-once-and-later", 16), found);
     assert!(
         found.contains("is not finite at step 0 of epoch 0 in stage `first`")

@@ -50,7 +50,7 @@ pub(crate) struct Bar {
     total: usize,
     begin: Instant,
     begin_at: usize,
-    /// Tenths that were told, where there is no terminal.
+    /// Tenths that were reported, where there is no terminal.
     told: Option<AtomicUsize>,
 }
 

@@ -8,7 +8,7 @@ use cxr_terminal::{Ending, Interrupt};
 
 use super::metrics::built;
 use super::{Program, Read, peer};
-use crate::workspace::Workspace;
+use crate::workspace::{BUILD_CXR, Workspace};
 
 /// The fewest phantoms that `cxr phantoms` draws.
 const IMAGES: usize = 336;
@@ -22,18 +22,11 @@ pub(super) fn programs(
     batch: usize,
     threads: usize,
 ) -> anyhow::Result<Option<(Vec<Program>, Option<Program>)>> {
-    let build = ["build", "--release", "--package", "cxr", "--bin", "cxr"];
-    let Some(cxr) = built(workspace, interrupt, &build, "cxr")? else {
+    // As the README's commands build it: the profile `dev` has the kernels of `release`.
+    let Some(cxr) = built(workspace, interrupt, &BUILD_CXR, "cxr")? else {
         return Ok(None);
     };
-    let build = [
-        "build",
-        "--release",
-        "--package",
-        "cxr-train",
-        "--example",
-        "untrained",
-    ];
+    let build = ["build", "--example", "untrained"];
     let Some(untrained) = built(workspace, interrupt, &build, "untrained")? else {
         return Ok(None);
     };

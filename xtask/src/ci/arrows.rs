@@ -119,7 +119,7 @@ fn check(manifests: &[Manifest], allowed: &[(&str, &[&str])]) -> Vec<String> {
         let name = &manifest.name;
         let Some((_, may)) = allowed.iter().find(|(known, _)| known == name) else {
             problems.push(format!(
-                "`{name}` stands in no row of the table of crates: say what it may depend on"
+                "`{name}` is missing from the table of crates: add what it may depend on"
             ));
             continue;
         };
@@ -272,7 +272,7 @@ mod tests {
     fn a_crate_and_a_row_need_each_other() {
         let problems = check_made(&[APP, HIGH, LOW, ("new", "", "")]);
         assert!(
-            problems[0].starts_with("`new` stands in no row"),
+            problems[0].starts_with("`new` is missing from the table"),
             "{problems:?}"
         );
         let problems = check_made(&[HIGH, LOW]);

@@ -4,8 +4,10 @@ mod arrows;
 mod dependencies;
 mod manifest;
 mod once;
+mod package;
 mod sources;
 
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -17,7 +19,7 @@ use cxr_terminal::{Ending, Interrupt};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// These steps only; without any, all of them
+    /// These steps only; without any, all but `package`
     #[arg(value_enum)]
     steps: Vec<Step>,
 }
@@ -45,9 +47,14 @@ enum Step {
     Cuda,
     /// Licences and sources of dependencies, where cargo-deny is installed
     Deny,
+    /// Spelling, where `typos` is installed
+    Typos,
+    /// Every crate by itself, as others get it: its package is built, its documentation too, and where
+    /// cargo-semver-checks is installed its interface is held to the last release. Takes long; only when named
+    Package,
 }
 
-const ALL: [Step; 10] = [
+const ALL: [Step; 12] = [
     Step::Arrows,
     Step::Never,
     Step::Sources,
@@ -58,6 +65,8 @@ const ALL: [Step; 10] = [
     Step::Doc,
     Step::Cuda,
     Step::Deny,
+    Step::Typos,
+    Step::Package,
 ];
 
 const CLIPPY: [&str; 6] = [
@@ -110,7 +119,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         let output = command.args([subcommand, "--version"]).output();
         output.is_ok_and(|output| output.status.success())
     };
-    let is_wanted = |step: &Step| arguments.steps.is_empty() || arguments.steps.contains(step);
+    let is_wanted = |step: &Step| match arguments.steps.as_slice() {
+        [] => *step != Step::Package,
+        steps => steps.contains(step),
+    };
     for step in ALL.into_iter().filter(is_wanted) {
         let begin = Instant::now();
         tell!("== {step:?}");
@@ -150,9 +162,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 ending => ending,
             },
             Step::Cuda => {
-                cxr_terminal::tell!(
-                    "   not checked: no CUDA toolkit was found (`nvcc`; docs/cuda.md)"
-                );
+                tell!("   not checked: no CUDA toolkit was found (`nvcc`; docs/cuda.md)");
                 continue;
             }
             Step::Deny if is_installed("deny") => {
@@ -167,9 +177,20 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 ])?
             }
             Step::Deny => {
-                cxr_terminal::tell!("   not checked: cargo-deny is not installed");
+                tell!("   not checked: cargo-deny is not installed");
                 continue;
             }
+            Step::Typos => {
+                let mut typos = Command::new("typos");
+                typos.current_dir(workspace.root());
+                if typos.arg("--version").output().is_err() {
+                    tell!("   not checked: `typos` is not installed");
+                    continue;
+                }
+                let mut typos = Command::new("typos");
+                interrupt.run(typos.current_dir(workspace.root()))?.ending
+            }
+            Step::Package => package::check(workspace, &run_cargo, &is_installed)?,
         };
         if ending != Ending::Done {
             return Ok(ending);

@@ -60,7 +60,7 @@ enum Check {
     /// Closed terminals, full log disks, signals, pipes, devices and full disks: a training goes on or is stopped
     /// in order, nothing panics, hangs or reads without an end
     Hostile,
-    /// Every loss learns thirty-two phantoms by heart
+    /// Every loss overfits thirty-two phantoms
     Overfit,
     /// Intervals and tests by patient hold on simulated test sets, down to eight patients with a finding
     Coverage,

@@ -1,4 +1,4 @@
-//! Every loss learns thirty-two phantoms by heart: an example of `cxr-train`, which trains and judges.
+//! Every loss overfits thirty-two phantoms: an example of `cxr-train`, which trains and judges.
 
 use crate::workspace::Workspace;
 use cxr_terminal::{Ending, Interrupt};

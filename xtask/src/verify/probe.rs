@@ -12,14 +12,6 @@ pub(super) fn check(
     demo: &Path,
 ) -> anyhow::Result<Ending> {
     let mut command = workspace.cargo();
-    command.args([
-        "run",
-        "--release",
-        "--package",
-        "cxr",
-        "--example",
-        "probe",
-        "--",
-    ]);
+    command.args(["run", "--example", "probe", "--"]);
     Ok(interrupt.run(command.arg(demo))?.ending)
 }

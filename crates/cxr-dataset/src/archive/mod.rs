@@ -29,7 +29,7 @@ const FREE_GROWTH: u64 = 1 << 26;
 /// Refused entries are named up to this number, and counted beyond it.
 const NAMED_REFUSALS: usize = 100;
 
-/// What stands in an archive beside the images that were visited.
+/// What an archive holds besides the images that were visited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ArchiveSummary {

@@ -27,7 +27,7 @@ pub(crate) use source::{Header, Source, key};
 
 use crate::{DatasetError, Index};
 
-/// A published data set, or the form of own tables: how its tables are told from others, and how they are read.
+/// A published data set, or the form of own tables: how its tables are recognised, and how they are read.
 pub(crate) trait DatasetFormat: Sync + fmt::Debug {
     /// Its name on the command line and in JSON, in lower case with hyphens.
     fn name(&self) -> &'static str;

@@ -36,7 +36,7 @@ impl Sheet {
         self.table.header()
     }
 
-    /// Checks what every format needs: rows of the header's length, and columns that can be told apart.
+    /// Checks what every format needs: rows of the header's length, and columns with distinct names.
     pub(crate) fn check(&self) -> Result<(), DatasetError> {
         self.table.check_lengths()?;
         let mut seen = HashMap::new();

@@ -33,7 +33,7 @@ pub struct PartReport {
     pub part: Part,
     /// Images in it.
     pub n_images: usize,
-    /// Listed images that were taken out because they are not at hand.
+    /// Listed images that were taken out because their files are missing.
     pub n_absent: usize,
     /// Listed images that were taken out because they are not in the subset.
     pub n_excluded: usize,

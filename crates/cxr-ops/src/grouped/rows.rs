@@ -1,5 +1,5 @@
 //! Passes over rows of pixels of one group. They are written as loops over the 32 lanes, which the compiler
-//! turns into whole vectors of the instruction set at hand.
+//! turns into whole vectors of the chosen instruction set.
 
 use super::norm::{Affine, Combination, TileSums};
 use super::{Group, LANES, ZERO};

@@ -82,7 +82,7 @@ struct StageSeen {
 #[derive(Default)]
 struct Seen {
     stages: [StageSeen; 2],
-    /// The steps of the epoch at hand, and their seconds.
+    /// The steps of the current epoch, and their seconds.
     epoch: Vec<f64>,
     /// Seconds of the first steps, in which what is needed once is done.
     beginnings: f64,
@@ -90,7 +90,7 @@ struct Seen {
 
 impl Observer for Seen {
     fn on(&mut self, event: &Event<'_>) {
-        /// Steps of a stage that are its beginning: as many as a device is told at once.
+        /// Steps of a stage that are its beginning: as many as are queued on a device at once.
         const BEGINNING: usize = 16;
         let stage = |name: &str| PAPER.iter().position(|(stage, _)| *stage == name);
         match *event {

@@ -38,7 +38,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// How it ended, told where it failed. A program that cannot be started is a failure.
+    /// How it ended; a failure has been reported. A program that cannot be started is a failure.
     pub(super) fn ending(&self) -> Ending {
         match &self.ended {
             Ok(ended) => {
