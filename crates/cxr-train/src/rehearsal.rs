@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use cxr_dataset::ImageName;
+use cxr_losses::LabelCounts;
 use cxr_ops::Phase;
 use cxr_run::TrainingConfig;
 
-use crate::experiment::loss;
 use crate::groups;
 use crate::trainer::step::{NotFinite, Step, StepError};
 use crate::{
@@ -50,6 +50,11 @@ pub fn rehearse(
     let side = card.crop_size;
     let images = pattern(batch * 3 * side * side, 0.01)?.reshape((batch, 3, side, side))?;
     let images = images.to_device(device)?;
+    // Weights of labels change no time.
+    let counts = LabelCounts {
+        present: vec![1; n_labels],
+        absent: vec![1; n_labels],
+    };
     let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
     let targets = targets.to_dtype(candle_core::DType::F32)?;
     let names = (0..batch).map(|index| ImageName::new(&format!("{index}.png")));
@@ -82,7 +87,8 @@ pub fn rehearse(
         let trained = groups::trained(stage, classifier.parameters(), &[]);
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
         let mut average = training.ema_decay.map(WeightAverage::new);
-        let loss = loss(variant.chosen())?;
+        let chosen = variant.chosen();
+        let loss = cxr_losses::by_name_with_counts(&chosen.loss, &chosen.parameters, &counts)?;
         let step = Step {
             classifier: &classifier,
             loss: &*loss,

@@ -28,7 +28,7 @@ use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, State};
 use crate::compute;
 use crate::data::DataFingerprints;
-use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
+use crate::experiment::{NOT_OF_THIS_FILE, complete, label_counts, loss_for, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::{
@@ -151,7 +151,10 @@ impl<'a> Trainer<'a> {
                 card.loss_parameters.clear();
                 loss
             }
-            None => loss(variant.chosen())?.into(),
+            None => {
+                let counts = label_counts(data, &experiment.data.uncertain)?;
+                loss_for(variant.chosen(), data.labels(), &counts)?.into()
+            }
         };
         check_soft_targets(&*loss, experiment, data.labels())?;
         let mut experiment_text = variant.to_toml()?;
