@@ -12,8 +12,8 @@ name = "made"
 validation = "patient"
 [data.phantoms]
 seed = 5
-train_val = 60
-test = 30
+train_val = 90
+test = 40
 least_positives = [5, 3]
 side = 64
 [model]
@@ -124,11 +124,11 @@ fn systems_with_networks_images_and_splits_of_their_own_end_in_one_report() {
             "{systems}"
         );
         assert!(
-            !of(variant)[column("test_flip_zoom_lower")].is_empty(),
+            !of(variant)[column("test_flip_zoom")].is_empty(),
             "{systems}"
         );
     }
-    // Other test images: 30 of 90 in whole patients, not the 30 of the list.
+    // Other test images: a third in whole patients, not those of the list.
     let labels = |name: &str| std::fs::read_to_string(run(name).join("labels-test.csv")).unwrap();
     assert_ne!(labels("mine"), labels("wang"));
     assert_eq!(labels("wang"), labels("fzlpr-0.2"));

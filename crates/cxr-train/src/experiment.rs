@@ -131,10 +131,10 @@ pub fn label_counts(
         for ((state, policy), (present, absent)) in states.zip(cells) {
             match (state, policy) {
                 (LabelState::Positive, _) | (LabelState::Uncertain, UncertaintyPolicy::Ones) => {
-                    *present += 1
+                    *present += 1;
                 }
                 (LabelState::Negative, _) | (LabelState::Uncertain, UncertaintyPolicy::Zeros) => {
-                    *absent += 1
+                    *absent += 1;
                 }
                 _ => {}
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use candle_core::Device;
+use cxr_augment::Augmentation;
 use cxr_dataset::{
     ImageName, Part, PrepareOptions, StoreSettings, Survey, TEST_LIST, prepare, read_boxes,
 };
@@ -171,22 +172,85 @@ impl Measured {
         let experiment = variant.experiment();
         let is_alike = |(other, ..): &&(Experiment, Rehearsal, Option<f64>)| {
             let (a, b) = (&experiment.training, &other.training);
-            let stages = a.stages.iter().zip(&b.stages);
+            let is_alike = |(a, b): (&cxr_train::Stage, &cxr_train::Stage)| {
+                a.frozen == b.frozen && a.norm_statistics == b.norm_statistics
+            };
             experiment.model == other.model
                 && experiment.augmentation.crop_size() == other.augmentation.crop_size()
                 && (a.batch_size, a.precision) == (b.batch_size, b.precision)
                 && a.ema_decay.is_some() == b.ema_decay.is_some()
                 && a.stages.len() == b.stages.len()
-                && stages
-                    .map(|(a, b)| (a.frozen == b.frozen) && a.norm_statistics == b.norm_statistics)
-                    .all(|is_alike| is_alike)
+                && a.stages.iter().zip(&b.stages).all(is_alike)
         };
         if let Some((_, rehearsal, memory)) = self.0.iter().find(is_alike) {
             return Ok((rehearsal.clone(), *memory));
         }
-        let (rehearsal, memory) = measure(variant, n_labels, device)?;
+        let (rehearsal, memory) = match smaller(variant)? {
+            Some(small) => small.measure(n_labels, device)?,
+            None => measure(variant, n_labels, device)?,
+        };
         (self.0).push((experiment.clone(), rehearsal.clone(), memory));
         Ok((rehearsal, memory))
+    }
+}
+
+/// The same network on smaller images, which a step takes seconds for where large ones take minutes.
+struct Smaller {
+    variant: VariantExperiment,
+    /// How many times as long the images that are wanted take, by the products of the backbone.
+    times: f64,
+    /// What training keeps more of each of them, in bytes.
+    bytes: f64,
+}
+
+/// Images that are measured as they are.
+const LARGEST_SIDE: usize = 256;
+/// Where larger ones are measured.
+const SMALLER_SIDE: usize = 224;
+
+/// `None` for images of a usual size, and for a network of which it is not known what it costs at another size.
+fn smaller(variant: &VariantExperiment) -> anyhow::Result<Option<Smaller>> {
+    let experiment = variant.experiment();
+    let side = experiment.augmentation.crop_size();
+    let backbone = cxr_model::backbone(&experiment.model.backbone)?;
+    let Some(description) = backbone.description().filter(|_| side > LARGEST_SIDE) else {
+        return Ok(None);
+    };
+    let (large, small) = (
+        description.cost(side, side)?,
+        description.cost(SMALLER_SIDE, SMALLER_SIDE)?,
+    );
+    let augmentation = Augmentation::new(0., 0., SMALLER_SIDE, SMALLER_SIDE)?;
+    let experiment = Experiment {
+        augmentation,
+        ..experiment.clone()
+    };
+    Ok(Some(Smaller {
+        variant: experiment.variant(&variant.chosen().name)?,
+        times: large.multiply_adds as f64 / small.multiply_adds.max(1) as f64,
+        bytes: large.training_bytes as f64 - small.training_bytes as f64,
+    }))
+}
+
+impl Smaller {
+    fn measure(
+        &self,
+        n_labels: usize,
+        device: &Device,
+    ) -> anyhow::Result<(Rehearsal, Option<f64>)> {
+        let (mut rehearsal, memory) = measure(&self.variant, n_labels, device)?;
+        for rate in rehearsal
+            .training
+            .iter_mut()
+            .chain([&mut rehearsal.predicting])
+        {
+            *rate /= self.times;
+        }
+        let batch = self.variant.experiment().training.batch_size;
+        Ok((
+            rehearsal,
+            memory.map(|memory| memory + self.bytes * batch as f64),
+        ))
     }
 }
 

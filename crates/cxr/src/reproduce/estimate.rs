@@ -53,6 +53,7 @@ pub(super) fn print(
     }
     text += "Time is images × epochs ÷ these rates, validation, predictions of four views and metrics\n\
              included; reading images is taken to be hidden behind the training.\n\
+             A network on images of more than 256 pixels is measured at 224, and counted up by its products.\n\
              Memory is of the largest training step. A run that has begun is counted whole.\n";
     crate::scoring::print(&text)
 }
