@@ -145,6 +145,10 @@ fn systems_with_networks_images_and_splits_of_their_own_end_in_one_report() {
         report.contains("**Not the official test images**: `mine`"),
         "{report}"
     );
+    let model = run("mine").join("model.safetensors");
+    let card = cxr(folder.path(), &["card", model.to_str().unwrap()]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    assert!(card.contains("one in 3 held out"), "{card}");
     let explained = cxr(
         folder.path(),
         &[

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use cxr_dataset::LabelState;
 use cxr_losses::label_weights::{effective_number, inverse_frequency};
-use cxr_losses::{LabelCounts, LabelWeighted, LossError, MultiLabelLoss};
-use cxr_model::{check_is_known, check_network, complete_network, warn_of_old_names};
+use cxr_losses::{
+    LabelColumns, LabelCounts, LabelWeighted, LossError, MultiLabelLoss, UncertainClass,
+};
+use cxr_model::{ModelCard, check_is_known, check_network, complete_network, warn_of_old_names};
 use cxr_ops::{NormStatistics, Precision};
 use cxr_run::{
     Component, Experiment, LabelWeights, RunError, Uncertainty, UncertaintyPolicy, Variant,
@@ -40,6 +42,11 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
     warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
         cxr_losses::check_parameters(&variant.loss, &variant.parameters)?;
+        let uncertain = variant.uncertain.as_ref();
+        let uncertain = uncertain.unwrap_or(&experiment.data.uncertain);
+        if uncertain.has_multi_class() {
+            check_multi_class(variant)?;
+        }
         if variant.has_tables() {
             let own = experiment.variant(&variant.name)?;
             check_is_known(&own.experiment().model)?;
@@ -141,6 +148,42 @@ pub fn label_counts(
         }
     }
     Ok(counts)
+}
+
+/// The loss of a variant for a model with these labels: where uncertain is a class of its own for some,
+/// [`UncertainClass`] in the place of `bce`, of the network's [outputs](cxr_model::Classifier::outputs).
+///
+/// # Errors
+/// As [`loss_for`], or another loss than `bce`, or weights of labels, beside such labels.
+pub(crate) fn loss_of_model(
+    variant: &Variant,
+    card: &ModelCard,
+    counts: &LabelCounts,
+) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
+    if card.multi_class.is_empty() {
+        return loss_for(variant, &card.labels, counts);
+    }
+    check_multi_class(variant)?;
+    let columns = card.outputs().into_iter().map(|outputs| LabelColumns {
+        present: outputs.present,
+        absent_and_uncertain: outputs.absent_and_uncertain,
+    });
+    let columns: Vec<LabelColumns> = columns.collect();
+    Ok(Box::new(UncertainClass::new(&columns)?))
+}
+
+/// Whether a variant's loss may be that of the labels for which uncertain is no class of its own.
+fn check_multi_class(variant: &Variant) -> Result<(), TrainError> {
+    let found = match (&*variant.loss, &variant.label_weights) {
+        ("bce", None) => return Ok(()),
+        ("bce", Some(_)) => "it beside `label_weights`".to_owned(),
+        (loss, _) => format!("it beside the loss `{loss}`"),
+    };
+    Err(TrainError::setting(
+        "data.uncertain",
+        "policies other than `multi-class`, whose loss is a softmax cross-entropy and goes with `bce` alone",
+        found,
+    ))
 }
 
 /// What computes at the precision that an experiment asks for.

@@ -14,3 +14,4 @@ mod inputs;
 mod limits;
 mod properties;
 mod support;
+mod uncertain_class;
