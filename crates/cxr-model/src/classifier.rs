@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use cxr_backbone::Backbone;
 use cxr_ops::{Parameters, Phase};
-use cxr_top::Head;
+use cxr_top::{Head, NonImageInput};
 
 use crate::{ModelCard, ModelError, OwnNetwork};
 
@@ -89,25 +89,49 @@ impl Classifier {
         self.backbone.forward_t(images, phase)
     }
 
+    /// What the head asks for beside the images, in the order of its columns.
+    pub fn inputs(&self) -> &[NonImageInput] {
+        self.head.inputs()
+    }
+
     /// Logits `N×L` of feature maps.
     ///
     /// # Errors
-    /// Maps that the head cannot take.
+    /// Maps that the head cannot take, or a head that asks for [`Self::inputs`].
     pub fn logits(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        self.head.forward_t(features, phase)
+        self.logits_with(features, None, phase)
     }
 
-    /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
+    /// Logits `N×L` of feature maps and of what the head asks for beside them, `N×2K` as
+    /// [`encode_inputs`](crate::encode_inputs) makes it.
     ///
     /// # Errors
-    /// An image that the network cannot take, or [`ModelError::LogitNotFinite`].
+    /// Maps or inputs that the head cannot take.
+    pub fn logits_with(
+        &self,
+        features: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        match non_image {
+            None => self.head.forward_t(features, phase),
+            Some(non_image) => self.head.forward_with_inputs(features, non_image, phase),
+        }
+    }
+
+    /// The logits of one image `1×3×H×W`, and of what the head asks for beside it, in evaluation, one for each of `labels`;
+    /// `image` says in an error which it is.
+    ///
+    /// # Errors
+    /// An image or inputs that the network cannot take, or [`ModelError::LogitNotFinite`].
     pub fn logits_of_image(
         &self,
         pixels: &Tensor,
+        non_image: Option<&Tensor>,
         labels: &[String],
         image: &str,
     ) -> std::result::Result<Vec<f32>, ModelError> {
-        let logits = self.forward_t(pixels, Phase::Evaluate)?;
+        let logits = self.forward_with(pixels, non_image, Phase::Evaluate)?;
         let logits = logits.flatten_all()?.to_vec1::<f32>()?;
         check_finite(&logits, labels, |_| image.to_owned())?;
         Ok(logits)
@@ -116,9 +140,22 @@ impl Classifier {
     /// Logits `N×L` of images `N×3×H×W`.
     ///
     /// # Errors
-    /// Images that the network cannot take.
+    /// Images that the network cannot take, or a head that asks for [`Self::inputs`].
     pub fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        self.logits(&self.features(images, phase)?, phase)
+        self.forward_with(images, None, phase)
+    }
+
+    /// Logits `N×L` of images `N×3×H×W` and of what the head asks for beside them, as [`Self::logits_with`] takes it.
+    ///
+    /// # Errors
+    /// Images or inputs that the network cannot take.
+    pub fn forward_with(
+        &self,
+        images: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        self.logits_with(&self.features(images, phase)?, non_image, phase)
     }
 }
 
