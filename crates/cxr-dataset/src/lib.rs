@@ -34,6 +34,7 @@
 
 mod archive;
 mod attributes;
+mod blanks;
 mod boxes;
 mod decode;
 #[cfg(feature = "dicom")]
@@ -64,6 +65,7 @@ pub use archive::{
     is_archive, visit_archive,
 };
 pub use attributes::{AttributeTable, ImageAttributes};
+pub use blanks::{BlankPolicy, Blanks};
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     ImageFacts, MAX_COLOR, MAX_PIXELS, Radiograph, decode_gray, decode_gray_bytes,

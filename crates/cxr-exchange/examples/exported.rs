@@ -1,6 +1,7 @@
 //! A network with random weights, exported, and its logits of random images: what `cargo xtask verify export` compares.
 //!
-//! `exported --list` prints the networks, one `BACKBONE HEAD` a line.
+//! `exported --list` prints the networks, one `BACKBONE HEAD` a line; where the head ends in `:multi-class`, some labels
+//! have three outputs.
 //! `exported BACKBONE HEAD DIR IMAGES` writes into DIR `model.safetensors`, `network.onnx`, `whole.onnx` (with the resizing
 //! and the probabilities inside), `torch/`, and what they must give: `images.f32` and `logits.f32`; of three images of
 //! different sizes `films.json`, their bytes `film-N.u8` and what is expected of `whole.onnx`. Of a head that asks for age, sex
@@ -30,6 +31,8 @@ const LABELS: usize = 6;
 const ASKING: &str = "+inputs";
 /// Networks that are exported with such heads: one that torchvision has with its classifier, one without, and one that it has not.
 const WITH_INPUTS: [&str; 3] = ["resnet18", "vgg16_bn", "densenet"];
+/// Behind the name of a head: some labels have three outputs.
+const MULTI_CLASS: &str = ":multi-class";
 /// Passes in training, on so many images, after which running statistics are those of the images.
 const PASSES: usize = 25;
 const BATCH: usize = 4;
@@ -48,6 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                             let asks = head.options.iter().any(|option| option.name == "inputs");
                             if asks && WITH_INPUTS.contains(&backbone.name) {
                                 println!("{} {}{ASKING}", backbone.name, head.name);
+                            }
+                            if backbone.name == "resnet18" {
+                                println!("{} {}{MULTI_CLASS}", backbone.name, head.name);
                             }
                         }
                     }
@@ -126,6 +132,10 @@ fn known(at: usize) -> ImageAttributes {
 
 fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
+    let (head, multi_class) = match head.strip_suffix(MULTI_CLASS) {
+        Some(head) => (head, vec![labels[1].clone(), labels[4].clone()]),
+        None => (head, Vec::new()),
+    };
     let (head, head_options) = match head.strip_suffix(ASKING) {
         Some(head) => (head, json!({"inputs": ["age", "sex", "view"]})),
         None => (head, json!({})),
@@ -138,7 +148,7 @@ fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), 
     };
     let card = json!({
         "inputs": encodings,
-        "experiment": "verify", "variant": "random", "loss": "bce", "loss_parameters": {}, "labels": labels,
+        "experiment": "verify", "variant": "random", "loss": "bce", "loss_parameters": {}, "labels": labels, "multi_class": multi_class,
         "backbone": {backbone: options(backbone)}, "head": {head: head_options}, "image_size": 256, "crop_size": SIDE,
         "normalization_mean": [0.485, 0.456, 0.406], "normalization_std": [0.229, 0.224, 0.225],
         "logit_thresholds": vec![0.; LABELS],

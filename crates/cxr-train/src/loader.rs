@@ -27,7 +27,8 @@ pub struct Batch {
     /// What the head asks for beside the images, `N×2K` as [`cxr_model::encode_inputs`] makes it, where the images are; `None`
     /// where it asks for nothing.
     pub non_image: Option<Tensor>,
-    /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says. On the CPU, where
+    /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says, 2 where it is a
+    /// class of its own. On the CPU, where
     /// losses check it.
     pub targets: Tensor,
     /// `N×L`, on the CPU: 1 where the label is known; `None` where all are.
