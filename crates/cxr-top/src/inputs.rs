@@ -74,7 +74,7 @@ pub(crate) fn join(
     inputs: &[NonImageInput],
 ) -> Result<Tensor> {
     let Some(non_image) = non_image else {
-        if let [] = inputs {
+        if inputs.is_empty() {
             return Ok(pooled.clone());
         }
         bail!(
