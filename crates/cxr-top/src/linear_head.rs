@@ -8,6 +8,7 @@ use cxr_ops::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::class_maps::of_each_place;
 use crate::inputs::{INPUTS, check_inputs, describe_join, join};
 use crate::registry::check_dropout;
 use crate::{Head, HeadConfig, HeadEntry, HeadError, NonImageInput};
@@ -137,5 +138,11 @@ impl Head for LinearHead {
         phase: Phase<'_>,
     ) -> Result<Tensor> {
         self.logits(features, Some(non_image), phase)
+    }
+
+    /// Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2.
+    fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        let columns = NonImageInput::COLUMNS * self.inputs.len();
+        of_each_place(&self.dense, features, columns).map(Some)
     }
 }

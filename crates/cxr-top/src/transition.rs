@@ -9,6 +9,7 @@ use cxr_ops::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::class_maps::of_each_place;
 use crate::inputs::{INPUTS, check_inputs, describe_join, join};
 use crate::{Head, HeadConfig, HeadEntry, HeadError, NonImageInput};
 
@@ -195,14 +196,19 @@ impl Transition {
         })
     }
 
+    /// The transition layer's maps.
+    fn maps(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        let maps = self.conv.forward_t(features, phase)?;
+        self.norm.forward_t(&maps, Activation::Relu, phase)
+    }
+
     fn logits(
         &self,
         features: &Tensor,
         non_image: Option<&Tensor>,
         phase: Phase<'_>,
     ) -> Result<Tensor> {
-        let maps = self.conv.forward_t(features, phase)?;
-        let maps = self.norm.forward_t(&maps, Activation::Relu, phase)?;
+        let maps = self.maps(features, phase)?;
         let places = maps.flatten_from(2)?;
         let pooled = match self.pooling {
             Pooling::Mean => places.mean(D::Minus1)?,
@@ -230,6 +236,12 @@ impl Head for Transition {
         phase: Phase<'_>,
     ) -> Result<Tensor> {
         self.logits(features, Some(non_image), phase)
+    }
+
+    /// Wang et al.: transition activations times prediction weights, their heat maps.
+    fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        let columns = NonImageInput::COLUMNS * self.inputs.len();
+        of_each_place(&self.dense, &self.maps(features, Phase::Evaluate)?, columns).map(Some)
     }
 }
 
