@@ -132,7 +132,7 @@ fn an_image_s_logits_do_not_depend_on_what_is_known_of_others() {
             let alone = |all: &Tensor| all.narrow(0, image, 1).unwrap().contiguous().unwrap();
             assert_eq!(
                 logits(&alone(&maps), &alone(&given)),
-                [expected.clone()],
+                std::slice::from_ref(expected),
                 "{name}"
             );
         }

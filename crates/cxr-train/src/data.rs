@@ -292,7 +292,7 @@ impl TrainingData {
                     match encoding.value(&attributes) {
                         InputValue::Known(value) => hash.update(value.to_le_bytes()),
                         InputValue::Missing | InputValue::Unusable => {
-                            hash.update(f32::NAN.to_le_bytes())
+                            hash.update(f32::NAN.to_le_bytes());
                         }
                     }
                 }
