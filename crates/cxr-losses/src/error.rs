@@ -65,6 +65,14 @@ pub enum LossError {
         /// The label's place, from 0.
         label: usize,
     },
+    /// A loss whose weights are made of the training images' labels was asked for without them.
+    #[error(
+        "loss `{loss}` takes its weights from how many training images have each label, which are not known here"
+    )]
+    NeedsCounts {
+        /// The loss's name.
+        loss: &'static str,
+    },
     /// A loss that divides by the largest logit of the batch needs one that is positive.
     #[error(
         "loss `{loss}` divides by the largest logit of the batch, which must be greater than 0, got `{got}`"
@@ -92,6 +100,20 @@ pub enum LossError {
     /// Logits must be a non-empty matrix.
     #[error("logits must be a non-empty N×L matrix, got shape {got:?}")]
     LogitsShape {
+        /// The shape that was given.
+        got: Vec<usize>,
+    },
+    /// The columns of a loss's labels must be all columns from 0 on, each once.
+    #[error("expected every column of the logits from 0 on to be one label's, got {got:?}")]
+    Columns {
+        /// The columns that were named, sorted.
+        got: Vec<usize>,
+    },
+    /// A loss whose labels have several logits has so many for each image.
+    #[error("logits must be a non-empty matrix with {n_logits} columns, got shape {got:?}")]
+    OutputsShape {
+        /// The logits of all labels.
+        n_logits: usize,
         /// The shape that was given.
         got: Vec<usize>,
     },

@@ -27,6 +27,7 @@ mod reduction;
 mod sigmoid_f1;
 #[cfg(test)]
 mod tensor_path;
+mod uncertain_class;
 
 /// The tensor library, in the version that this crate's interface has.
 pub use candle_core;
@@ -34,7 +35,10 @@ pub use candle_core;
 pub use asymmetric::{Asymmetric, AsymmetricPolynomial, Coefficients, Focus, RobustAsymmetric};
 pub use balanced_asymmetric::BalancedAsymmetric;
 pub use bound_margin::BiasedBoundMargin;
-pub use by_name::{GivenParameters, LOSSES, LossEntry, Parameter, by_name, entries, register};
+pub use by_name::{
+    GivenParameters, LOSSES, LossEntry, Parameter, by_name, by_name_with_counts, check_parameters,
+    entries, register,
+};
 pub use cross_entropy::{Bce, Focal, WeightedBce};
 pub use curve::loss_curve;
 pub use disease_health::DiseaseHealth;
@@ -42,8 +46,10 @@ pub use distributionally_robust::DistributionallyRobust;
 pub use error::LossError;
 pub use known::known;
 pub use label_weighted::LabelWeighted;
+pub use label_weights::LabelCounts;
 pub use loss::{Granularity, MultiLabelLoss};
 pub use pairwise::{LabelCorrelation, MultiLabelSoftmax, PairwiseHinge};
 pub use ranking::{Fzlpr, Lsep, Zlpr};
 pub use reduction::Reduction;
 pub use sigmoid_f1::SigmoidF1;
+pub use uncertain_class::{LabelColumns, UncertainClass};

@@ -7,9 +7,11 @@
 )]
 
 mod balanced_asymmetric;
+mod counts;
 mod finite_differences;
 mod golden;
 mod inputs;
 mod limits;
 mod properties;
 mod support;
+mod uncertain_class;
