@@ -30,7 +30,10 @@ def session(name):
 images = np.fromfile(folder / "images.f32", np.float32).reshape(-1, 3, 224, 224)
 logits = np.fromfile(folder / "logits.f32", np.float32).reshape(len(images), -1)
 network = session("network.onnx")
-assert [i.name for i in network.get_inputs()] == ["images"] and [o.name for o in network.get_outputs()] == ["logits"]
+asks = (folder / "non_image.f32").exists()
+given = np.fromfile(folder / "non_image.f32", np.float32).reshape(len(images), -1) if asks else None
+feed = lambda batch, numbers: {"images": batch, "non_image": numbers} if asks else {"images": batch}
+assert [i.name for i in network.get_inputs()] == (["images", "non_image"] if asks else ["images"]) and [o.name for o in network.get_outputs()] == ["logits"]
 described = network.get_modelmeta().custom_metadata_map
 assert json.loads(described["labels"]) == json.loads(described["cxr.card"])["labels"] and len(json.loads(described["labels"])) == logits.shape[1]
 
@@ -38,7 +41,7 @@ assert json.loads(described["labels"]) == json.loads(described["cxr.card"])["lab
 found, at = [], 0
 for size in [1, 3] + [16] * len(images):
     if at < len(images):
-        found.append(network.run(None, {"images": images[at:at + size]})[0])
+        found.append(network.run(None, feed(images[at:at + size], given[at:at + size] if asks else None))[0])
         at += size
 onnx_error = np.abs(np.concatenate(found) - logits).max()
 
@@ -47,14 +50,21 @@ import model
 
 net = model.load()
 with torch.no_grad():
-    found = torch.cat([net(batch) for batch in torch.from_numpy(images).split(16)])
+    if asks:
+        # The module makes the same numbers of what is known, and the metadata say what each pair is.
+        known = model.encode(json.loads((folder / "known.json").read_text()))
+        assert torch.equal(known, torch.from_numpy(given)) and len(json.loads(described["non_image"])) * 2 == given.shape[1]
+        found = torch.cat([net(*both) for both in zip(torch.from_numpy(images).split(16), known.split(16))])
+    else:
+        found = torch.cat([net(batch) for batch in torch.from_numpy(images).split(16)])
 torch_error = np.abs(found.numpy() - logits).max()
 
 # The whole way from bytes to probabilities.
 whole, film_error, probability_error, exact_error = session("whole.onnx"), 0, 0, 0
 for at, film in enumerate(json.loads((folder / "films.json").read_text())):
     pixels = np.fromfile(folder / f"film-{at}.u8", np.uint8).reshape(1, 1, film["height"], film["width"])
-    found, probabilities = whole.run(["logits", "probabilities"], {"images": pixels})
+    numbers = np.array(film["non_image"], np.float32) if asks else None
+    found, probabilities = whole.run(["logits", "probabilities"], feed(pixels, numbers))
     film_error = max(film_error, np.abs(found[0] - film["logits"]).max())
     if film["width"] == film["height"] == 512:
         exact_error = np.abs(found[0] - film["logits"]).max()

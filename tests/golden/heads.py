@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 IMAGES, CHANNELS, HEIGHT, WIDTH, LABELS = 3, 10, 5, 4, 6
 
 
-def csra(w, x, _, heads=1, **options):
+def csra(w, x, _, given, heads=1, **options):
     temperatures = {1: [1], 2: [1, 99], 4: [1, 2, 4, 99], 6: [1, 2, 3, 4, 5, 99], 8: [1, 2, 3, 4, 5, 6, 7, 99]}[heads]
     logits = 0
     for head, temperature in enumerate(temperatures):
@@ -31,7 +31,7 @@ def csra(w, x, _, heads=1, **options):
     return logits
 
 
-def cral(w, x, _, hidden, attention):
+def cral(w, x, _, given, hidden, attention):
     a = F.relu(F.conv2d(x, w("attention1.weight", [hidden, CHANNELS, 1, 1]), w("attention1.bias", [hidden])))
     a = F.relu(F.conv2d(a, w("attention2.weight", [hidden, hidden, 3, 3]), w("attention2.bias", [hidden]), padding=1))
     a = F.conv2d(a, w("attention3.weight", [LABELS, hidden, 1, 1]), w("attention3.bias", [LABELS]))
@@ -45,7 +45,17 @@ def cral(w, x, _, hidden, attention):
     return (pooled * weight).sum(2) + w("classifier.bias", [LABELS])
 
 
-def transition(w, x, training, channels, kernel, pooling, sharpness=10.0):
+def joined(pooled, inputs, given):
+    return torch.cat([pooled, given], 1) if inputs else pooled
+
+
+def linear(w, x, _, given, dropout, inputs=()):
+    """The means of the maps and, behind them, two columns for each non-image input (Baltruschat et al. 2019 join them so)."""
+    pooled = joined(x.mean((2, 3)), inputs, given)
+    return F.linear(pooled, w("dense.weight", [LABELS, pooled.shape[1]]), w("dense.bias", [LABELS]))
+
+
+def transition(w, x, training, given, channels, kernel, pooling, sharpness=10.0, inputs=()):
     x = F.conv2d(x, w("transition.weight", [channels, CHANNELS, kernel, kernel]), padding=kernel // 2)
     of = lambda what: w(f"norm.{what}", [channels])
     mean, variance = of("running_mean").detach().clone(), of("running_var").detach().clone()
@@ -58,10 +68,11 @@ def transition(w, x, training, channels, kernel, pooling, sharpness=10.0):
     else:
         number = torch.log(torch.tensor(float(HEIGHT * WIDTH), dtype=x.dtype))
         pooled = (torch.logsumexp(sharpness * places, dim=2) - number) / sharpness
-    return F.linear(pooled, w("dense.weight", [LABELS, channels]), w("dense.bias", [LABELS]))
+    pooled = joined(pooled, inputs, given)
+    return F.linear(pooled, w("dense.weight", [LABELS, pooled.shape[1]]), w("dense.bias", [LABELS]))
 
 
-def dense(w, x, training, hidden, dropout=0.0):
+def dense(w, x, training, given, hidden, dropout=0.0):
     x, width = x.mean((2, 3)), CHANNELS
     for at, to in enumerate(hidden):
         x = F.linear(x, w(f"hidden.{at}.dense.weight", [to, width]), w(f"hidden.{at}.dense.bias", [to]))
@@ -84,6 +95,9 @@ CASES = [
     ("transition", transition, {"channels": 5, "kernel": 5, "pooling": "max"}),
     ("dense", dense, {"hidden": [11]}),
     ("dense", dense, {"hidden": [12, 8]}),
+    ("linear", linear, {"dropout": 0.0}),
+    ("linear", linear, {"dropout": 0.0, "inputs": ["age", "sex", "view"]}),
+    ("transition", transition, {"channels": 7, "kernel": 1, "pooling": "log-sum-exp", "inputs": ["view", "age"]}),
 ]
 
 
@@ -99,10 +113,14 @@ def run(case, head, options, dtype):
     for training in (False, True):
         kind = "training" if training else "evaluation"
         maps = tensor(f"{case} maps", [IMAGES, CHANNELS, HEIGHT, WIDTH], 2.0, dtype=dtype).requires_grad_()
-        logits = head(weights, maps, training, **options)
+        columns = 2 * len(options.get("inputs", []))
+        given = tensor(f"{case} inputs", [IMAGES, columns], 0.5, 0.5, dtype=dtype).requires_grad_()
+        logits = head(weights, maps, training, given, **options)
         (logits * tensor(f"{case} cotangent", list(logits.shape), dtype=dtype)).sum().backward()
         found[f"logits in {kind}"] = logits
         found[f"maps gradient in {kind}"] = maps.grad
+        if columns:
+            found[f"inputs gradient in {kind}"] = given.grad
         if training:
             found.update({f"{name} gradient": leaf.grad for name, leaf in leaves.items() if leaf.requires_grad})
         for leaf in leaves.values():

@@ -19,6 +19,8 @@ for name in ALL:
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         if name == "xception" or name.startswith("convnextv2"):
             net = timm.create_model("legacy_xception" if name == "xception" else name)
+        elif name == "resnet38":
+            net = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [2, 3, 5, 2])
         else:
             options = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
             net = getattr(torchvision.models, name)(weights=None, **options)

@@ -21,7 +21,7 @@ PATH = pathlib.Path(__file__).with_name("networks.json")
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # Every family; the others differ from these in sizes alone.
 NAMES = """resnet18 mobilenet_v2 regnet_y_400mf efficientnet_b0 convnext_tiny vgg16_bn resnext50_32x4d inception_v3 xception
-efficientnet_v2_s resnet50 regnet_x_400mf vgg16 convnextv2_tiny""".split()
+efficientnet_v2_s resnet50 regnet_x_400mf vgg16 convnextv2_tiny resnet38-pooled""".split()
 
 
 # Besides the size that all have, from 64 to 1024 pixels.
@@ -62,6 +62,11 @@ def network(name):
             return kept["features"]
 
         return net, features
+    if name.startswith("resnet38"):
+        # torchvision's blocks in the numbers of Baltruschat et al. (2019), and their second pool.
+        net = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [2, 3, 5, 2])
+        pool = torch.nn.MaxPool2d(3, 2, 1) if name.endswith("-pooled") else torch.nn.Identity()
+        return net, lambda x: net.layer4(net.layer3(net.layer2(pool(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))))))
     net = getattr(torchvision.models, name)(weights=None)
     for module in net.modules():
         if isinstance(module, torchvision.ops.StochasticDepth):

@@ -24,6 +24,9 @@ const ZERO: f64 = 1e-3;
 
 /// As the golden has it: nothing is dropped.
 fn config(name: &str) -> Box<dyn BackboneConfig> {
+    if let Some(name) = name.strip_suffix("-pooled") {
+        return by_name(name, &json!({"max_pool_after_layer1": true})).unwrap();
+    }
     let entry = BACKBONES.iter().find(|entry| entry.name == name).unwrap();
     let has_depth = entry
         .options
@@ -384,4 +387,25 @@ fn a_densenet_is_its_description() {
             "{name}: {difference}"
         );
     }
+}
+
+/// Baltruschat et al. (2019): 448×448 pixels with the second pool have the maps that 224×224 have without it.
+#[test]
+fn a_second_pool_keeps_the_sizes_of_later_maps() {
+    for name in ["resnet38", "resnet50", "resnet101"] {
+        let pooled = by_name(name, &json!({"max_pool_after_layer1": true})).unwrap();
+        let plain = by_name(name, &json!({"max_pool_after_layer1": false})).unwrap();
+        assert_eq!(
+            plain.options(),
+            by_name(name, &Value::Null).unwrap().options()
+        );
+        assert_eq!(pooled.options()["max_pool_after_layer1"], true);
+        assert_eq!(pooled.feature_shape(448, 448), (2048, 7, 7), "{name}");
+        assert_eq!(plain.feature_shape(224, 224), (2048, 7, 7), "{name}");
+        let parameters =
+            |config: &dyn BackboneConfig| config.description().unwrap().parameter_shapes();
+        assert_eq!(parameters(pooled.as_ref()), parameters(plain.as_ref()));
+    }
+    let error = by_name("vgg16_bn", &json!({"max_pool_after_layer1": true}));
+    assert!(error.unwrap_err().to_string().contains("`norm_eps`"));
 }

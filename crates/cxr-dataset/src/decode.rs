@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::archive::MAX_ARCHIVED_FILE;
 use crate::gray::GrayImage;
 use crate::tone::{Tone, eight_bit, sixteen_bit};
-use crate::{DatasetError, ImageFormat, ImageWarning};
+use crate::{DatasetError, ImageAttributes, ImageFormat, ImageWarning};
 
 /// The most pixels that are decoded. A radiograph straight from the detector has about 20 million;
 /// a small file that declares more than this is refused before memory is taken for it.
@@ -87,6 +87,8 @@ pub struct Radiograph {
     pub patient: Option<String>,
     /// The UID of the study, where a DICOM file gives one.
     pub study: Option<String>,
+    /// Age, sex and view, where a DICOM file gives them.
+    pub attributes: ImageAttributes,
 }
 
 /// As [`decode_radiograph_bytes`], in a tone of choice, and with what else the file says.
@@ -106,6 +108,7 @@ pub fn decode_radiograph_in(
         warnings: decoded.warnings,
         patient: decoded.patient,
         study: decoded.study,
+        attributes: decoded.attributes,
     })
 }
 
@@ -173,6 +176,7 @@ struct Decoded {
     warnings: Vec<ImageWarning>,
     patient: Option<String>,
     study: Option<String>,
+    attributes: ImageAttributes,
 }
 
 impl Decoded {
@@ -206,6 +210,7 @@ fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Decoded, DatasetErr
                 warnings: dicom.warnings,
                 patient: dicom.patient,
                 study: dicom.study,
+                attributes: dicom.attributes,
             });
         }
         _ => {}
@@ -357,6 +362,7 @@ impl Gray {
             warnings: self.warnings,
             patient: None,
             study: None,
+            attributes: ImageAttributes::default(),
         }
     }
 }

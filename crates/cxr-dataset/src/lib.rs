@@ -33,6 +33,7 @@
 //! ```
 
 mod archive;
+mod attributes;
 mod blanks;
 mod boxes;
 mod decode;
@@ -63,6 +64,7 @@ pub use archive::{
     ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_paths, has_image_extension,
     is_archive, visit_archive,
 };
+pub use attributes::{AttributeTable, ImageAttributes};
 pub use blanks::{BlankPolicy, Blanks};
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageName, LabelState, Part, PatientId, StudyId};
+use crate::{ImageAttributes, ImageName, LabelState, Part, PatientId, StudyId};
 
 /// One row of a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,15 @@ impl Record {
             follow_up: None,
             original_size: None,
             original_spacing_mm: None,
+        }
+    }
+
+    /// Its age, sex and view.
+    pub fn attributes(&self) -> ImageAttributes {
+        ImageAttributes {
+            age_years: self.age_years,
+            sex: self.sex,
+            view: self.view,
         }
     }
 

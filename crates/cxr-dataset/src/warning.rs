@@ -39,6 +39,16 @@ pub enum ImageWarning {
         /// How many.
         n_bytes: usize,
     },
+    /// A DICOM file whose PatientAge is not understood; its age counts as not known.
+    UnknownAge {
+        /// The age, escaped.
+        age: String,
+    },
+    /// A DICOM file whose PatientSex is not understood; its sex counts as not known.
+    UnknownSex {
+        /// The sex, escaped.
+        sex: String,
+    },
 }
 
 impl ImageWarning {
@@ -50,6 +60,8 @@ impl ImageWarning {
             Self::UnknownView { .. } => WarningKind::UnknownView,
             Self::OtherBodyPart { .. } => WarningKind::OtherBodyPart,
             Self::TrailingBytes { .. } => WarningKind::TrailingBytes,
+            Self::UnknownAge { .. } => WarningKind::UnknownAge,
+            Self::UnknownSex { .. } => WarningKind::UnknownSex,
         }
     }
 }
@@ -69,16 +81,22 @@ pub enum WarningKind {
     OtherBodyPart,
     /// [`ImageWarning::TrailingBytes`].
     TrailingBytes,
+    /// [`ImageWarning::UnknownAge`].
+    UnknownAge,
+    /// [`ImageWarning::UnknownSex`].
+    UnknownSex,
 }
 
 impl WarningKind {
     /// Every kind, each at the place of its bit in a store.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NarrowRange,
         Self::NoModality,
         Self::UnknownView,
         Self::OtherBodyPart,
         Self::TrailingBytes,
+        Self::UnknownAge,
+        Self::UnknownSex,
     ];
 
     pub(crate) fn bit(self) -> u32 {
@@ -93,6 +111,8 @@ impl WarningKind {
             Self::UnknownView => "unknown-view",
             Self::OtherBodyPart => "other-body-part",
             Self::TrailingBytes => "trailing-bytes",
+            Self::UnknownAge => "unknown-age",
+            Self::UnknownSex => "unknown-sex",
         }
     }
 }
@@ -107,6 +127,8 @@ impl fmt::Display for WarningKind {
             Self::UnknownView => "are DICOM files of an unknown view, taken for frontal ones",
             Self::OtherBodyPart => "are DICOM files that name another part of the body",
             Self::TrailingBytes => "are DICOM files with other bytes behind their pixels",
+            Self::UnknownAge => "are DICOM files with a PatientAge that is not understood",
+            Self::UnknownSex => "are DICOM files with a PatientSex that is not understood",
         })
     }
 }
@@ -139,6 +161,14 @@ impl fmt::Display for ImageWarning {
                     "{n_bytes} bytes behind its pixels are no part of a DICOM file"
                 )
             }
+            Self::UnknownAge { age } => write!(
+                formatter,
+                "its PatientAge `{age}` is not understood, such as `061Y` would be"
+            ),
+            Self::UnknownSex { sex } => write!(
+                formatter,
+                "its PatientSex `{sex}` is not understood, such as `F`, `M` or `O` would be"
+            ),
         }
     }
 }

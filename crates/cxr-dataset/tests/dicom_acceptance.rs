@@ -194,3 +194,72 @@ fn frontal_views_are_taken_and_decubitus_is_one_of_them() {
         [knee]
     );
 }
+
+/// Age, sex and view are read where they are understood, and said where they are not.
+#[test]
+fn age_sex_and_view_are_read() {
+    use cxr_dataset::{Sex, Tone, ViewPosition, decode_radiograph_in};
+
+    const AGE: (u16, u16) = (0x10, 0x1010);
+    const SEX: (u16, u16) = (0x10, 0x40);
+    let of = |data_set: &DataSet, form: Form| {
+        let radiograph = decode_radiograph_in(&file(data_set, form), "film.dcm", Tone::AsStored);
+        radiograph.unwrap()
+    };
+    let view = |code: &str, meaning: &str| {
+        sequence(
+            DataSet::default()
+                .text((8, 0x100), "SH", code)
+                .text((8, 0x102), "SH", "SCT")
+                .text((8, 0x104), "LO", meaning),
+        )
+    };
+    for form in FORMS {
+        let known = windowed()
+            .text(AGE, "AS", "061Y")
+            .text(SEX, "CS", "M ")
+            .text(VIEW_POSITION, "CS", "PA");
+        let found = of(&known, form).attributes;
+        assert_eq!(
+            (found.age_years, found.sex, found.view),
+            (
+                Some(61),
+                Some(Sex::Male),
+                Some(ViewPosition::PosteroAnterior)
+            )
+        );
+        // A digital X-ray has its view as a code.
+        let coded = windowed().with(VIEW_CODES, "SQ", view("399348003", "antero-posterior"));
+        assert_eq!(
+            of(&coded, form).attributes.view,
+            Some(ViewPosition::AnteroPosterior)
+        );
+    }
+    let nothing = of(&windowed(), Form::Explicit);
+    assert_eq!(nothing.attributes, cxr_dataset::ImageAttributes::default());
+    // De-identified, or another: said, and not known.
+    let other = windowed().text(SEX, "CS", "O").text(AGE, "AS", "");
+    assert_eq!(of(&other, Form::Explicit).attributes.sex, None);
+    assert_eq!(warnings(&other), []);
+    let strange = windowed()
+        .text(SEX, "CS", "MALE?")
+        .text(AGE, "AS", "61 years");
+    assert_eq!(
+        warnings(&strange),
+        [
+            ImageWarning::UnknownAge {
+                age: "61 years".to_owned()
+            },
+            ImageWarning::UnknownSex {
+                sex: "MALE?".to_owned()
+            },
+        ]
+    );
+    let months = windowed().text(AGE, "AS", "030M");
+    assert_eq!(of(&months, Form::Explicit).attributes.age_years, Some(2));
+    let decubitus = windowed().text(VIEW_POSITION, "CS", "LLD");
+    assert_eq!(
+        of(&decubitus, Form::Explicit).attributes.view,
+        Some(ViewPosition::Other)
+    );
+}

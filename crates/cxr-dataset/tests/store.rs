@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it cannot read")]
 
+#[cfg(feature = "dicom")]
+mod common;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -453,4 +456,93 @@ fn a_store_remembers_warnings_and_whether_levels_were_stretched() {
         error.to_string().contains("other images or settings"),
         "{error}"
     );
+}
+
+/// Offsets of [`cxr_dataset::Store`]'s format: the checksums of header and index, and the second number of each entry.
+fn as_an_earlier_version_wrote_it(store: &mut [u8], n_images: usize) {
+    let number =
+        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let names_len = number(store, 32) as usize;
+    let entries_at = (192 + 4 * (n_images + 1) + names_len).next_multiple_of(8);
+    for image in 0..n_images {
+        let state = entries_at + 24 * image + 4;
+        assert_eq!(number(store, state) & 1, 1);
+        store[state..state + 4].copy_from_slice(&1_u32.to_le_bytes());
+    }
+    let pixels_at = (entries_at + 24 * n_images).next_multiple_of(4096);
+    let crc = crc32fast::hash(&store[192..pixels_at]);
+    store[40..44].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&store[..188]);
+    store[188..192].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A store without them was what `cxr predict` and a training had of a DICOM file's age, sex and view: nothing.
+#[cfg(feature = "dicom")]
+#[test]
+fn a_store_keeps_age_sex_and_view_of_dicom_files() {
+    use common::dicom::{Form, file, windowed};
+    use cxr_dataset::{ImageAttributes, Sex, ViewPosition};
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut sources = sources(folder.path(), 1);
+    let film = windowed()
+        .text((0x10, 0x40), "CS", "F")
+        .text((0x10, 0x1010), "AS", "061Y")
+        .text((0x18, 0x5101), "CS", "AP");
+    let newborn = windowed().text((0x10, 0x1010), "AS", "003D");
+    for (number, data_set) in [film, newborn].iter().enumerate() {
+        let path = folder.path().join(format!("{number}.dcm"));
+        std::fs::write(&path, file(data_set, Form::Explicit)).unwrap();
+        sources.push((ImageName::new(&format!("{number}.dcm")).unwrap(), path));
+    }
+    let target = folder.path().join("images.cxr");
+    let store = build(&sources, &target);
+    let of = |store: &Store, name: &str| store.attributes(&ImageName::new(name).unwrap());
+    let film = ImageAttributes {
+        age_years: Some(61),
+        sex: Some(Sex::Female),
+        view: Some(ViewPosition::AnteroPosterior),
+    };
+    let newborn = ImageAttributes {
+        age_years: Some(0),
+        ..ImageAttributes::default()
+    };
+    assert_eq!(of(&store, "0.dcm"), Some(film));
+    assert_eq!(of(&store, "1.dcm"), Some(newborn));
+    assert_eq!(of(&store, "image 0.png"), Some(ImageAttributes::default()));
+    assert_eq!(of(&store, "2.dcm"), None);
+
+    // One of an earlier version has the same images, and nothing of the kind.
+    let mut bytes = std::fs::read(&target).unwrap();
+    as_an_earlier_version_wrote_it(&mut bytes, 3);
+    let earlier = folder.path().join("earlier.cxr");
+    std::fs::write(&earlier, &bytes).unwrap();
+    let earlier = Store::open(&earlier).unwrap();
+    assert_eq!(earlier.fingerprint(), store.fingerprint());
+    for (name, _) in &sources {
+        assert_eq!(earlier.image(name).unwrap(), store.image(name).unwrap());
+        assert_eq!(earlier.attributes(name), None);
+    }
+    // Bits that no version writes are no attributes.
+    for bits in [3_u32 << 4, 7 << 8, 1 << 12, 1 << 2, 1 << 16] {
+        let mut crafted = std::fs::read(&target).unwrap();
+        let at = crafted
+            .windows(4)
+            .skip(192)
+            .position(|word| word == [3, 0, 0, 0])
+            .unwrap()
+            + 192;
+        // Without the mark that they were looked at, an age is none either.
+        let state = if bits == 1 << 16 { 1 } else { 3 } | bits;
+        crafted[at..at + 4].copy_from_slice(&state.to_le_bytes());
+        let pixels_at = crafted.len() - 3 * (SIDE * SIDE) as usize;
+        let crc = crc32fast::hash(&crafted[192..pixels_at]);
+        crafted[40..44].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&crafted[..188]);
+        crafted[188..192].copy_from_slice(&crc.to_le_bytes());
+        let path = folder.path().join("crafted.cxr");
+        std::fs::write(&path, crafted).unwrap();
+        let error = Store::open(&path).unwrap_err().to_string();
+        assert!(error.contains("contradicts itself"), "{bits:x}: {error}");
+    }
 }

@@ -4,7 +4,8 @@
 //! have three outputs.
 //! `exported BACKBONE HEAD DIR IMAGES` writes into DIR `model.safetensors`, `network.onnx`, `whole.onnx` (with the resizing
 //! and the probabilities inside), `torch/`, and what they must give: `images.f32` and `logits.f32`; of three images of
-//! different sizes `films.json`, their bytes `film-N.u8` and what is expected of `whole.onnx`.
+//! different sizes `films.json`, their bytes `film-N.u8` and what is expected of `whole.onnx`. Of a head that asks for age, sex
+//! and view, `linear+inputs`, there is `known.json` too: what is known of each image, and `non_image.f32`, its numbers.
 
 #![expect(
     clippy::print_stdout,
@@ -18,14 +19,18 @@ use candle_core::{Device, Tensor};
 use cxr_backbone::BACKBONES;
 use cxr_exchange::{OnnxInput, OnnxOptions, onnx_bytes, torch_files};
 use cxr_model::{
-    Calibration, Classifier, GrayImage, LabelCalibration, ModelCard, Origin, Phase, Predictor,
-    ViewSet, save_model,
+    Calibration, Classifier, GrayImage, ImageAttributes, LabelCalibration, ModelCard, Origin,
+    Phase, Predictor, Sex, ViewPosition, ViewSet, encode_inputs, save_model,
 };
 use cxr_top::HEADS;
 use serde_json::{Value, json};
 
 const SIDE: usize = 224;
 const LABELS: usize = 6;
+/// What the name of a head ends in that asks for age, sex and view.
+const ASKING: &str = "+inputs";
+/// Networks that are exported with such heads: one that torchvision has with its classifier, one without, and one that it has not.
+const WITH_INPUTS: [&str; 3] = ["resnet18", "vgg16_bn", "densenet"];
 /// Behind the name of a head: some labels have three outputs.
 const MULTI_CLASS: &str = ":multi-class";
 /// Passes in training, on so many images, after which running statistics are those of the images.
@@ -43,6 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                         let parsed = head.parse(&Value::Null)?;
                         if parsed.describe((8, 7, 7), LABELS).is_ok() {
                             println!("{} {}", backbone.name, head.name);
+                            let asks = head.options.iter().any(|option| option.name == "inputs");
+                            if asks && WITH_INPUTS.contains(&backbone.name) {
+                                println!("{} {}{ASKING}", backbone.name, head.name);
+                            }
                             if backbone.name == "resnet18" {
                                 println!("{} {}{MULTI_CLASS}", backbone.name, head.name);
                             }
@@ -104,15 +113,43 @@ fn images(seed: u64, count: usize) -> Result<Tensor, Box<dyn Error>> {
     )?)
 }
 
+/// What is known of an image by its number: of some all, of some nothing.
+fn known(at: usize) -> ImageAttributes {
+    ImageAttributes {
+        age_years: (!at.is_multiple_of(3)).then_some((at * 37 % 130) as u16),
+        sex: match at % 4 {
+            0 => None,
+            1 => Some(Sex::Female),
+            _ => Some(Sex::Male),
+        },
+        view: match at % 5 {
+            0 => None,
+            1 | 2 => Some(ViewPosition::PosteroAnterior),
+            _ => Some(ViewPosition::AnteroPosterior),
+        },
+    }
+}
+
 fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
     let (head, multi_class) = match head.strip_suffix(MULTI_CLASS) {
         Some(head) => (head, vec![labels[1].clone(), labels[4].clone()]),
         None => (head, Vec::new()),
     };
+    let (head, head_options) = match head.strip_suffix(ASKING) {
+        Some(head) => (head, json!({"inputs": ["age", "sex", "view"]})),
+        None => (head, json!({})),
+    };
+    let encodings = match head_options.get("inputs") {
+        Some(_) => {
+            json!([{"input": "age", "minimum": 0., "maximum": 100.}, {"input": "sex"}, {"input": "view"}])
+        }
+        None => json!([]),
+    };
     let card = json!({
+        "inputs": encodings,
         "experiment": "verify", "variant": "random", "loss": "bce", "loss_parameters": {}, "labels": labels, "multi_class": multi_class,
-        "backbone": {backbone: options(backbone)}, "head": {head: {}}, "image_size": 256, "crop_size": SIDE,
+        "backbone": {backbone: options(backbone)}, "head": {head: head_options}, "image_size": 256, "crop_size": SIDE,
         "normalization_mean": [0.485, 0.456, 0.406], "normalization_std": [0.229, 0.224, 0.225],
         "logit_thresholds": vec![0.; LABELS],
     });
@@ -146,7 +183,9 @@ fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), 
     for pass in 0..PASSES {
         let keys: Vec<u64> = (0..BATCH as u64).collect();
         let phase = Phase::Train { image_keys: &keys };
-        classifier.forward_t(&images(1000 + pass as u64, BATCH)?, phase)?;
+        let non_image = encode_inputs(&card.inputs, (0..BATCH).map(known), &Device::Cpu)?;
+        let images = images(1000 + pass as u64, BATCH)?;
+        classifier.forward_with(&images, non_image.as_ref(), phase)?;
     }
     std::fs::create_dir_all(folder.join("torch"))?;
     save_model(&folder.join("model.safetensors"), &card, &classifier)?;
@@ -165,10 +204,19 @@ fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), 
     write("torch/model.json", files.card.as_bytes())?;
     write("torch/model.py", files.module.as_bytes())?;
 
-    let (mut pixels, mut logits) = (Vec::new(), Vec::new());
-    for image in 0..count {
-        let image = images(image as u64, 1)?;
-        let its_logits = classifier.logits_of_image(&image, &card.labels, "a random image")?;
+    let (mut pixels, mut logits, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for at in 0..count {
+        let image = images(at as u64, 1)?;
+        let non_image = encode_inputs(&card.inputs, [known(at)], &Device::Cpu)?;
+        let its_logits = classifier.logits_of_image(
+            &image,
+            non_image.as_ref(),
+            &card.labels,
+            "a random image",
+        )?;
+        if let Some(non_image) = non_image {
+            numbers.extend(non_image.flatten_all()?.to_vec1::<f32>()?);
+        }
         pixels.extend(image.flatten_all()?.to_vec1::<f32>()?);
         logits.extend(its_logits);
     }
@@ -180,6 +228,19 @@ fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), 
     };
     write("images.f32", &bytes(&pixels))?;
     write("logits.f32", &bytes(&logits))?;
+    if !numbers.is_empty() {
+        write("non_image.f32", &bytes(&numbers))?;
+        let of_image = |at| {
+            let image = known(at);
+            json!({
+                "age": image.age_years,
+                "sex": image.sex.map(|sex| if sex == Sex::Female { "F" } else { "M" }),
+                "view": image.view.map(|view| view.to_string()),
+            })
+        };
+        let all: Vec<Value> = (0..count).map(of_image).collect();
+        write("known.json", Value::from(all).to_string().as_bytes())?;
+    }
 
     let predictor = Predictor::new(card.clone(), classifier)?;
     let mut films = Vec::new();
@@ -197,12 +258,18 @@ fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), 
             .collect();
         write(&format!("film-{at}.u8"), &pixels)?;
         let image = GrayImage::new(width, height, pixels)?;
-        let prepared = predictor.prepare(&image)?;
+        let prepared = predictor.prepare(&image)?.with_attributes(known(at));
         let logits = predictor.logits(&[prepared], ViewSet::Single)?.concat();
         let probabilities: Vec<f64> = (logits.iter().enumerate())
             .map(|(label, &logit)| card.probability(label, logit))
             .collect();
-        films.push(json!({"width": width, "height": height, "logits": logits, "probabilities": probabilities}));
+        let numbers = encode_inputs(&card.inputs, [known(at)], &Device::Cpu)?;
+        let numbers = numbers
+            .map(|numbers| numbers.to_vec2::<f32>())
+            .transpose()?;
+        films.push(json!({
+            "width": width, "height": height, "logits": logits, "probabilities": probabilities, "non_image": numbers,
+        }));
     }
     write("films.json", Value::from(films).to_string().as_bytes())?;
     Ok(())

@@ -72,9 +72,10 @@ impl<'a> DescribedModel<'a> {
         self.backbone.description()
     }
 
-    /// How torchvision has the backbone.
+    /// How torchvision has the backbone. Its networks take images alone: one whose head asks for more is written from its
+    /// own description.
     pub(crate) fn torchvision(&self) -> Option<Torchvision> {
-        self.backbone.torchvision()
+        self.backbone.torchvision().filter(|_| !self.has_inputs())
     }
 
     /// What people call the backbone.
@@ -82,9 +83,14 @@ impl<'a> DescribedModel<'a> {
         self.backbone.to_string()
     }
 
-    /// Whether the head is the mean of each map and a dense layer.
+    /// Whether the head is the mean of each map and a dense layer on nothing else.
     pub(crate) fn has_linear_head(&self) -> bool {
-        self.card.head.name() == "linear"
+        self.card.head.name() == "linear" && !self.has_inputs()
+    }
+
+    /// Whether the head asks for age, sex or view beside the images.
+    pub(crate) fn has_inputs(&self) -> bool {
+        !self.card.inputs.is_empty()
     }
 
     /// The values of a parameter.

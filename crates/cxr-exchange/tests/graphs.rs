@@ -297,3 +297,90 @@ fn the_card_goes_with_the_graph_and_the_work_around_it_inside() {
         }
     }
 }
+
+/// A head that asks for age, sex and view has a second input, which the metadata explain; a module of PyTorch has a second
+/// argument. What both compute is compared by `cargo xtask verify export`.
+#[test]
+fn what_a_head_asks_for_is_a_second_input() {
+    for head in ["linear", "transition"] {
+        let mut description = serde_json::to_value(card("densenet", head)).unwrap();
+        description["head"] = json!({head: {"inputs": ["view", "age"]}});
+        description["inputs"] =
+            json!([{"input": "view"}, {"input": "age", "minimum": 0., "maximum": 100.}]);
+        let card = ModelCard::parse(&description.to_string()).unwrap();
+        for options in [
+            OnnxOptions::default(),
+            OnnxOptions {
+                input: OnnxInput::Bytes,
+                probabilities: true,
+            },
+        ] {
+            let model = graph_of(&card, options);
+            check(&model);
+            let graph = model.graph.as_ref().unwrap();
+            let names: Vec<&str> = graph
+                .input
+                .iter()
+                .map(|input| input.name.as_str())
+                .collect();
+            assert_eq!(names, ["images", "non_image"]);
+            let given = &graph.input[1];
+            assert!(
+                given
+                    .doc_string
+                    .starts_with("view: 0 for PA, 1 for AP; view missing: 1")
+            );
+            let kind = given.kind.as_ref().unwrap().tensor_type.as_ref().unwrap();
+            let dims: Vec<_> = (kind.shape.as_ref().unwrap().dim.iter())
+                .map(|dim| (dim.dim_value, dim.dim_param.as_deref()))
+                .collect();
+            assert_eq!(
+                (kind.elem_type, dims),
+                (FLOAT, vec![(None, Some("N")), (Some(4), None)])
+            );
+            let columns = model
+                .metadata_props
+                .iter()
+                .find(|entry| entry.key == "non_image");
+            let columns: Vec<String> = serde_json::from_str(&columns.unwrap().value).unwrap();
+            assert!(
+                columns[1].starts_with("age: (age in years - 0) / (100 - 0)"),
+                "{columns:?}"
+            );
+        }
+        let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
+        let module = torch_files(&card, &classifier).unwrap().module;
+        assert!(
+            module.contains("def forward(self, images, non_image):"),
+            "{module}"
+        );
+        assert!(
+            module.contains("def encode(images):") && !module.contains("@"),
+            "{module}"
+        );
+    }
+    let plain = card("densenet", "linear");
+    let classifier = Classifier::new(&plain, 0, &Device::Cpu).unwrap();
+    let module = torch_files(&plain, &classifier).unwrap().module;
+    assert!(
+        !module.contains("non_image") && !module.contains("def encode"),
+        "{module}"
+    );
+    assert!(!module.contains('@'), "{module}");
+}
+
+/// torchvision has no ResNet with a second pool, and a ResNet-38 only as its class.
+#[test]
+fn the_resnets_of_baltruschat_are_modules_too() {
+    let module = |options: Value| {
+        let mut description = serde_json::to_value(card("resnet18", "linear")).unwrap();
+        description["backbone"] = json!({"resnet38": options});
+        let card = ModelCard::parse(&description.to_string()).unwrap();
+        let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
+        torch_files(&card, &classifier).unwrap().module
+    };
+    let plain = module(json!({}));
+    assert!(plain.contains("torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [2, 3, 5, 2], num_classes=len(LABELS))"), "{plain}");
+    let pooled = module(json!({"max_pool_after_layer1": true}));
+    assert_eq!(pooled.matches("F.max_pool2d").count(), 2, "{pooled}");
+}

@@ -111,7 +111,9 @@ pub fn explain(
     method: CamMethod,
 ) -> Result<HeatMap, ExplainError> {
     let batch = predictor.batch(&[image], View::Center)?;
-    FeatureMaps::new(predictor.classifier(), &batch)?.heat_map(label, method)
+    let maps = FeatureMaps::new(predictor.classifier(), &batch)?;
+    let maps = maps.with_inputs(predictor.non_image(&[image])?);
+    maps.heat_map(label, method)
 }
 
 /// The last feature maps of one image (after their final normalisation and ReLU, what the head reads), or those of an earlier
@@ -121,6 +123,8 @@ pub struct FeatureMaps<'a> {
     maps: Tensor,
     /// What makes the last maps of these, where they are an earlier layer's.
     rest: Option<Box<dyn Backbone>>,
+    /// What the head asks for beside the maps.
+    non_image: Option<Tensor>,
 }
 
 impl<'a> FeatureMaps<'a> {
@@ -134,6 +138,7 @@ impl<'a> FeatureMaps<'a> {
             classifier,
             maps: classifier.features(image, Phase::Evaluate)?,
             rest: None,
+            non_image: None,
         })
     }
 
@@ -152,7 +157,15 @@ impl<'a> FeatureMaps<'a> {
             classifier,
             maps: first.forward_t(image, Phase::Evaluate)?,
             rest: Some(rest),
+            non_image: None,
         })
+    }
+
+    /// With what the head asks for beside the image, `1×2K` as [`Predictor::non_image`] gives it: a heat map is of the image
+    /// at these values.
+    #[must_use]
+    pub fn with_inputs(self, non_image: Option<Tensor>) -> Self {
+        Self { non_image, ..self }
     }
 
     /// The heat map of a label, with the height and width of the feature maps. It is all zero where nothing speaks for the
@@ -169,7 +182,8 @@ impl<'a> FeatureMaps<'a> {
             None => maps.as_tensor().clone(),
             Some(rest) => rest.forward_t(&maps, Phase::Evaluate)?,
         };
-        let logits = self.classifier.logits(&last, Phase::Evaluate)?;
+        let non_image = self.non_image.as_ref();
+        let logits = (self.classifier).logits_with(&last, non_image, Phase::Evaluate)?;
         let labels = logits.dim(1)?;
         if label >= labels {
             return Err(ExplainError::Label { label, labels });

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use cxr_augment::{Normalization, ViewSet};
 use cxr_dataset::Tone;
 use cxr_run::{Component, ModelConfig, UncertaintyPolicy, VariantExperiment, head_of_keys};
+use cxr_top::NonImageInput;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::components::complete_network;
-use crate::{Calibration, ModelError, ReferenceCard};
+use crate::inputs::check_inputs;
+use crate::{Calibration, InputEncoding, ModelError, ReferenceCard};
 
 /// All that is needed to build a classifier and to use it correctly; every model file contains one.
 ///
@@ -46,6 +48,9 @@ pub struct ModelCard {
     pub normalization_mean: [f32; 3],
     /// Then divided by this.
     pub normalization_std: [f32; 3],
+    /// What the head asks for beside the images, in its order, and how it becomes numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputEncoding>,
     /// A label is predicted where its logit, before any calibration, is above this.
     pub logit_thresholds: Vec<f32>,
     /// How the thresholds were chosen.
@@ -207,6 +212,7 @@ impl ModelCard {
         }
         let (experiment, chosen) = (variant.experiment(), variant.chosen());
         let model = complete_network(&experiment.model)?;
+        let inputs = InputEncoding::of_all(&asked_inputs(&model.head)?);
         let labels = labels.iter().map(|label| label.as_ref().to_owned());
         let labels: Vec<String> = labels.collect();
         let uncertain = &experiment.data.uncertain;
@@ -224,6 +230,7 @@ impl ModelCard {
             stretched: false,
             normalization_mean: Normalization::IMAGENET.mean(),
             normalization_std: Normalization::IMAGENET.std(),
+            inputs,
             logit_thresholds: vec![0.; labels.len()],
             threshold_origin: ThresholdOrigin::default(),
             calibration: None,
@@ -267,6 +274,10 @@ impl ModelCard {
         let card: Self =
             serde_json::from_value(Value::Object(keys)).map_err(|error| error.to_string())?;
         let card = card.completed().map_err(|error| error.to_string())?;
+        if card.head.custom_name().is_none() {
+            let asked = asked_inputs(&card.head).map_err(|error| error.to_string())?;
+            check_inputs(&card.inputs, &asked).map_err(|error| error.to_string())?;
+        }
         card.check().map_err(|error| error.to_string())?;
         Ok(card)
     }
@@ -402,6 +413,14 @@ impl ModelCard {
         let of_label = calibration.and_then(|calibration| calibration.labels.get(index));
         let none = crate::LabelCalibration::None {};
         of_label.unwrap_or(&none).probability(f64::from(logit))
+    }
+}
+
+/// What the head that a component names asks for; of one's own nothing is known before it is built.
+fn asked_inputs(head: &Component) -> Result<Vec<NonImageInput>, ModelError> {
+    match head.custom_name() {
+        Some(_) => Ok(Vec::new()),
+        None => Ok(crate::head(head)?.inputs().to_vec()),
     }
 }
 

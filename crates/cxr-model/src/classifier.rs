@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use cxr_backbone::Backbone;
 use cxr_ops::{Parameters, Phase};
-use cxr_top::Head;
+use cxr_top::{Head, NonImageInput};
 
 use crate::{LabelOutputs, ModelCard, ModelError, OwnNetwork};
 
@@ -106,22 +106,49 @@ impl Classifier {
         self.backbone.forward_t(images, phase)
     }
 
-    /// What the head makes of feature maps, `N×K`: what a loss is computed of. Where every label has one output they are
-    /// the logits, and K is L.
+    /// What the head asks for beside the images, in the order of its columns.
+    pub fn inputs(&self) -> &[NonImageInput] {
+        self.head.inputs()
+    }
+
+    /// What the head makes of feature maps and of what it asks for beside them, `N×K`: what a loss is computed of. Where
+    /// every label has one output they are the logits, and K is L.
     ///
     /// # Errors
-    /// Maps that the head cannot take.
-    pub fn outputs(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        self.head.forward_t(features, phase)
+    /// Maps or inputs that the head cannot take.
+    pub fn outputs(
+        &self,
+        features: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        match non_image {
+            None => self.head.forward_t(features, phase),
+            Some(non_image) => self.head.forward_with_inputs(features, non_image, phase),
+        }
     }
 
     /// Logits `N×L` of feature maps. That of a label with three outputs is that of presence less that of absence, whose
     /// sigmoid is the softmax of these two.
     ///
     /// # Errors
-    /// Maps that the head cannot take.
+    /// Maps that the head cannot take, or a head that asks for [`Self::inputs`].
     pub fn logits(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        let outputs = self.outputs(features, phase)?;
+        self.logits_with(features, None, phase)
+    }
+
+    /// Logits `N×L` of feature maps and of what the head asks for beside them, `N×2K` as
+    /// [`encode_inputs`](crate::encode_inputs) makes it.
+    ///
+    /// # Errors
+    /// Maps or inputs that the head cannot take.
+    pub fn logits_with(
+        &self,
+        features: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        let outputs = self.outputs(features, non_image, phase)?;
         match &self.differences {
             Some(differences) => differences.of(&outputs),
             None => Ok(outputs),
@@ -137,17 +164,19 @@ impl Classifier {
         self.head.class_maps(features)
     }
 
-    /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
+    /// The logits of one image `1×3×H×W`, and of what the head asks for beside it, in evaluation, one for each of `labels`;
+    /// `image` says in an error which it is.
     ///
     /// # Errors
-    /// An image that the network cannot take, or [`ModelError::LogitNotFinite`].
+    /// An image or inputs that the network cannot take, or [`ModelError::LogitNotFinite`].
     pub fn logits_of_image(
         &self,
         pixels: &Tensor,
+        non_image: Option<&Tensor>,
         labels: &[String],
         image: &str,
     ) -> std::result::Result<Vec<f32>, ModelError> {
-        let logits = self.forward_t(pixels, Phase::Evaluate)?;
+        let logits = self.forward_with(pixels, non_image, Phase::Evaluate)?;
         let logits = logits.flatten_all()?.to_vec1::<f32>()?;
         check_finite(&logits, labels, |_| image.to_owned())?;
         Ok(logits)
@@ -156,9 +185,22 @@ impl Classifier {
     /// Logits `N×L` of images `N×3×H×W`.
     ///
     /// # Errors
-    /// Images that the network cannot take.
+    /// Images that the network cannot take, or a head that asks for [`Self::inputs`].
     pub fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        self.logits(&self.features(images, phase)?, phase)
+        self.forward_with(images, None, phase)
+    }
+
+    /// Logits `N×L` of images `N×3×H×W` and of what the head asks for beside them, as [`Self::logits_with`] takes it.
+    ///
+    /// # Errors
+    /// Images or inputs that the network cannot take.
+    pub fn forward_with(
+        &self,
+        images: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        self.logits_with(&self.features(images, phase)?, non_image, phase)
     }
 }
 

@@ -6,6 +6,7 @@ mod classifier;
 mod components;
 mod error;
 mod fit;
+mod inputs;
 mod model_file;
 mod observed;
 mod own_network;
@@ -17,10 +18,10 @@ mod reference;
 pub use candle_core;
 pub use cxr_augment::{View, ViewSet};
 pub use cxr_backbone::Backbone;
-pub use cxr_dataset::GrayImage;
+pub use cxr_dataset::{GrayImage, ImageAttributes, Sex, ViewPosition};
 pub use cxr_ops::{ParameterPath, Phase};
 pub use cxr_run::Component;
-pub use cxr_top::Head;
+pub use cxr_top::{Head, NonImageInput};
 
 pub use calibration::{Calibration, LabelCalibration};
 pub use card::{
@@ -34,6 +35,7 @@ pub use components::{
 };
 pub use error::ModelError;
 pub use fit::CalibrationMethod;
+pub use inputs::{InputEncoding, InputValue, count_inputs, encode_inputs};
 pub use model_file::{
     BACKBONE_PREFIX, check_model, load_model, load_model_with, load_weights, model_bytes,
     read_description, read_weight_file, save_backbone, save_model, unusable, write_weight_file,

@@ -159,6 +159,7 @@ pub(crate) fn load_model_and_reference(
         return Err(bad(path, MODEL, problem));
     }
     let classifier = own.classifier(&card, 0, device)?;
+    card.check_inputs(&classifier)?;
     classifier.parameters().load("", &tensors)?;
     Ok((card, classifier, reference))
 }

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{View, ViewSet};
-use cxr_dataset::{ImageName, Index, LabelState, Store, decode_radiograph_in, read_image_file};
+use cxr_dataset::{
+    ImageAttributes, ImageName, Index, LabelState, Store, decode_radiograph_in, read_image_file,
+};
 use cxr_metrics::{LabelMean, MultiLabel};
 use cxr_run::{Predictions, RunError};
 use rayon::prelude::*;
@@ -206,7 +208,8 @@ const BATCH: usize = 32;
 
 impl Predictor {
     /// Predicts image files, each in every view of `views`. Nothing is known of them but their names, such as those that
-    /// [`cxr_dataset::ImageFiles::name_all`] gives them. Grey levels are read as the model's card says.
+    /// [`cxr_dataset::ImageFiles::name_all`] gives them, and what DICOM files say of age, sex and view. Grey levels are read as
+    /// the model's card says.
     ///
     /// ```no_run
     /// use candle_core::Device;
@@ -227,12 +230,27 @@ impl Predictor {
         files: &[(ImageName, PathBuf)],
         views: ViewSet,
     ) -> Result<Prediction, ModelError> {
+        self.predict_files_with(files, views, |_, of_file| of_file)
+    }
+
+    /// The same of files whose age, sex and view `attributes` says, for a model that asks for them: it is given an image's name
+    /// and what its file says.
+    ///
+    /// # Errors
+    /// As [`Self::predict_files`].
+    pub fn predict_files_with(
+        &self,
+        files: &[(ImageName, PathBuf)],
+        views: ViewSet,
+        attributes: impl Fn(&ImageName, ImageAttributes) -> ImageAttributes + Sync,
+    ) -> Result<Prediction, ModelError> {
         let names = files.iter().map(|(name, _)| name.clone()).collect();
         self.predict_each(names, views, |at| {
-            let (_, path) = &files[at];
+            let (name, path) = &files[at];
             let bytes = read_image_file(path)?;
             let radiograph = decode_radiograph_in(&bytes, path, self.card().tone())?;
-            self.prepare(&radiograph.image)
+            let attributes = attributes(name, radiograph.attributes);
+            Ok(self.prepare(&radiograph.image)?.with_attributes(attributes))
         })
     }
 
@@ -258,6 +276,21 @@ impl Predictor {
         names: &[ImageName],
         views: ViewSet,
     ) -> Result<Prediction, ModelError> {
+        self.predict_stored_with(store, names, views, |_, kept| kept)
+    }
+
+    /// The same of images whose age, sex and view `attributes` says, for a model that asks for them: it is given an image's
+    /// name and what the store kept of its file.
+    ///
+    /// # Errors
+    /// As [`Self::predict_stored`].
+    pub fn predict_stored_with(
+        &self,
+        store: &Store,
+        names: &[ImageName],
+        views: ViewSet,
+        attributes: impl Fn(&ImageName, ImageAttributes) -> ImageAttributes + Sync,
+    ) -> Result<Prediction, ModelError> {
         let (expected, found) = (self.card().tone(), store.settings().tone());
         if expected != found {
             return Err(ModelError::Card {
@@ -267,7 +300,10 @@ impl Predictor {
             });
         }
         self.predict_each(names.to_vec(), views, |at| {
-            self.prepared(store.image(&names[at])?)
+            let name = &names[at];
+            let kept = store.attributes(name).unwrap_or_default();
+            let prepared = self.prepared(store.image(name)?)?;
+            Ok(prepared.with_attributes(attributes(name, kept)))
         })
     }
 

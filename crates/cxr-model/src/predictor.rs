@@ -5,12 +5,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cxr_augment::{GrayImageRef, Normalization, View, ViewSet};
-use cxr_dataset::{GrayImage, resize_bicubic};
+use cxr_dataset::{GrayImage, ImageAttributes, resize_bicubic};
 use cxr_ops::Phase;
 use rayon::prelude::*;
 
 use crate::model_file::load_model_and_reference;
-use crate::{Classifier, ModelCard, ModelError, OwnNetwork, Reference, check_finite};
+use crate::{
+    Classifier, ModelCard, ModelError, OwnNetwork, Reference, check_finite, encode_inputs,
+};
 
 /// A trained model, for images of any size.
 ///
@@ -28,11 +30,12 @@ pub struct Predictor {
     reference: Option<Reference>,
 }
 
-/// An image at the size that a model takes.
+/// An image at the size that a model takes, with what is known of it beside its pixels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PreparedImage {
     pixels: Vec<u8>,
     side: usize,
+    attributes: ImageAttributes,
 }
 
 impl PreparedImage {
@@ -44,6 +47,17 @@ impl PreparedImage {
     /// Width and height in pixels.
     pub fn side(&self) -> usize {
         self.side
+    }
+
+    /// Age, sex and view, for a model that asks for them: nothing is known unless it [was said](Self::with_attributes).
+    pub fn attributes(&self) -> ImageAttributes {
+        self.attributes
+    }
+
+    /// The same image, of which this is known.
+    #[must_use]
+    pub fn with_attributes(self, attributes: ImageAttributes) -> Self {
+        Self { attributes, ..self }
     }
 }
 
@@ -81,9 +95,10 @@ impl Predictor {
     /// A network that is already there, such as one with parts of one's own.
     ///
     /// # Errors
-    /// A card that does not [check](ModelCard::check).
+    /// A card that does not [check](ModelCard::check), or is not of this network.
     pub fn new(card: ModelCard, classifier: Classifier) -> Result<Self, ModelError> {
         card.check()?;
+        card.check_inputs(&classifier)?;
         let normalization = card.normalization()?;
         Ok(Self {
             card,
@@ -118,6 +133,7 @@ impl Predictor {
         Ok(PreparedImage {
             pixels: resized.into_pixels(),
             side,
+            attributes: ImageAttributes::default(),
         })
     }
 
@@ -133,7 +149,11 @@ impl Predictor {
                 found: pixels.len(),
             });
         }
-        Ok(PreparedImage { pixels, side })
+        Ok(PreparedImage {
+            pixels,
+            side,
+            attributes: ImageAttributes::default(),
+        })
     }
 
     /// What the network sees of the images in a view, `N×3×S×S` with the card's `crop_size`, normalised, on the device of
@@ -165,6 +185,19 @@ impl Predictor {
             })?;
         let device = self.classifier.parameters().device();
         Ok(Tensor::from_vec(values, shape, device)?)
+    }
+
+    /// What the network is given of some images beside their pixels, `N×2K`, on its device; `None` where it asks for nothing.
+    ///
+    /// # Errors
+    /// A device that is out of memory.
+    pub fn non_image(
+        &self,
+        images: &[impl Borrow<PreparedImage>],
+    ) -> Result<Option<Tensor>, ModelError> {
+        let attributes = images.iter().map(|image| image.borrow().attributes);
+        let device = self.classifier.parameters().device();
+        Ok(encode_inputs(&self.card.inputs, attributes, device)?)
     }
 
     /// The logits of each image, one for each label, averaged over the views of a set. Without images there are none.
@@ -244,12 +277,14 @@ impl Predictor {
     ) -> Result<(Vec<Vec<f32>>, Rows), ModelError> {
         let mut of_views = Vec::with_capacity(views.views().len());
         let mut features = Vec::new();
+        let non_image = self.non_image(images)?;
         for &view in views.views() {
             let maps = (self.classifier).features(&self.batch(images, view)?, Phase::Evaluate)?;
             if wants_features && view == View::Center {
                 features = means_of_maps(&maps)?;
             }
-            let logits = self.classifier.logits(&maps, Phase::Evaluate)?;
+            let logits =
+                (self.classifier).logits_with(&maps, non_image.as_ref(), Phase::Evaluate)?;
             let (_, n_labels) = logits.dims2()?;
             if n_labels != self.card.labels.len() {
                 return Err(ModelError::Card {

@@ -248,3 +248,41 @@ fn own_parts_are_asked_for_by_name() {
     let error = load("mean").unwrap_err().to_string();
     assert!(error.contains("it has no head `mean`"), "{error}");
 }
+
+/// A card of a head that asks for inputs says how they are encoded, and a card of another head says nothing of it.
+#[test]
+fn a_card_encodes_what_its_head_asks_for() {
+    let mut asking = description();
+    asking["head"] = json!({"linear": {"inputs": ["age", "view"]}});
+    let error = ModelCard::parse(&asking.to_string()).unwrap_err();
+    assert!(
+        error.contains("non-image inputs must be those of its head, `age`, `view`, got none"),
+        "{error}"
+    );
+    asking["inputs"] =
+        json!([{"input": "age", "minimum": 0.0, "maximum": 100.0}, {"input": "view"}]);
+    let card = ModelCard::parse(&asking.to_string()).unwrap();
+    let network = network(&card);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    save_model(&path, &card, &network).unwrap();
+    let (found, again) = load_model(&path, &Device::Cpu).unwrap();
+    assert_eq!(found, card);
+    let images = Tensor::ones((2, 3, 48, 48), DType::F32, &Device::Cpu).unwrap();
+    let error = again.forward_t(&images, Phase::Evaluate).unwrap_err();
+    assert!(error.to_string().contains("`age`, `view`"), "{error}");
+    let given = Tensor::zeros((2, 4), DType::F32, &Device::Cpu).unwrap();
+    let logits = again.forward_with(&images, Some(&given), Phase::Evaluate);
+    assert_eq!(logits.unwrap().dims(), [2, 2]);
+
+    let mut plain = description();
+    plain["inputs"] = json!([{"input": "sex"}]);
+    let error = ModelCard::parse(&plain.to_string()).unwrap_err();
+    assert!(
+        error.contains("those of its head, none, got `sex`"),
+        "{error}"
+    );
+    asking["inputs"][0]["maximum"] = json!(0.0);
+    let error = ModelCard::parse(&asking.to_string()).unwrap_err();
+    assert!(error.contains("range of ages"), "{error}");
+}

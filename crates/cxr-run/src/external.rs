@@ -1,6 +1,6 @@
 //! A run's model on another data set than it was trained on: `external/<name>/` in the run's folder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::json_text;
 use crate::{
-    Evaluation, LabelRow, LabelTable, Predictions, RunError, Summary, SummaryOptions, Unscorable,
-    read_run_file,
+    Evaluation, InputCount, LabelRow, LabelTable, Predictions, RunError, Summary, SummaryOptions,
+    Unscorable, read_run_file,
 };
 
 /// The folder of external tests in a run's folder.
@@ -69,6 +69,10 @@ pub struct ExternalTest {
     pub images_trained_on: usize,
     /// Whether the images are drawn, not taken.
     pub phantom: bool,
+    /// What the model asks for beside the images, by its name: of how many of them it is known. Empty where it reads the
+    /// images alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, InputCount>,
     /// The metrics by image; intervals are by patient where patients are known.
     pub by_image: Summary,
     /// The same by study, if asked for.
@@ -209,6 +213,8 @@ pub struct ExternalFacts {
     pub images_trained_on: usize,
     /// See [`ExternalTest::phantom`].
     pub phantom: bool,
+    /// See [`ExternalTest::inputs`].
+    pub inputs: BTreeMap<String, InputCount>,
 }
 
 impl ExternalTest {
@@ -246,6 +252,7 @@ impl ExternalTest {
             blank_labels_negative: facts.blank_labels_negative,
             images_trained_on: facts.images_trained_on,
             phantom: facts.phantom,
+            inputs: facts.inputs,
             by_image,
             by_study,
         };
@@ -345,6 +352,7 @@ mod tests {
             labels_of_the_model_alone: vec!["C".to_owned()],
             blank_labels_negative: Vec::new(),
             images_trained_on: 0,
+            inputs: BTreeMap::new(),
             phantom: true,
         };
         let made = ExternalTest::make(run.path(), facts, &images(), Some(StudyRule::Max)).unwrap();

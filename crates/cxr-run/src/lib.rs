@@ -47,7 +47,7 @@ pub use folder::{
 };
 pub use groups::ParameterGroup;
 pub use labels::{LabelRow, LabelTable};
-pub use metrics::{DataFacts, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
+pub use metrics::{DataFacts, InputCount, MeanAuc, Parts, RunMetrics, Seconds, StageFacts};
 pub use model::{ModelConfig, head_of_keys};
 pub use network::NetworkPart;
 pub use optimiser::{AdamWConfig, OptimiserConfig, RmsPropConfig, SgdConfig};

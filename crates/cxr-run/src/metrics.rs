@@ -49,6 +49,10 @@ pub struct RunMetrics {
     pub seed: u64,
     /// What was trained and tested on.
     pub data: DataFacts,
+    /// What the head asks for beside the images, by its name: of how many images of each part it is known. Empty where the
+    /// images alone are read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Parts<InputCount>>,
     /// The metrics of the validation images under each [`ViewSet`] that was predicted.
     pub validation: BTreeMap<ViewSet, Summary>,
     /// The same of the test images.
@@ -110,6 +114,25 @@ pub struct Parts<T> {
     /// Of those that are only predicted.
     #[serde(deserialize_with = "required")]
     pub test: T,
+}
+
+/// Of how many images a non-image input, such as the age, is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputCount {
+    /// Images of which it is known.
+    pub known: usize,
+    /// Images of which nothing is recorded.
+    pub missing: usize,
+    /// Images of which something is recorded that has no number, such as an age of 412 years or a lateral view; the network is
+    /// given the same as for missing ones.
+    pub unusable: usize,
+}
+
+impl InputCount {
+    /// All images.
+    pub fn total(&self) -> usize {
+        self.known + self.missing + self.unusable
+    }
 }
 
 /// How good the network was before a stage of training.

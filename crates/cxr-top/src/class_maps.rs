@@ -4,11 +4,15 @@ use candle_core::{Result, Tensor};
 use cxr_ops::{Linear, Phase};
 
 /// What the last dense layer makes of each place by itself, `N×L×h×w` of maps `N×C×h×w`: `Σ W·A` over the channels, without
-/// the bias, which no place adds.
-pub(crate) fn of_each_place(dense: &Linear, maps: &Tensor) -> Result<Tensor> {
+/// the bias and without so many columns of non-image inputs behind them, which no place adds.
+pub(crate) fn of_each_place(dense: &Linear, maps: &Tensor, columns: usize) -> Result<Tensor> {
     let (images, channels, height, width) = maps.dims4()?;
     let places = maps.permute((0, 2, 3, 1))?.contiguous()?;
     let places = places.reshape((images * height * width, channels))?;
+    let places = match columns {
+        0 => places,
+        columns => places.pad_with_zeros(1, 0, columns)?,
+    };
     let bias = dense.forward_t(&places.zeros_like()?.narrow(0, 0, 1)?, Phase::Evaluate)?;
     let values = dense.forward_t(&places, Phase::Evaluate)?;
     let values = values.broadcast_sub(&bias)?;

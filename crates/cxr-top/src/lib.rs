@@ -5,7 +5,8 @@
 //! [`LinearHead`] is the usual one, the mean of each map and a dense layer.
 //! [`ClassAttention`], [`ResidualAttention`] and [`Transition`] are those of systems that the paper compares with.
 //! [`Head`] is what a classifier asks of any such network. Implement it for one of your own, and
-//! `cxr-train` trains it.
+//! `cxr-train` trains it. A head may ask for age, sex and view of an image beside its maps ([`NonImageInput`]), as `linear` and
+//! `transition` do with their option `inputs`.
 //!
 //! [`HEADS`] has each by the name that experiment files give it, with its options; [`by_name`] makes it; [`register`] adds
 //! one of a program's own.
@@ -30,13 +31,14 @@
 mod class_attention;
 mod class_maps;
 mod dense_head;
+mod inputs;
 mod linear_head;
 mod registry;
 mod residual_attention;
 mod top_network;
 mod transition;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use cxr_ops::Phase;
 
 /// The tensor library, in the version that this crate's interface has.
@@ -44,6 +46,7 @@ pub use candle_core;
 
 pub use class_attention::{ClassAttention, ClassAttentionConfig};
 pub use dense_head::{DenseHead, DenseHeadConfig};
+pub use inputs::NonImageInput;
 pub use linear_head::{LinearHead, LinearHeadConfig};
 pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name, entries, register};
 pub use residual_attention::{AttentionForm, ResidualAttention, ResidualAttentionConfig};
@@ -55,8 +58,31 @@ pub trait Head: Send + Sync {
     /// Feature maps `N×C×h×w` to logits `N×L`, as many as the head was made for.
     ///
     /// # Errors
-    /// Maps of another shape than the network was made for.
+    /// Maps of another shape than the network was made for; of a head that asks for [`Self::inputs`], that it got none.
     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor>;
+
+    /// What it asks for beside the maps, in the order of their columns: nothing, as every head that does not say otherwise.
+    fn inputs(&self) -> &[NonImageInput] {
+        &[]
+    }
+
+    /// As [`Self::forward_t`], of maps and what the head asks for: `N×2K` numbers for `K` [inputs](Self::inputs), for each its value and
+    /// whether it is missing ([`NonImageInput::COLUMNS`]), where the maps are.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`]; inputs of another shape; a head that asks for none.
+    fn forward_with_inputs(
+        &self,
+        features: &Tensor,
+        non_image: &Tensor,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        let _ = (features, phase);
+        bail!(
+            "this head takes no non-image inputs, got some of shape {:?}",
+            non_image.dims()
+        )
+    }
 
     /// What each place of feature maps `N×C×h×w` says of each label, `N×L×h×w`, in evaluation: the weights of the head's
     /// last layer on the values that it pools over the places (class activation maps). `None` for a head that does not end

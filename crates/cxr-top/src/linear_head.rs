@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::class_maps::of_each_place;
+use crate::inputs::{INPUTS, check_inputs, describe_join, join};
 use crate::registry::check_dropout;
-use crate::{Head, HeadConfig, HeadEntry, HeadError};
+use crate::{Head, HeadConfig, HeadEntry, HeadError, NonImageInput};
 
 /// The constants of a [`LinearHead`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,19 +19,26 @@ use crate::{Head, HeadConfig, HeadEntry, HeadError};
 pub struct LinearHeadConfig {
     /// Share of the means dropped in training, in [0, 1).
     pub dropout: f64,
+    /// What is joined to the means, behind them and in this order, and never dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<NonImageInput>,
 }
 
 /// The mean of each map and one dense layer.
 pub(crate) const LINEAR: HeadEntry = HeadEntry::new(
     "linear",
     "the mean of each map and one dense layer",
-    &[OptionEntry::new(
-        "dropout",
-        "share of the means dropped in training, in [0, 1), 0 unless given",
-    )],
+    &[
+        OptionEntry::new(
+            "dropout",
+            "share of the means dropped in training, in [0, 1), 0 unless given",
+        ),
+        INPUTS,
+    ],
     |options| {
         let config: LinearHeadConfig = parse_options(options, LINEAR.options)?;
         check_dropout(config.dropout)?;
+        check_inputs(&config.inputs)?;
         Ok(Box::new(config))
     },
 );
@@ -49,6 +57,10 @@ impl HeadConfig for LinearHeadConfig {
         Ok(Box::new(LinearHead::new(channels, labels, self, path)?))
     }
 
+    fn inputs(&self) -> &[NonImageInput] {
+        &self.inputs
+    }
+
     fn describe(
         &self,
         (channels, _, _): (usize, usize, usize),
@@ -58,16 +70,21 @@ impl HeadConfig for LinearHeadConfig {
         let maps = net.images();
         let means = net.global_pool(maps);
         let kept = net.dropout("dropout", means, self.dropout);
-        let logits = net.linear("dense", kept, labels, Init::GlorotUniform);
+        let joined = describe_join(&mut net, kept, &self.inputs);
+        let logits = net.linear("dense", joined, labels, Init::GlorotUniform);
         Ok(net.finish(logits)?)
     }
 }
 
 /// The mean of each map, dropout, one dense layer: what DenseNet, ConvNeXt and others end in. It
 /// takes maps of any size, 1×1 included.
+///
+/// With [`LinearHeadConfig::inputs`] the dense layer reads them behind the means: of `C` maps and `K` inputs its weight is
+/// `L×(C + 2K)` (Baltruschat et al. 2019, who have no columns for missing values).
 #[derive(Debug)]
 pub struct LinearHead {
     dropout: f64,
+    inputs: Vec<NonImageInput>,
     dense: Linear,
 }
 
@@ -82,22 +99,50 @@ impl LinearHead {
         config: &LinearHeadConfig,
         path: &ParameterPath,
     ) -> std::result::Result<Self, OpsError> {
+        let read = channels + NonImageInput::COLUMNS * config.inputs.len();
         Ok(Self {
             dropout: config.dropout,
-            dense: Linear::new(channels, labels, Init::GlorotUniform, &path.pp("dense"))?,
+            inputs: config.inputs.clone(),
+            dense: Linear::new(read, labels, Init::GlorotUniform, &path.pp("dense"))?,
         })
+    }
+}
+
+impl LinearHead {
+    fn logits(
+        &self,
+        features: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        let means = features.mean((D::Minus2, D::Minus1))?;
+        let kept = dropout(&means, self.dropout, "top.dropout", phase)?;
+        let joined = join(&kept, non_image, &self.inputs)?;
+        self.dense.forward_t(&joined, phase)
     }
 }
 
 impl Head for LinearHead {
     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        let means = features.mean((D::Minus2, D::Minus1))?;
-        let kept = dropout(&means, self.dropout, "top.dropout", phase)?;
-        self.dense.forward_t(&kept, phase)
+        self.logits(features, None, phase)
+    }
+
+    fn inputs(&self) -> &[NonImageInput] {
+        &self.inputs
+    }
+
+    fn forward_with_inputs(
+        &self,
+        features: &Tensor,
+        non_image: &Tensor,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        self.logits(features, Some(non_image), phase)
     }
 
     /// Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2.
     fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
-        of_each_place(&self.dense, features).map(Some)
+        let columns = NonImageInput::COLUMNS * self.inputs.len();
+        of_each_place(&self.dense, features, columns).map(Some)
     }
 }

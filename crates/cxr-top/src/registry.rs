@@ -9,8 +9,8 @@ use cxr_ops::{
 use serde_json::Value;
 
 use crate::{
-    Head, TopNetworkError, class_attention, dense_head, linear_head, residual_attention,
-    top_network, transition,
+    Head, NonImageInput, TopNetworkError, class_attention, dense_head, linear_head,
+    residual_attention, top_network, transition,
 };
 
 /// Every head of this crate. A new one is a file with its entry and a line here.
@@ -113,6 +113,11 @@ pub trait HeadConfig: Debug + Send + Sync {
         })
     }
 
+    /// What the head asks for beside the maps, as [`Head::inputs`] of the built one says.
+    fn inputs(&self) -> &[NonImageInput] {
+        &[]
+    }
+
     /// Height and width of the smallest maps that it can take.
     fn least_side(&self) -> usize {
         1
@@ -182,10 +187,59 @@ mod tests {
             let Value::Object(options) = head.options() else {
                 panic!("{head:?}")
             };
-            let known: BTreeSet<&str> = entry.options.iter().map(|option| option.name).collect();
+            // A head that asks for nothing does not say so.
+            let options_of_all = entry.options.iter().map(|option| option.name);
+            let known: BTreeSet<&str> = options_of_all.filter(|name| *name != "inputs").collect();
             let complete: BTreeSet<&str> = options.keys().map(String::as_str).collect();
             assert_eq!(known, complete, "{}", entry.name);
         }
+    }
+
+    #[test]
+    fn heads_say_what_they_ask_for_before_and_after_they_are_built() {
+        let asked = serde_json::json!({"inputs": ["view", "age"]});
+        for name in ["linear", "transition"] {
+            let head = by_name(name, &asked).unwrap();
+            assert_eq!(head.options()["inputs"], asked["inputs"]);
+            let again = by_name(name, &head.options()).unwrap();
+            assert_eq!(again.inputs(), [NonImageInput::View, NonImageInput::Age]);
+            let parameters = cxr_ops::Parameters::new(0, &candle_core::Device::Cpu);
+            let built = head.build((4, 2, 2), 3, &parameters.root()).unwrap();
+            assert_eq!(built.inputs(), head.inputs());
+            // Nothing that is asked for is left out silently, and nothing is given to who asks for nothing.
+            let maps = candle_core::Tensor::ones(
+                (1, 4, 2, 2),
+                candle_core::DType::F32,
+                parameters.device(),
+            );
+            let maps = maps.unwrap();
+            let error = built
+                .forward_t(&maps, cxr_ops::Phase::Evaluate)
+                .unwrap_err();
+            assert!(error.to_string().contains("`view`, `age`"), "{error}");
+            let narrow = maps.narrow(1, 0, 2).unwrap().mean((2, 3)).unwrap();
+            let given = built.forward_with_inputs(&maps, &narrow, cxr_ops::Phase::Evaluate);
+            assert!(given.unwrap_err().to_string().contains("got [1, 2]"));
+            let plain = by_name(name, &Value::Null).unwrap();
+            let parameters = cxr_ops::Parameters::new(0, &candle_core::Device::Cpu);
+            let plain = plain.build((4, 2, 2), 3, &parameters.root()).unwrap();
+            let given = plain.forward_with_inputs(&maps, &narrow, cxr_ops::Phase::Evaluate);
+            given.unwrap_err();
+            for (wrong, says) in [
+                (serde_json::json!({"inputs": ["age", "age"]}), "`age` twice"),
+                (serde_json::json!({"inputs": ["weight"]}), "`view`"),
+                (serde_json::json!({"inputs": "age"}), "inputs"),
+            ] {
+                let error = by_name(name, &wrong).unwrap_err().to_string();
+                assert!(error.contains(says), "{error}");
+            }
+        }
+        assert!(
+            by_name("csra", &asked)
+                .unwrap_err()
+                .to_string()
+                .contains("`lambda`")
+        );
     }
 
     #[test]

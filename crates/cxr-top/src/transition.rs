@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::class_maps::of_each_place;
-use crate::{Head, HeadConfig, HeadEntry, HeadError};
+use crate::inputs::{INPUTS, check_inputs, describe_join, join};
+use crate::{Head, HeadConfig, HeadEntry, HeadError, NonImageInput};
 
 /// The sizes and constants of a [`Transition`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct TransitionConfig {
     pub pooling: Pooling,
     /// r of log-sum-exp pooling, above 0: towards 0 the mean, towards infinity the maximum.
     pub sharpness: f64,
+    /// What is joined to the pooled values, behind them and in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<NonImageInput>,
 }
 
 /// How a map becomes one value.
@@ -45,6 +49,7 @@ impl Default for TransitionConfig {
             kernel: 3,
             pooling: Pooling::LogSumExp,
             sharpness: 10.,
+            inputs: Vec::new(),
         }
     }
 }
@@ -70,6 +75,7 @@ pub(crate) const TRANSITION: HeadEntry = HeadEntry::new(
             "sharpness",
             "r of log-sum-exp pooling, above 0, 10 unless given",
         ),
+        INPUTS,
     ],
     |options| {
         let config: TransitionConfig = parse_options(options, TRANSITION.options)?;
@@ -91,7 +97,8 @@ impl TransitionConfig {
         let expected = format!("an odd number up to {MOST_KERNEL}");
         check_option("kernel", self.kernel, &expected, is_kernel)?;
         let is_sharpness = |r: &f64| r.is_finite() && *r > 0.;
-        check_option("sharpness", self.sharpness, "above 0", is_sharpness)
+        check_option("sharpness", self.sharpness, "above 0", is_sharpness)?;
+        check_inputs(&self.inputs)
     }
 }
 
@@ -107,6 +114,10 @@ impl HeadConfig for TransitionConfig {
         path: &ParameterPath,
     ) -> std::result::Result<Box<dyn Head>, HeadError> {
         Ok(Box::new(Transition::new(channels, labels, self, path)?))
+    }
+
+    fn inputs(&self) -> &[NonImageInput] {
+        &self.inputs
     }
 
     /// The maximum of maps that are not square is not described.
@@ -131,7 +142,8 @@ impl HeadConfig for TransitionConfig {
                 });
             }
         };
-        let logits = net.linear("dense", pooled, labels, Init::GlorotUniform);
+        let joined = describe_join(&mut net, pooled, &self.inputs);
+        let logits = net.linear("dense", joined, labels, Init::GlorotUniform);
         Ok(net.finish(logits)?)
     }
 }
@@ -146,6 +158,7 @@ pub struct Transition {
     norm: BatchNorm,
     pooling: Pooling,
     sharpness: f64,
+    inputs: Vec<NonImageInput>,
     dense: Linear,
 }
 
@@ -173,21 +186,28 @@ impl Transition {
             norm: BatchNorm::new(to, constants, &path.pp("norm"))?,
             pooling: config.pooling,
             sharpness: config.sharpness,
-            dense: Linear::new(to, labels, Init::GlorotUniform, &path.pp("dense"))?,
+            inputs: config.inputs.clone(),
+            dense: Linear::new(
+                to + NonImageInput::COLUMNS * config.inputs.len(),
+                labels,
+                Init::GlorotUniform,
+                &path.pp("dense"),
+            )?,
         })
     }
-}
 
-impl Transition {
     /// The transition layer's maps.
     fn maps(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         let maps = self.conv.forward_t(features, phase)?;
         self.norm.forward_t(&maps, Activation::Relu, phase)
     }
-}
 
-impl Head for Transition {
-    fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+    fn logits(
+        &self,
+        features: &Tensor,
+        non_image: Option<&Tensor>,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
         let maps = self.maps(features, phase)?;
         let places = maps.flatten_from(2)?;
         let pooled = match self.pooling {
@@ -195,12 +215,33 @@ impl Head for Transition {
             Pooling::Max => places.max(D::Minus1)?,
             Pooling::LogSumExp => log_mean_exp(&places, self.sharpness)?,
         };
-        self.dense.forward_t(&pooled, phase)
+        let joined = join(&pooled, non_image, &self.inputs)?;
+        self.dense.forward_t(&joined, phase)
+    }
+}
+
+impl Head for Transition {
+    fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        self.logits(features, None, phase)
+    }
+
+    fn inputs(&self) -> &[NonImageInput] {
+        &self.inputs
+    }
+
+    fn forward_with_inputs(
+        &self,
+        features: &Tensor,
+        non_image: &Tensor,
+        phase: Phase<'_>,
+    ) -> Result<Tensor> {
+        self.logits(features, Some(non_image), phase)
     }
 
     /// Wang et al.: transition activations times prediction weights, their heat maps.
     fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
-        of_each_place(&self.dense, &self.maps(features, Phase::Evaluate)?).map(Some)
+        let columns = NonImageInput::COLUMNS * self.inputs.len();
+        of_each_place(&self.dense, &self.maps(features, Phase::Evaluate)?, columns).map(Some)
     }
 }
 

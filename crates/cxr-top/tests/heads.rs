@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use cxr_ops::{Parameters, Phase, Role};
+use cxr_top::NonImageInput;
 use serde_json::{Value, json};
 
 /// The bound of a relative error where PyTorch's own is smaller.
@@ -64,12 +65,23 @@ fn run(maps: &Value, case: &Value) -> BTreeMap<String, Tensor> {
         let shape = [size("images"), channels, height, width];
         let maps = golden::tensor(&format!("{name} maps"), &shape, 2., 0.);
         let maps = Var::from_tensor(&maps).unwrap();
-        let logits = head.forward_t(&maps, phase).unwrap();
+        let columns = NonImageInput::COLUMNS * head.inputs().len();
+        let shape = [size("images"), columns];
+        let given = golden::tensor(&format!("{name} inputs"), &shape, 0.5, 0.5);
+        let given = Var::from_tensor(&given).unwrap();
+        let logits = match columns {
+            0 => head.forward_t(&maps, phase).unwrap(),
+            _ => head.forward_with_inputs(&maps, &given, phase).unwrap(),
+        };
         let cotangent = golden::tensor(&format!("{name} cotangent"), logits.dims(), 1., 0.);
         let total = logits.mul(&cotangent).unwrap().sum_all().unwrap();
         let gradients = total.backward().unwrap();
         let gradient = gradients.get(&maps).unwrap().clone();
         found.insert(format!("maps gradient in {kind}"), gradient);
+        if columns > 0 {
+            let gradient = gradients.get(&given).unwrap().clone();
+            found.insert(format!("inputs gradient in {kind}"), gradient);
+        }
         found.insert(format!("logits in {kind}"), logits);
         for (name, var) in parameters.select(Role::Trainable, "") {
             match gradients.get(&var) {
@@ -99,6 +111,37 @@ fn an_image_s_logits_do_not_depend_on_its_batch() {
             let values = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
             assert_eq!(values(&logits), values(&expected), "{name}");
         }
+    }
+}
+
+/// The same with age, sex and view beside the maps.
+#[test]
+fn an_image_s_logits_do_not_depend_on_what_is_known_of_others() {
+    for name in ["transition", "linear"] {
+        let parameters = Parameters::new(1, &Device::Cpu);
+        let head = cxr_top::by_name(name, &json!({"inputs": ["age", "sex", "view"]})).unwrap();
+        let head = head.build((32, 7, 7), 14, &parameters.root()).unwrap();
+        let maps = golden::tensor("maps of a batch", &[5, 32, 7, 7], 2., 0.);
+        let given = golden::tensor("inputs of a batch", &[5, 6], 0.5, 0.5);
+        let logits = |maps: &Tensor, given: &Tensor| {
+            let logits = head.forward_with_inputs(maps, given, Phase::Evaluate);
+            logits.unwrap().to_vec2::<f32>().unwrap()
+        };
+        let all = logits(&maps, &given);
+        for (image, expected) in all.iter().enumerate() {
+            let alone = |all: &Tensor| all.narrow(0, image, 1).unwrap().contiguous().unwrap();
+            assert_eq!(
+                logits(&alone(&maps), &alone(&given)),
+                std::slice::from_ref(expected),
+                "{name}"
+            );
+        }
+        // The inputs matter.
+        let none = logits(&maps, &given.zeros_like().unwrap());
+        assert!(
+            all.iter().zip(&none).all(|(with, without)| with != without),
+            "{name}"
+        );
     }
 }
 

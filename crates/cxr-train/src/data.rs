@@ -1,5 +1,6 @@
 //! Index, split and store as one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use cxr_dataset::{
-    DataFolder, DatasetError, ImageFiles, ImageName, Index, LabelState, OfficialLists, Part,
-    PrepareOptions, PreparedSet, Split, Store, StoreSettings, prepare, store_file,
+    DataFolder, DatasetError, ImageAttributes, ImageFiles, ImageName, Index, LabelState,
+    OfficialLists, Part, PrepareOptions, PreparedSet, Record, Split, Store, StoreSettings, prepare,
+    store_file,
 };
+
+use cxr_model::{InputEncoding, InputValue, count_inputs};
+use cxr_run::InputCount;
 
 use crate::{Experiment, TrainError, Uncertainty};
 
@@ -230,6 +235,32 @@ impl TrainingData {
         self.index.get(name).map_or(&[], |record| &record.labels)
     }
 
+    /// Age, sex and view of an image: what the label table says, and for what it does not say, what the image's own DICOM
+    /// file said when it was prepared.
+    pub fn attributes(&self, name: &ImageName) -> ImageAttributes {
+        let recorded = self.index.get(name).map(Record::attributes);
+        let kept = self.store.attributes(name).unwrap_or_default();
+        recorded.unwrap_or_default().or(kept)
+    }
+
+    /// What some images of a part have of what a head asks for, by its name.
+    pub(crate) fn count_inputs(
+        &self,
+        encodings: &[InputEncoding],
+        part: Part,
+    ) -> BTreeMap<String, InputCount> {
+        let names = self.split.part(part).iter();
+        count_inputs(encodings, names.map(|name| self.attributes(name)))
+    }
+
+    /// Images of the split that an earlier version prepared, which did not look for age, sex and view in their files.
+    pub(crate) fn n_not_looked_at(&self) -> usize {
+        let names = Part::ALL.into_iter().flat_map(|part| self.split.part(part));
+        names
+            .filter(|name| self.store.attributes(name).is_none())
+            .count()
+    }
+
     /// A digest of the labels, the split and the pixels: two runs on equal data have equal ones.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
@@ -246,8 +277,28 @@ impl TrainingData {
         hex(hash)
     }
 
-    /// The same, part by part; uncertain labels are told from unknown ones where a policy does.
-    pub(crate) fn fingerprints(&self, uncertainty: &Uncertainty) -> DataFingerprints {
+    /// The same, part by part; uncertain labels are told from unknown ones where a policy does, and non-image inputs count
+    /// where a head asks for them.
+    pub(crate) fn fingerprints(
+        &self,
+        uncertainty: &Uncertainty,
+        encodings: &[InputEncoding],
+    ) -> DataFingerprints {
+        let inputs = || {
+            let mut hash = Sha256::new();
+            for name in Part::ALL.into_iter().flat_map(|part| self.split.part(part)) {
+                let attributes = self.attributes(name);
+                for encoding in encodings {
+                    match encoding.value(&attributes) {
+                        InputValue::Known(value) => hash.update(value.to_le_bytes()),
+                        InputValue::Missing | InputValue::Unusable => {
+                            hash.update(f32::NAN.to_le_bytes());
+                        }
+                    }
+                }
+            }
+            hex(hash)
+        };
         let list = |part| {
             let names = self.split.part(part);
             let mut hash = Sha256::new();
@@ -269,6 +320,7 @@ impl TrainingData {
             train: list(Part::Train),
             validation: list(Part::Validation),
             test: list(Part::Test),
+            inputs: (!encodings.is_empty()).then(inputs),
         }
     }
 }
@@ -281,6 +333,9 @@ pub(crate) struct DataFingerprints {
     train: ListFingerprint,
     validation: ListFingerprint,
     test: ListFingerprint,
+    /// Of what the head asks for beside the images; none where it asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inputs: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -312,6 +367,9 @@ impl DataFingerprints {
                     "the {part} list (there {before} images, now {now})"
                 ));
             }
+        }
+        if self.inputs != now.inputs {
+            parts.push("the ages, sexes or views of the images".to_owned());
         }
         (!parts.is_empty()).then(|| parts.join(", "))
     }

@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Tensor};
 use cxr_augment::Pipeline;
+use cxr_dataset::Part;
 use cxr_losses::MultiLabelLoss;
 use cxr_ops::Phase;
 use cxr_run::Component;
 
-use crate::loader::{Pixels, Uncertain, images, targets};
+use crate::loader::{Pixels, Uncertain, images, non_image, targets};
 use crate::{Classifier, ModelCard, TrainError, TrainingData};
 
 /// Takes two or three training images through pipeline, backbone, head and loss, and checks the shape of what each makes:
@@ -17,7 +18,7 @@ use crate::{Classifier, ModelCard, TrainError, TrainingData};
 /// one's own may do the same.
 ///
 /// # Errors
-/// [`TrainError::Part`] names the first part that fails, or makes something of another shape; a transform that moves
+/// [`TrainError::Part`] names a head that asks for what no training image has, and the first part that fails, or makes something of another shape; a transform that moves
 /// images out of sight or makes grey levels that are not numbers; an image that cannot be read.
 pub fn dry_pass(
     classifier: &Classifier,
@@ -51,7 +52,9 @@ pub fn dry_pass(
     check(&backbone, "feature maps", &features, &shape)?;
 
     let head = part("head", &card.head);
-    let logits = classifier.outputs(&features, Phase::Evaluate);
+    check_inputs(card, data)?;
+    let non_image = non_image(data, names, &card.inputs, device)?;
+    let logits = classifier.outputs(&features, non_image.as_ref(), Phase::Evaluate);
     let logits = logits.map_err(fails(&head))?;
     check(&head, "logits", &logits, &[n_images, n_outputs])?;
     if logits.dtype() != DType::F32 {
@@ -77,6 +80,27 @@ pub fn dry_pass(
     let value = loss.loss(&logits, &targets, mask.as_ref());
     let value = value.map_err(fails(&loss_name))?;
     check(&loss_name, "the reduced value", &value, &[])
+}
+
+/// Whether the data set has what the head asks for beside the images: of one training image at least.
+///
+/// # Errors
+/// [`TrainError::Part`] names the head, and the first input that no training image has.
+pub(crate) fn check_inputs(card: &ModelCard, data: &TrainingData) -> Result<(), TrainError> {
+    let counts = data.count_inputs(&card.inputs, Part::Train);
+    let Some((input, count)) = counts.iter().find(|(_, count)| count.known == 0) else {
+        return Ok(());
+    };
+    let unusable = match count.unusable {
+        0 => String::new(),
+        unusable => format!(", and {unusable} have one that is of no use"),
+    };
+    Err(TrainError::Part {
+        part: part("head", &card.head),
+        problem: format!(
+            "it asks for the input `{input}`, and no training image has one{unusable}\nhint: add a column `{input}` to the label table, or take `{input}` out of the head's `inputs`"
+        ),
+    })
 }
 
 fn part(kind: &str, component: &Component) -> String {

@@ -7,7 +7,7 @@ use std::thread::Scope;
 use candle_core::{Device, Tensor};
 use cxr_augment::{Affine, GrayImageRef, KeyedRng, Normalization, Pipeline, View};
 use cxr_dataset::{ImageName, LabelState};
-use cxr_model::image_buffer;
+use cxr_model::{InputEncoding, encode_inputs, image_buffer};
 use cxr_ops::Phase;
 use cxr_run::{LastBatch, Uncertainty, UncertaintyPolicy};
 use rayon::prelude::*;
@@ -24,6 +24,9 @@ const WORKERS: usize = 2;
 pub struct Batch {
     /// `N×3×H×W`, normalised.
     pub images: Tensor,
+    /// What the head asks for beside the images, `N×2K` as [`cxr_model::encode_inputs`] makes it, where the images are; `None`
+    /// where it asks for nothing.
+    pub non_image: Option<Tensor>,
     /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says, 2 where it is a
     /// class of its own. On the CPU, where
     /// losses check it.
@@ -175,6 +178,17 @@ pub(crate) fn images(
     )?)
 }
 
+/// What a head asks for beside the images `names`, where it asks for something.
+pub(crate) fn non_image(
+    data: &TrainingData,
+    names: &[ImageName],
+    encodings: &[InputEncoding],
+    device: &Device,
+) -> Result<Option<Tensor>, TrainError> {
+    let attributes = names.iter().map(|name| data.attributes(name));
+    Ok(encode_inputs(encodings, attributes, device)?)
+}
+
 /// What a loss makes of uncertain labels, and by what soft targets are drawn.
 pub(crate) struct Uncertain<'a> {
     /// By label; none ignores them all.
@@ -249,6 +263,8 @@ pub struct Loader<'a> {
     sampler: &'a dyn Sampler,
     /// By label; none ignores uncertain ones.
     policies: Vec<UncertaintyPolicy>,
+    /// What the head asks for beside the images.
+    inputs: Vec<InputEncoding>,
 }
 
 impl std::fmt::Debug for Loader<'_> {
@@ -287,6 +303,7 @@ impl<'a> Loader<'a> {
             workers: WORKERS,
             sampler: &Shuffled,
             policies: Vec::new(),
+            inputs: Vec::new(),
         }
         .checked()
     }
@@ -307,6 +324,13 @@ impl<'a> Loader<'a> {
     pub fn with_uncertainty(self, uncertainty: &Uncertainty) -> Result<Self, TrainError> {
         let policies = uncertainty.of_labels(self.data.labels())?;
         Ok(Self { policies, ..self })
+    }
+
+    /// With what the head asks for beside the images, encoded as its [`ModelCard`](cxr_model::ModelCard) says in `inputs`.
+    #[must_use]
+    pub fn with_inputs(self, encodings: &[InputEncoding]) -> Self {
+        let inputs = encodings.to_vec();
+        Self { inputs, ..self }
     }
 
     fn checked(self) -> Result<Self, TrainError> {
@@ -422,6 +446,7 @@ impl<'a> Loader<'a> {
         let (targets, mask) = targets(self.data, &names, &uncertain)?;
         Ok(Batch {
             images: self.images(&names, pixels)?,
+            non_image: non_image(self.data, &names, &self.inputs, self.device)?,
             targets,
             mask,
             names,

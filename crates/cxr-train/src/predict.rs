@@ -10,7 +10,7 @@ use cxr_model::{Prediction, check_finite};
 use cxr_ops::Phase;
 use cxr_run::Event;
 
-use crate::loader::{Pixels, images};
+use crate::loader::{Pixels, images, non_image};
 use crate::{Classifier, ModelCard, Observer, TrainError, TrainingData};
 
 /// Predicts the images of a part of the data, each in every view of `views`, `batch_size` at once.
@@ -49,7 +49,9 @@ pub fn predict(
         }
         Ok::<_, TrainError>(())
     };
+    let device = classifier.parameters().device();
     for (index, names_of_batch) in names.chunks(batch_size.max(1)).enumerate() {
+        let non_image = non_image(data, names_of_batch, &card.inputs, device)?;
         for (at, &view) in views.views().iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -58,9 +60,8 @@ pub fn predict(
                 view,
                 size: card.crop_size,
             };
-            let device = classifier.parameters().device();
             let images = images(data, names_of_batch, pixels, &normalization, device)?;
-            let batch = classifier.forward_t(&images, Phase::Evaluate)?;
+            let batch = classifier.forward_with(&images, non_image.as_ref(), Phase::Evaluate)?;
             waiting.push_back((at, names_of_batch, batch));
             read(&mut waiting, 1)?;
         }

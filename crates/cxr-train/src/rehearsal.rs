@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use cxr_dataset::ImageName;
+use cxr_dataset::{ImageAttributes, ImageName};
 use cxr_losses::LabelCounts;
+use cxr_model::encode_inputs;
 use cxr_ops::Phase;
 use cxr_run::{TrainingConfig, Variant};
 
@@ -63,8 +64,10 @@ pub fn rehearse(
     let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
     let targets = targets.to_dtype(candle_core::DType::F32)?;
     let names = (0..batch).map(|index| ImageName::new(&format!("{index}.png")));
+    let nothing_known = vec![ImageAttributes::default(); batch];
     let batch_of_images = Batch {
         images,
+        non_image: encode_inputs(&card.inputs, nothing_known, device)?,
         targets: targets.reshape((batch, n_labels))?,
         mask: None,
         names: names.collect::<Result<_, _>>()?,
@@ -123,7 +126,10 @@ pub fn rehearse(
         rehearsal.trained.push(values.sum());
     }
     rehearsal.predicting = images_a_second(batch, budget, device, &mut || {
-        classifier.forward_t(&batch_of_images.images, Phase::Evaluate)?;
+        let Batch {
+            images, non_image, ..
+        } = &batch_of_images;
+        classifier.forward_with(images, non_image.as_ref(), Phase::Evaluate)?;
         Ok(())
     })?;
     Ok(rehearsal)

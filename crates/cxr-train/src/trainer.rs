@@ -3,6 +3,7 @@
 mod course;
 mod evaluation;
 mod files;
+mod inputs;
 mod sets;
 pub(crate) mod step;
 
@@ -28,6 +29,7 @@ use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, State};
 use crate::compute;
 use crate::data::DataFingerprints;
+use crate::dry_pass::check_inputs;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, label_counts, loss_of_model, with_custom};
 use crate::groups;
 use crate::loader::Loader;
@@ -142,6 +144,7 @@ impl<'a> Trainer<'a> {
         .with_uncertainty(&experiment.data.uncertain)?;
         let mut card = ModelCard::new(&variant, data.labels())?;
         let classifier = parts.network().classifier(&card, experiment.seed, device)?;
+        card = card.with_inputs(classifier.inputs());
         let own_loss = parts.loss_of_a_run()?;
         let is_ours = |entry: &cxr_losses::LossEntry| entry.name == variant.chosen().loss;
         let loss_is_own = own_loss.is_some() || !cxr_losses::LOSSES.iter().any(is_ours);
@@ -172,6 +175,9 @@ impl<'a> Trainer<'a> {
             experiment_text += &format!("{NOT_OF_THIS_FILE}{}\n", names.join(", "));
         }
         card.own_parts = names;
+        card.check_inputs(&classifier)?;
+        check_inputs(&card, data)?;
+        inputs::say_unknown(&card, data);
         card.stretched = data.store().settings().tone() == Tone::Stretched;
         card.data = Some(data_card(data, experiment)?);
         let loss_variables: Vec<_> = (loss.vars().into_iter().enumerate())
@@ -182,6 +188,7 @@ impl<'a> Trainer<'a> {
             let why = "the backbone gives no gradients";
             check_backbone_is_frozen(&training.stages, why)?;
         }
+        let inputs = card.inputs.clone();
         let mut trainer = Self {
             variant: Arc::clone(&variant),
             data,
@@ -194,7 +201,7 @@ impl<'a> Trainer<'a> {
             loss_is_own,
             loss_variables,
             experiment_text,
-            data_fingerprints: data.fingerprints(&experiment.data.uncertain),
+            data_fingerprints: data.fingerprints(&experiment.data.uncertain, &inputs),
             state: State::new(training),
             profile: &Profile::OFF,
             sync_every: compute::of(device).sync_every(),
@@ -449,6 +456,7 @@ impl<'a> Trainer<'a> {
         let loader = Loader::new(data, &pipeline, batch_size, last_batch, seed, &device)?;
         let loader = loader.with_sampler(&*sampler)?;
         let loader = loader.with_uncertainty(&experiment.data.uncertain)?;
+        let loader = loader.with_inputs(&self.card.inputs);
         let position = self.state.progress.position;
         let epoch = course.epoch(position);
         std::thread::scope(|scope| {

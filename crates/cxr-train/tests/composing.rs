@@ -85,7 +85,15 @@ fn weights_load_into_a_network_that_was_built_before() {
     let variant = experiment.variant("own").unwrap();
     let card = ModelCard::new(&variant, &["A", "B"]).unwrap();
     let parts = OwnNetwork::new().head("linear", |(maps, ..), labels, path| {
-        cxr_top::LinearHead::new(maps, labels, &LinearHeadConfig { dropout: 0.5 }, path)
+        cxr_top::LinearHead::new(
+            maps,
+            labels,
+            &LinearHeadConfig {
+                dropout: 0.5,
+                ..LinearHeadConfig::default()
+            },
+            path,
+        )
     });
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

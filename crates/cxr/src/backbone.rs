@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use candle_core::{DType, Device, Tensor};
+use cxr_model::{ImageAttributes, encode_inputs};
 use cxr_train::{load_model, save_backbone};
 
 use crate::output::{ForceArg, is_backbone};
@@ -46,8 +47,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         DType::F32,
         &Device::Cpu,
     )?;
+    let of_nobody = [ImageAttributes::default()];
+    let non_image = encode_inputs(&card.inputs, of_nobody, &Device::Cpu)?;
     classifier
-        .logits_of_image(&pixels, &card.labels, "a plain image")
+        .logits_of_image(&pixels, non_image.as_ref(), &card.labels, "a plain image")
         .with_context(|| format!("the backbone of `{}` is not written", args.model.display()))?;
     save_backbone(&args.out, &card, &classifier, args.licence.as_deref())?;
     say(&format!(

@@ -15,7 +15,9 @@ use crate::progress::say;
 /// Write a model for other programs: as an ONNX graph, or for PyTorch
 ///
 /// The ONNX graph takes `images` (N×3×S×S, normalised as the model's card says) and gives `logits` (N×L), for any N. With
-/// --include it does more of the work itself. Labels, thresholds, calibration and the whole card are in its metadata.
+/// --include it does more of the work itself. A model whose head asks for age, sex or view has a second input, `non_image`
+/// (N×2K, for each its value and whether it is missing). Labels, thresholds, calibration and the whole card are in its
+/// metadata.
 ///
 /// For PyTorch a folder is written: model.safetensors under torchvision's names, model.json (the card) and model.py, whose
 /// `load()` gives the network.

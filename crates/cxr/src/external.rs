@@ -1,19 +1,23 @@
 //! `cxr evaluate` on another data set than the run's own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use cxr_dataset::{
-    BlankPolicy, Blanks, DataFolder, DatasetError, ImageName, Index, LabelMap, Part, Store,
-    store_file,
+    BlankPolicy, Blanks, DataFolder, DatasetError, ImageAttributes, ImageName, Index, LabelMap,
+    Part, Record, Store, store_file,
 };
-use cxr_model::Predictor;
-use cxr_run::{ExternalFacts, ExternalTest, LabelRow, RunFolder, ScoredImages, StudyRule, ViewSet};
+use cxr_model::{Predictor, count_inputs};
+use cxr_run::{
+    ExternalFacts, ExternalTest, InputCount, LabelRow, RunFolder, ScoredImages, StudyRule, ViewSet,
+};
 
 use crate::blank::{self, BlankRule};
+use crate::non_image::{self, Missing};
 use crate::progress::{Bar, say};
 use crate::score;
 use crate::scoring::{self, grouped};
@@ -108,7 +112,8 @@ pub(crate) fn run(
         labels.len()
     ));
     let names = images(args, data, index)?;
-    let Some(logits) = predict(&predictor, data, index, names, allow_missing, stop)? else {
+    let predicted = predict(&predictor, data, index, names, allow_missing, stop)?;
+    let Some((logits, inputs)) = predicted else {
         return Ok(interrupted());
     };
     let places: Vec<usize> = (known.label_set().names().iter())
@@ -163,6 +168,7 @@ pub(crate) fn run(
         blank_labels_negative,
         images_trained_on,
         phantom: data.is_phantom(),
+        inputs,
     };
     let test = ExternalTest::make(run.path(), facts, &scored, args.by_study)?;
     print(&test)?;
@@ -216,8 +222,8 @@ fn images(args: &ExternalArgs, data: &DataFolder, index: &Index) -> anyhow::Resu
     Ok(names)
 }
 
-/// An image with its logits.
-type Logits = (ImageName, Vec<f32>);
+/// Images with their logits, and of how many is known what the model asks for beside them.
+type Predicted = (Vec<(ImageName, Vec<f32>)>, BTreeMap<String, InputCount>);
 
 /// The logits of each image; `None` when stopped.
 fn predict(
@@ -227,7 +233,7 @@ fn predict(
     names: Vec<ImageName>,
     allow_missing: bool,
     stop: &AtomicBool,
-) -> anyhow::Result<Option<Vec<Logits>>> {
+) -> anyhow::Result<Option<Predicted>> {
     let n_listed = names.len();
     let side = u32::try_from(predictor.card().image_size).context("the model's image size")?;
     let store = data.path().join(store_file(side));
@@ -249,6 +255,15 @@ fn predict(
             missing.len()
         ));
     }
+    // The table comes first, as in a training; then what the images' own files say.
+    let known = Mutex::new(Vec::with_capacity(here.len()));
+    let attributes = |name: &ImageName, of_file: ImageAttributes| {
+        let recorded = index.get(name).map(Record::attributes);
+        let all = recorded.unwrap_or_default().or(of_file);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push(all);
+        all
+    };
     let bar = Bar::new("predicting", "images", here.len());
     let n_labels = predictor.card().labels.len();
     let mut logits = Vec::with_capacity(here.len());
@@ -262,9 +277,12 @@ fn predict(
                 let files = chunk
                     .iter()
                     .filter_map(|name| Some((name.clone(), files.get(name)?.clone())));
-                predictor.predict_files(&files.collect::<Vec<_>>(), ViewSet::Single)?
+                let files: Vec<_> = files.collect();
+                predictor.predict_files_with(&files, ViewSet::Single, attributes)?
             }
-            Source::Store(store) => predictor.predict_stored(store, chunk, ViewSet::Single)?,
+            Source::Store(store) => {
+                predictor.predict_stored_with(store, chunk, ViewSet::Single, attributes)?
+            }
         };
         let values = prediction.logits(ViewSet::Single)?;
         let rows = values.chunks(n_labels.max(1)).map(<[f32]>::to_vec);
@@ -272,7 +290,14 @@ fn predict(
         bar.set(logits.len());
     }
     bar.finish();
-    Ok(Some(logits))
+    let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let inputs = &predictor.card().inputs;
+    let mut lacking = Missing::default();
+    for image in &known {
+        lacking.add(&non_image::missing(inputs, image));
+    }
+    lacking.say();
+    Ok(Some((logits, count_inputs(inputs, known))))
 }
 
 /// Where pixels come from.

@@ -26,6 +26,7 @@ mod fetch;
 mod hub;
 mod import;
 mod inspect;
+mod non_image;
 mod output;
 mod phantoms;
 mod plan;

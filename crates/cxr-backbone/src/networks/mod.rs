@@ -37,6 +37,8 @@ struct Options {
     norm_momentum: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stochastic_depth: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_pool_after_layer1: Option<bool>,
 }
 
 /// The same for a description. A network does not ask for what it does not have.
@@ -45,6 +47,8 @@ struct Constants {
     norm: BatchNormConfig,
     /// The rate that the last block's stochastic depth tends to; earlier blocks have less.
     stochastic_depth: f64,
+    /// Whether a ResNet has a second pool, after its first layer.
+    max_pool_after_layer1: bool,
 }
 
 impl Constants {
@@ -65,6 +69,11 @@ const NORM_MOMENTUM: OptionEntry = OptionEntry::new(
 const STOCHASTIC_DEPTH: OptionEntry = OptionEntry::new(
     "stochastic_depth",
     "rate of the last block's stochastic depth, in [0, 1); the published network's unless given",
+);
+
+const MAX_POOL_AFTER_LAYER1: OptionEntry = OptionEntry::new(
+    "max_pool_after_layer1",
+    "`true` for a second 3×3 max pool of stride 2 after the first layer: images of twice the side have maps of the same size (Baltruschat et al. 2019); `false` unless given",
 );
 
 /// How torchvision's file of a network names the tensors.
@@ -104,6 +113,7 @@ impl Published {
                 norm_eps: Some(1e-5),
                 norm_momentum: Some(0.1),
                 stochastic_depth: None,
+                max_pool_after_layer1: None,
             },
             options: &[NORM_EPS, NORM_MOMENTUM],
             classifiers: &["fc.", "classifier."],
@@ -141,6 +151,12 @@ impl Published {
             options,
             ..self
         }
+    }
+
+    /// A ResNet, which may have a second pool.
+    const fn resnet(self) -> Self {
+        let options = &[NORM_EPS, NORM_MOMENTUM, MAX_POOL_AFTER_LAYER1];
+        Self { options, ..self }
     }
 
     /// Without batch normalisations.
@@ -189,6 +205,8 @@ impl Published {
             norm_eps: given.norm_eps.or(self.own.norm_eps),
             norm_momentum: given.norm_momentum.or(self.own.norm_momentum),
             stochastic_depth: given.stochastic_depth.or(self.own.stochastic_depth),
+            // A network without it does not say so: it is the published one.
+            max_pool_after_layer1: given.max_pool_after_layer1.filter(|has_pool| *has_pool),
         };
         let default = BatchNormConfig::default();
         let constants = Constants {
@@ -197,6 +215,7 @@ impl Published {
                 momentum: options.norm_momentum.unwrap_or(default.momentum),
             },
             stochastic_depth: options.stochastic_depth.unwrap_or(0.),
+            max_pool_after_layer1: options.max_pool_after_layer1.unwrap_or(false),
         };
         let BatchNormConfig { eps, momentum } = constants.norm;
         check_option("norm_eps", eps, "finite and above 0", |eps| {
@@ -233,7 +252,11 @@ struct Described {
 
 impl fmt::Display for Described {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.published.title)
+        f.write_str(self.published.title)?;
+        match self.options.max_pool_after_layer1 {
+            Some(true) => f.write_str(" with a second pool"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -262,6 +285,8 @@ impl BackboneConfig for Described {
     fn torchvision(&self) -> Option<Torchvision> {
         let (prefix, classifier) = match self.published.torchvision {
             Layout::Absent => return None,
+            // torchvision's has no second pool.
+            _ if self.options.max_pool_after_layer1 == Some(true) => return None,
             Layout::Plain => ("", Some("fc")),
             Layout::Features(classifier) => ("features.", classifier),
         };
@@ -271,9 +296,17 @@ impl BackboneConfig for Described {
             true => ", aux_logits=False, transform_input=True, init_weights=False",
             false => "",
         };
+        // torchvision has the class of a ResNet-38, and no function that makes it.
+        let (constructor, arguments) = match self.name {
+            "resnet38" => (
+                "resnet.ResNet",
+                "torchvision.models.resnet.Bottleneck, [2, 3, 5, 2]".to_owned(),
+            ),
+            name => (name, format!("weights=None{more}")),
+        };
         Some(Torchvision {
-            constructor: self.name.to_owned(),
-            arguments: format!("weights=None{more}"),
+            constructor: constructor.to_owned(),
+            arguments,
             prefix,
             classifier,
         })
@@ -301,15 +334,17 @@ macro_rules! networks {
 
 networks! {
     RESNET18 "resnet18" "ResNet-18, 512 channels"
-        Published::new("ResNet-18", |c| resnet::basic(c, [2, 2, 2, 2]));
+        Published::new("ResNet-18", |c| resnet::basic(c, [2, 2, 2, 2])).resnet();
     RESNET34 "resnet34" "ResNet-34, 512 channels"
-        Published::new("ResNet-34", |c| resnet::basic(c, [3, 4, 6, 3]));
+        Published::new("ResNet-34", |c| resnet::basic(c, [3, 4, 6, 3])).resnet();
+    RESNET38 "resnet38" "ResNet-38 with bottlenecks (Baltruschat et al. 2019), 2048 channels"
+        Published::new("ResNet-38", |c| resnet::bottleneck(c, [2, 3, 5, 2], 1, 64)).resnet();
     RESNET50 "resnet50" "ResNet-50, 2048 channels"
-        Published::new("ResNet-50", |c| resnet::bottleneck(c, [3, 4, 6, 3], 1, 64));
+        Published::new("ResNet-50", |c| resnet::bottleneck(c, [3, 4, 6, 3], 1, 64)).resnet();
     RESNET101 "resnet101" "ResNet-101, 2048 channels"
-        Published::new("ResNet-101", |c| resnet::bottleneck(c, [3, 4, 23, 3], 1, 64));
+        Published::new("ResNet-101", |c| resnet::bottleneck(c, [3, 4, 23, 3], 1, 64)).resnet();
     RESNET152 "resnet152" "ResNet-152, 2048 channels"
-        Published::new("ResNet-152", |c| resnet::bottleneck(c, [3, 8, 36, 3], 1, 64));
+        Published::new("ResNet-152", |c| resnet::bottleneck(c, [3, 8, 36, 3], 1, 64)).resnet();
     RESNEXT50 "resnext50_32x4d" "ResNeXt-50 with 32 groups of 4 channels, 2048 channels"
         Published::new("ResNeXt-50 32×4d", |c| resnet::bottleneck(c, [3, 4, 6, 3], 32, 4));
     RESNEXT101 "resnext101_32x8d" "ResNeXt-101 with 32 groups of 8 channels, 2048 channels"

@@ -15,6 +15,10 @@
 //!
 //! The stride is on the 3×3 convolution, as in torchvision; the paper has it on the first 1×1. In ResNeXt the 3×3
 //! convolution of a bottleneck has groups.
+//!
+//! Baltruschat et al. (Comparison of Deep Learning Approaches for Multi-Label Chest X-Ray Classification, Scientific Reports 9,
+//! 2019) have a ResNet-38, whose layers have 2, 3, 5 and 2 bottlenecks, and for images of 448×448 pixels a second max pool
+//! like the first between layer1 and layer2, `max_pool_after_layer1`: later maps keep the sizes that they have of 224×224.
 
 use cxr_ops::{ConvLayer, NetworkBuilder, NetworkDescription, Node, OpsError};
 
@@ -47,7 +51,7 @@ pub(super) fn basic(
     })
 }
 
-/// ResNet-50, -101, -152 and ResNeXt, with 2048 feature maps.
+/// ResNet-38, -50, -101, -152 and ResNeXt, with 2048 feature maps.
 pub(super) fn bottleneck(
     constants: &Constants,
     blocks: [usize; 4],
@@ -93,6 +97,9 @@ fn network(
             x = block(&mut net, &format!("{name}.{index}"), x, planes, stride);
         }
         net.name(&name, x);
+        if layer == 0 && constants.max_pool_after_layer1 {
+            x = net.max_pool(x, 3, 2, 1);
+        }
     }
     net.finish(x)
 }

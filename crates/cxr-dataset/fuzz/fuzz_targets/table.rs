@@ -1,8 +1,8 @@
-//! Label tables, lists, boxes, splits, and the reader under all of them, in every encoding and with every separator: an
+//! Label tables, tables of age, sex and view, lists, boxes, splits, and the reader under all of them, in every encoding and with every separator: an
 //! error, or an answer that holds together. The first byte chooses.
 #![no_main]
 
-use cxr_dataset::{Index, OfficialLists, Split, read_boxes};
+use cxr_dataset::{AttributeTable, Index, OfficialLists, Split, read_boxes};
 use cxr_table::{Table, csv_line, numbered_lines};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir().expect("a folder for the file");
     let path = folder.path().join("fuzzed.csv");
     std::fs::write(&path, bytes).expect("the file is written");
-    match kind % 6 {
+    match kind % 7 {
         0 => {
             if let Ok(index) = Index::read(&path) {
                 for record in index.records() {
@@ -49,6 +49,13 @@ fuzz_target!(|bytes: &[u8]| {
                 table.ok().map(|table| (table.header().to_vec(), rows_of(&table)))
             };
             assert_eq!(cells(Table::from_bytes(units, &path)), cells(Table::parse(text, &path)));
+        }
+        5 => {
+            if let Ok(table) = AttributeTable::read(&path) {
+                // A row is of one image, whatever the images are called.
+                let found = table.of_images(["a.png", "b/a.png", "b\\a.png", "é.dcm", "", "/"]);
+                assert!(found.is_err() || found.is_ok_and(|found| found.len() == 6));
+            }
         }
         _ => {
             if let Ok(split) = Split::read(&path) {

@@ -160,7 +160,7 @@ fn check_views(data_set: &DataSet<'_>) -> Result<Option<ImageWarning>, Fault> {
 }
 
 /// The words of a text in capitals.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let upper = text.to_uppercase();
     let parts = upper.split(|character: char| !character.is_alphanumeric());
     parts

@@ -19,7 +19,7 @@ const DEEPEST: usize = 32;
 const KEPT_ITEMS: usize = 16;
 
 /// The attributes that are kept. Everything else in a file is not looked at.
-const KEPT: [Tag; 49] = [
+const KEPT: [Tag; 51] = [
     tags::SOP_CLASS_UID,
     tags::MODALITY,
     tags::SERIES_DESCRIPTION,
@@ -27,6 +27,8 @@ const KEPT: [Tag; 49] = [
     tags::CODING_SCHEME_DESIGNATOR,
     tags::CODE_MEANING,
     tags::PATIENT_ID,
+    tags::PATIENT_AGE,
+    tags::PATIENT_SEX,
     tags::BODY_PART_EXAMINED,
     tags::PROTOCOL_NAME,
     tags::ACQUISITION_DEVICE_PROCESSING_DESCRIPTION,

@@ -15,6 +15,7 @@ mod fault;
 mod jpeg_2000;
 mod jpeg_ls;
 mod jpeg_xl;
+mod patient;
 mod pixels;
 mod rle;
 mod shading;
@@ -24,7 +25,7 @@ use std::path::Path;
 use dicom_dictionary_std::tags;
 
 use crate::tone::{Shades, Tone};
-use crate::{DatasetError, GrayImage, ImageWarning};
+use crate::{DatasetError, GrayImage, ImageAttributes, ImageWarning};
 use container::Container;
 use data_set::DataSet;
 use fault::Fault;
@@ -41,6 +42,7 @@ pub(crate) struct Dicom {
     pub(crate) patient: Option<String>,
     /// StudyInstanceUID.
     pub(crate) study: Option<String>,
+    pub(crate) attributes: ImageAttributes,
 }
 
 /// What is read of a file before its pixels are made grey.
@@ -51,6 +53,7 @@ struct Parts {
     warnings: Vec<ImageWarning>,
     patient: Option<String>,
     study: Option<String>,
+    attributes: ImageAttributes,
 }
 
 pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, DatasetError> {
@@ -63,6 +66,8 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
                 n_bytes: n_trailing,
             });
         }
+        let (attributes, not_understood) = patient::read(&data_set)?;
+        warnings.extend(not_understood);
         let stored = Stored::read(&data_set, container.pixels)?;
         let shading = Shading::read(&data_set, &stored)?;
         let photometric = attributes::text(&data_set, tags::PHOTOMETRIC_INTERPRETATION)?;
@@ -78,6 +83,7 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
             warnings,
             patient: attributes::text(&data_set, tags::PATIENT_ID)?,
             study: attributes::text(&data_set, tags::STUDY_INSTANCE_UID)?,
+            attributes,
         })
     };
     let Parts {
@@ -87,6 +93,7 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
         mut warnings,
         patient,
         study,
+        attributes,
     } = read().map_err(|fault| fault.into_error(origin))?;
     let padding = shading.padding;
     let shades = Shades {
@@ -105,5 +112,6 @@ pub(crate) fn decode(bytes: &[u8], origin: &Path, tone: Tone) -> Result<Dicom, D
         warnings,
         patient,
         study,
+        attributes,
     })
 }

@@ -27,7 +27,7 @@ pub use readers::ReaderRule;
 pub(crate) use sheet::{Line, Sheet};
 pub(crate) use source::{Header, Source, key};
 
-use crate::{DatasetError, Index};
+use crate::{AttributeTable, DatasetError, Index};
 
 /// A published data set, or the form of own tables: how its tables are told from others, and how they are read.
 pub(crate) trait DatasetFormat: Sync + fmt::Debug {
@@ -168,15 +168,14 @@ impl Request {
 }
 
 pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Index, DatasetError> {
-    let request = |named, beside| Request {
-        named,
-        beside,
-        readers: options.readers,
-    };
     let wanted = options.format.map(|format| format.0);
     if path.is_dir() {
         let (format, sources) = find(path, wanted)?;
-        return format.read(request(sources, Vec::new()));
+        return format.read(Request {
+            named: sources,
+            beside: Vec::new(),
+            readers: options.readers,
+        });
     }
     // A pipe is read once, so the whole table comes before its format is known.
     let named = Source::of_sheet(Sheet::read(path)?);
@@ -184,6 +183,31 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Index, DatasetE
         Some(format) => format,
         None => recognise(&named.header())?,
     };
+    format.read(with_others(named, format, path, options)?)
+}
+
+/// Age, sex and view of the images of some tables; of an own table, whether or not it has labels.
+pub(crate) fn read_attributes(path: &Path) -> Result<AttributeTable, DatasetError> {
+    let options = ReadOptions::default();
+    if path.is_dir() {
+        return Ok(AttributeTable::of(&read(path, &options)?, path));
+    }
+    let named = Source::of_sheet(Sheet::read(path)?);
+    let format = recognise(&named.header())?;
+    if format.name() == own_table::OwnTable.name() {
+        return own_table::attributes(&named.load()?);
+    }
+    let index = format.read(with_others(named, format, path, &options)?)?;
+    Ok(AttributeTable::of(&index, path))
+}
+
+/// A table, with those beside it that belong to it.
+fn with_others(
+    named: Source,
+    format: &dyn DatasetFormat,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<Request, DatasetError> {
     let mut beside = Vec::new();
     if format.joins() && path.is_file() {
         let folder = match path.parent() {
@@ -197,7 +221,11 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Index, DatasetE
             }
         }
     }
-    format.read(request(vec![named], beside))
+    Ok(Request {
+        named: vec![named],
+        beside,
+        readers: options.readers,
+    })
 }
 
 fn recognise(header: &Header<'_>) -> Result<&'static dyn DatasetFormat, DatasetError> {

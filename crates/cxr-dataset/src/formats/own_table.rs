@@ -5,13 +5,15 @@
 //! space) describe it; every other column is a label with 1 or `True` (positive), 0 or `False` (negative), −1
 //! (uncertain), or nothing (unknown). Nothing may also be written as pandas and R write it: `NaN`, `None`, `NA`.
 
+use std::collections::HashMap;
+
 use cxr_table::{excerpt, is_missing};
 
 use super::sheet::{label_set, state};
 use super::{DatasetFormat, Header, Line, Request, Sheet};
 use crate::index::builder::Builder;
 use crate::record::{Age, Record, Sex, ViewPosition};
-use crate::{DatasetError, Index, PatientId, Release, StudyId};
+use crate::{AttributeTable, DatasetError, Index, PatientId, Release, StudyId};
 
 /// A user's own table.
 #[derive(Debug)]
@@ -76,12 +78,20 @@ enum Column {
     /// CheXpert's `Frontal/Lateral`.
     Projection,
     Label,
+    /// Not looked at, in a table that is read for its attributes alone.
+    Ignored,
 }
 
 fn parse(sheet: &Sheet) -> Result<Index, DatasetError> {
     let header = sheet.header();
     let columns: Vec<Column> = header.iter().skip(1).map(|cell| recognise(cell)).collect();
     check_columns(sheet, &columns)?;
+    if !columns.contains(&Column::Label) {
+        return Err(sheet.error(
+            "expected at least one label column behind the image name, got none",
+            "add one column of 1, 0, −1 or nothing for each label",
+        ));
+    }
     sheet.table().check_lengths()?;
     let labels = header.iter().skip(1).zip(&columns);
     let labels = labels.filter(|(_, column)| **column == Column::Label);
@@ -92,6 +102,39 @@ fn parse(sheet: &Sheet) -> Result<Index, DatasetError> {
         builder.push(sheet.path(), line.number(), record)?;
     }
     Ok(builder.finish())
+}
+
+/// What a table says of age, sex and view; its other columns are not looked at.
+pub(super) fn attributes(sheet: &Sheet) -> Result<AttributeTable, DatasetError> {
+    let header = sheet.header();
+    let columns = header.iter().skip(1).map(|cell| match recognise(cell) {
+        Column::Patient | Column::Study | Column::Label => Column::Ignored,
+        column => column,
+    });
+    let columns: Vec<Column> = columns.collect();
+    check_columns(sheet, &columns)?;
+    let says_something =
+        |column: &Column| matches!(column, Column::Age | Column::Sex | Column::View);
+    if !columns.iter().any(says_something) {
+        return Err(sheet.error(
+            "expected a column `age`, `sex` or `view` behind the image name, got none",
+            "name the columns so",
+        ));
+    }
+    sheet.table().check_lengths()?;
+    let mut by_name = HashMap::new();
+    for line in sheet.lines() {
+        let record = record(sheet, &columns, line)?;
+        let name = record.name.to_string();
+        let attributes = record.attributes();
+        if by_name.insert(name, attributes).is_some() {
+            return Err(line.error(
+                format!("`{}` is listed twice", excerpt(record.name.as_str())),
+                "keep one of its rows",
+            ));
+        }
+    }
+    Ok(AttributeTable::new(sheet.path(), by_name))
 }
 
 fn record(sheet: &Sheet, columns: &[Column], line: Line<'_>) -> Result<Record, DatasetError> {
@@ -133,6 +176,7 @@ fn record(sheet: &Sheet, columns: &[Column], line: Line<'_>) -> Result<Record, D
                     "write one, a name of its own for each patient who is not known, or remove the column",
                 ));
             }
+            Column::Ignored => {}
             _ if is_missing(cell) => {}
             Column::Patient => {
                 let patient = PatientId::new(cell);
@@ -205,12 +249,6 @@ fn check_columns(sheet: &Sheet, columns: &[Column]) -> Result<(), DatasetError> 
                 "keep one of them",
             ));
         }
-    }
-    if !columns.contains(&Column::Label) {
-        return Err(sheet.error(
-            "expected at least one label column behind the image name, got none",
-            "add one column of 1, 0, −1 or nothing for each label",
-        ));
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::format::{self, ENTRY_LEN, Entry, HEADER_LEN, Header, Layout};
 use super::{Store, StoreSettings, fingerprints, store_error};
 use crate::{
-    DatasetError, Fingerprint, GrayImage, ImageName, ImageWarning, decode_radiograph_in,
-    resize_bicubic,
+    DatasetError, Fingerprint, GrayImage, ImageAttributes, ImageName, ImageWarning,
+    decode_radiograph_in, resize_bicubic,
 };
 
 const OTHER_IMAGES: &str = "it was begun with other images or settings";
@@ -202,7 +202,8 @@ impl StoreBuilder {
         let radiograph = decode_radiograph_in(bytes, origin, self.settings.tone())?;
         let warnings = radiograph.warnings;
         let bits = (warnings.iter()).fold(0, |bits, warning| bits | warning.kind().bit());
-        self.insert(name, &radiograph.image, bytes, bits)?;
+        let attributes = radiograph.attributes;
+        self.insert(name, &radiograph.image, bytes, bits, attributes)?;
         Ok(warnings)
     }
 
@@ -212,6 +213,7 @@ impl StoreBuilder {
         image: &GrayImage,
         source: &[u8],
         warnings: u32,
+        attributes: ImageAttributes,
     ) -> Result<(), DatasetError> {
         let slot = self.slot(name).ok_or_else(|| DatasetError::NotInStore {
             path: self.target.clone(),
@@ -225,6 +227,7 @@ impl StoreBuilder {
             source_crc: crc32fast::hash(source),
             source_len: source.len() as u64,
             warnings,
+            attributes: Some(attributes),
         };
         self.write_image(slot, prepared.pixels(), entry)
     }

@@ -11,7 +11,9 @@
 //! first, and a stopped preparation continues where it was. A place whose image could not be
 //! prepared stays empty, and its entry says so.
 
-use crate::{Fingerprint, ImageName, StoreSettings, Tone, WarningKind};
+use crate::{
+    Fingerprint, ImageAttributes, ImageName, Sex, StoreSettings, Tone, ViewPosition, WarningKind,
+};
 
 pub(super) const MAGIC: &[u8; 8] = b"CXRSTORE";
 pub(super) const VERSION: u32 = 1;
@@ -161,6 +163,44 @@ pub(super) struct Entry {
     pub(super) source_len: u64,
     /// One bit for each kind of warning.
     pub(super) warnings: u32,
+    /// What its file said beside the pixels; `None` where an earlier version prepared it, which did not look.
+    pub(super) attributes: Option<ImageAttributes>,
+}
+
+/// The second number of an entry: whether there are pixels in bit 0, whether the file's attributes were looked at in bit
+/// 1, sex from bit 4, view from bit 8 and age from bit 16, each by one more than its place, and 0 where it is not known.
+/// Earlier versions wrote 0 and 1.
+mod state {
+    pub(super) const PRESENT: u32 = 1;
+    pub(super) const LOOKED_AT: u32 = 1 << 1;
+    pub(super) const SEX: u32 = 4;
+    pub(super) const VIEW: u32 = 8;
+    pub(super) const AGE: u32 = 16;
+    pub(super) const KNOWN: u32 = 0xffff_0f33;
+}
+
+const SEXES: [Sex; 2] = [Sex::Female, Sex::Male];
+const VIEWS: [ViewPosition; 6] = [
+    ViewPosition::PosteroAnterior,
+    ViewPosition::AnteroPosterior,
+    ViewPosition::AnteroPosteriorSupine,
+    ViewPosition::Frontal,
+    ViewPosition::Lateral,
+    ViewPosition::Other,
+];
+
+/// One more than the place of a value among all, 0 where there is none.
+fn place<T: PartialEq>(value: Option<T>, all: &[T]) -> u32 {
+    let found = value.and_then(|value| all.iter().position(|other| *other == value));
+    found.map_or(0, |place| place as u32 + 1)
+}
+
+/// The value at a place that [`place`] gave: `None` for what it never gives.
+fn value<T: Copy>(place: u32, all: &[T]) -> Option<Option<T>> {
+    match place.checked_sub(1) {
+        None => Some(None),
+        Some(place) => all.get(place as usize).copied().map(Some),
+    }
 }
 
 impl Entry {
@@ -173,7 +213,7 @@ impl Entry {
         let (numbers, length) = bytes.split_at_mut(16);
         let fields = [
             self.pixels_crc,
-            u32::from(self.present),
+            self.state(),
             self.source_crc,
             self.warnings,
         ];
@@ -184,14 +224,43 @@ impl Entry {
         bytes
     }
 
+    fn state(self) -> u32 {
+        let mut bits = u32::from(self.present);
+        if let Some(attributes) = self.attributes {
+            // An age that does not fit is impossible anyway, and as much above what is possible.
+            let age = attributes
+                .age_years
+                .map_or(0, |years| u32::from(years.saturating_add(1)));
+            bits |= state::LOOKED_AT
+                | place(attributes.sex, &SEXES) << state::SEX
+                | place(attributes.view, &VIEWS) << state::VIEW
+                | age << state::AGE;
+        }
+        bits
+    }
+
+    /// What [`Self::state`] gave.
+    fn attributes(bits: u32) -> Option<Option<ImageAttributes>> {
+        if bits & state::LOOKED_AT == 0 {
+            return (bits & !state::PRESENT == 0).then_some(None);
+        }
+        let age = bits >> state::AGE;
+        Some(Some(ImageAttributes {
+            age_years: match age.checked_sub(1) {
+                Some(years) => Some(u16::try_from(years).ok()?),
+                None => None,
+            },
+            sex: value(bits >> state::SEX & 0x3, &SEXES)?,
+            view: value(bits >> state::VIEW & 0xf, &VIEWS)?,
+        }))
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let bits = u32_at(bytes, 4).filter(|bits| bits & !state::KNOWN == 0)?;
         Some(Self {
             pixels_crc: u32_at(bytes, 0)?,
-            present: match u32_at(bytes, 4)? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
+            present: bits & state::PRESENT != 0,
+            attributes: Self::attributes(bits)?,
             source_crc: u32_at(bytes, 8)?,
             warnings: u32_at(bytes, 12).filter(|bits| bits >> WarningKind::ALL.len() == 0)?,
             source_len: u64_at(bytes, 16)?,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprinter;
-use crate::{DatasetError, Fingerprint, ImageName, Tone, WarningKind};
+use crate::{DatasetError, Fingerprint, ImageAttributes, ImageName, Tone, WarningKind};
 use format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
 use read::read_exact_at;
 
@@ -266,6 +266,12 @@ impl Store {
     /// Length of the file an image was made from; `None` for an image that it does not hold.
     pub fn source_len(&self, name: &ImageName) -> Option<u64> {
         self.find(name).map(|(_, entry)| entry.source_len)
+    }
+
+    /// Age, sex and view, where the file that an image was made from was a DICOM file that gave them; `None` for an image
+    /// that the store does not hold, or that an earlier version prepared, which did not look for them.
+    pub fn attributes(&self, name: &ImageName) -> Option<ImageAttributes> {
+        self.find(name)?.1.attributes
     }
 
     /// What was said of its images when they were prepared, by kind, sorted by name.

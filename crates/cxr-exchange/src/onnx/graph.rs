@@ -111,14 +111,14 @@ impl Graph {
     pub(super) fn finish(
         self,
         name: String,
-        input: ValueInfoProto,
+        input: Vec<ValueInfoProto>,
         output: Vec<ValueInfoProto>,
     ) -> GraphProto {
         GraphProto {
             node: self.nodes,
             name,
             initializer: self.constants,
-            input: vec![input],
+            input,
             output,
         }
     }

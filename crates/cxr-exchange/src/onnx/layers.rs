@@ -2,6 +2,7 @@
 
 use cxr_ops::{ConvLayer, Layer, NetworkDescription, Nonlinearity, Operation, Window};
 
+use super::NON_IMAGE;
 use super::graph::{Attribute, Graph};
 use crate::ExchangeError;
 use crate::network::DescribedModel;
@@ -56,6 +57,11 @@ impl Writer<'_> {
         Ok(match layer.operation {
             // The other layers of a network have been written; it takes what the images are.
             Operation::Images => first.to_owned(),
+            Operation::NonImage { .. } => {
+                // Each number is a map of one pixel.
+                let pixels = graph.integers(&[2, 3]);
+                graph.add("Unsqueeze", &[NON_IMAGE, &pixels], &[])
+            }
             Operation::Conv { layer, .. } => self.convolution(graph, layer, first)?,
             Operation::BatchNorm(config) => {
                 let mut all = vec![first.to_owned()];

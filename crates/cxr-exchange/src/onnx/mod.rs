@@ -6,7 +6,7 @@ mod preparation;
 mod probabilities;
 mod proto;
 
-use cxr_model::{Classifier, ModelCard};
+use cxr_model::{Classifier, InputEncoding, ModelCard, NonImageInput};
 use prost::Message as _;
 
 use crate::ExchangeError;
@@ -45,10 +45,17 @@ const IR_VERSION: i64 = 8;
 /// How a file that [`onnx_bytes`] made begins: the version of the format, then who wrote it.
 pub const ONNX_START: &[u8] = b"\x08\x08\x12\x03cxr";
 
+/// What a graph calls that which a head asks for beside the images.
+pub const NON_IMAGE: &str = "non_image";
+
 /// The bytes of an ONNX file: a graph from `images` to `logits` (`f32`, `N×L`), for any number `N` of images at once.
 ///
+/// Of a model whose head asks for age, sex or view it takes [`NON_IMAGE`] too (`f32`, `N×2K`): for each of the card's `inputs`, in
+/// their order, the value and 1 where it is missing, with 0 before it, as [`cxr_model::InputEncoding`] has it. The input's
+/// documentation and the metadata's `non_image` say so column by column.
+///
 /// Parameters have the names of the model file. The file's metadata have the model's card as JSON (`cxr.card`) and, one by one,
-/// `labels`, `logit_thresholds`, `calibration`, `image_size`, `crop_size`, `normalization_mean`, `normalization_std`,
+/// `labels`, `logit_thresholds`, `calibration`, `non_image`, `image_size`, `crop_size`, `normalization_mean`, `normalization_std`,
 /// `licence` and `intended_use`, those that the card has, each as JSON or, of the last two, as text.
 ///
 /// # Errors
@@ -101,7 +108,22 @@ pub fn onnx_bytes(
             card.labels.join(", "),
         ));
     }
-    let images = value("images", kind, &sides, input_doc(card, options.input));
+    let mut inputs = vec![value(
+        "images",
+        kind,
+        &sides,
+        input_doc(card, options.input),
+    )];
+    if model.has_inputs() {
+        let columns = NonImageInput::COLUMNS * card.inputs.len();
+        let sides = [n, Side::Fixed(columns)];
+        inputs.push(value(
+            NON_IMAGE,
+            FLOAT,
+            &sides,
+            columns_doc(card).join("; "),
+        ));
+    }
     let opset = match options.input {
         OnnxInput::Bytes => 18,
         _ => 17,
@@ -113,7 +135,7 @@ pub fn onnx_bytes(
         doc_string: card.intended_use.clone().unwrap_or_default(),
         graph: Some(graph.finish(
             format!("{}-{}", card.experiment, card.variant),
-            images,
+            inputs,
             outputs,
         )),
         opset_import: vec![OperatorSetIdProto {
@@ -167,6 +189,11 @@ fn input_doc(card: &ModelCard, input: OnnxInput) -> String {
     }
 }
 
+/// What the columns of [`NON_IMAGE`] are, in words, two for each input.
+fn columns_doc(card: &ModelCard) -> Vec<String> {
+    card.inputs.iter().map(InputEncoding::describe).collect()
+}
+
 fn metadata(card: &ModelCard) -> Result<Vec<StringStringEntryProto>, ExchangeError> {
     let mut entries = vec![
         ("cxr.card", serde_json::to_string(card)?),
@@ -188,6 +215,9 @@ fn metadata(card: &ModelCard) -> Result<Vec<StringStringEntryProto>, ExchangeErr
     ];
     if let Some(calibration) = &card.calibration {
         entries.push(("calibration", serde_json::to_string(calibration)?));
+    }
+    if !card.inputs.is_empty() {
+        entries.push((NON_IMAGE, serde_json::to_string(&columns_doc(card))?));
     }
     let texts = [
         ("licence", &card.licence),

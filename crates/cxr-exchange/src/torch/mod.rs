@@ -127,10 +127,14 @@ fn module(
         build.push_str(text);
         build.push('\n');
     };
+    let (arguments, of_head) = match model.has_inputs() {
+        true => ("images, non_image", "self.top({}, non_image)"),
+        false => ("images", "self.top({})"),
+    };
     if classifier.is_none() {
         classes += python::HELPERS;
         let docs = format!("From features N×{channels}×{height}×{width} to logits N×{outputs}.");
-        classes += &python::class("Head", &docs, &model.head, "{}.flatten(1)")?;
+        classes += &python::class("Head", &docs, &model.head, arguments, "{}.flatten(1)")?;
     }
     match (torchvision, classifier) {
         (Some(torch), Some(_)) => {
@@ -173,7 +177,7 @@ fn module(
         (None, _) => {
             if let Some(backbone) = model.backbone() {
                 let docs = format!("{} without its classifier.", model.title());
-                classes += &python::class("Backbone", &docs, backbone, "self.top({})")?;
+                classes += &python::class("Backbone", &docs, backbone, arguments, of_head)?;
             }
             line("network = Backbone()");
             line("network.top = Head()");
@@ -195,6 +199,10 @@ fn module(
         None => "torch and safetensors",
     };
     let filled = [
+        (
+            "@CALL@",
+            if model.has_inputs() { CALL } else { PLAIN_CALL }.to_owned(),
+        ),
         ("@TITLE@", model.title()),
         ("@SIZE@", model.card.crop_size.to_string()),
         ("@IMAGE@", model.card.image_size.to_string()),
@@ -203,6 +211,10 @@ fn module(
         ("@IMPORTS@", imports),
         ("@CLASSES@", classes),
         ("@BUILD@", build.trim_end().to_owned()),
+        (
+            "@ENCODE@",
+            if model.has_inputs() { ENCODE } else { "" }.to_owned(),
+        ),
     ];
     Ok(filled
         .iter()
@@ -210,6 +222,45 @@ fn module(
             text.replace(key, value)
         }))
 }
+
+/// How a network is called.
+const PLAIN_CALL: &str =
+    "logits = network(model.normalise(grey))      # grey: N×1×@SIZE@×@SIZE@, grey values in [0, 1]";
+/// How one is called that asks for age, sex or view.
+const CALL: &str = "known = model.encode([{\"age\": 61, \"sex\": \"F\", \"view\": \"PA\"}, {}])  # one for each image; what is not there is missing
+    logits = network(model.normalise(grey), known)  # grey: N×1×@SIZE@×@SIZE@, grey values in [0, 1]";
+
+/// Makes numbers of ages, sexes and views.
+const ENCODE: &str = r#"
+
+def encode(images):
+    """What is known of N images besides their pixels, N×2K, as the network takes it: of a list of dictionaries, one for each
+    image, with `age` (years), `sex` ("F" or "M") and `view` ("PA" or "AP"). What is not there, or is None, is missing, and so is
+    an age above 120 years; any other view is to be None."""
+    rows = []
+    for image in images:
+        unknown = set(image) - {encoding["input"] for encoding in CARD["inputs"]} - {"age", "sex", "view"}
+        if unknown:
+            raise ValueError(f"unknown inputs: {sorted(unknown)}")
+        row = []
+        for encoding in CARD["inputs"]:
+            value = _value(encoding, image.get(encoding["input"]))
+            row += [0.0, 1.0] if value is None else [value, 0.0]
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def _value(encoding, value):
+    if value is None:
+        return None
+    if encoding["input"] == "age":
+        low, high = encoding["minimum"], encoding["maximum"]
+        return None if value > 120 else (value - low) / (high - low)
+    numbers = {"sex": {"F": 0.0, "M": 1.0}, "view": {"PA": 0.0, "AP": 1.0}}[encoding["input"]]
+    if value not in numbers:
+        raise ValueError(f"expected one of {list(numbers)} or None as {encoding['input']}, got {value!r}")
+    return numbers[value]
+"#;
 
 /// What makes logits of outputs where some labels have three.
 const DIFFERENCES: &str = r#"

@@ -52,8 +52,8 @@ class _ResponseNorm(nn.Module):
         return x + (x * share * weight + bias)
 "#;
 
-/// A class `name` that computes what the description says; `docs` is its documentation, `finish` what its forward pass
-/// returns of `{}`, the value of the last layer.
+/// A class `name` that computes what the description says; `docs` is its documentation, `arguments` what its forward pass
+/// takes, and `finish` what it returns of `{}`, the value of the last layer.
 ///
 /// # Errors
 /// A layer that is not known here.
@@ -61,6 +61,7 @@ pub(super) fn class(
     name: &str,
     docs: &str,
     description: &NetworkDescription,
+    arguments: &str,
     finish: &str,
 ) -> Result<String, ExchangeError> {
     let channels: Vec<usize> = description.layers().map(|layer| layer.channels).collect();
@@ -76,6 +77,7 @@ pub(super) fn class(
         let call = format!("self.get_submodule(\"{}\")", layer.name);
         let step = match layer.operation {
             Operation::Images => None,
+            Operation::NonImage { .. } => Some("non_image[:, :, None, None]".to_owned()),
             Operation::Conv {
                 layer: conv,
                 is_linear: false,
@@ -170,7 +172,7 @@ pub(super) fn class(
     let output = finish.replace("{}", &values[description.output()]);
     Ok(format!(
         "\n\nclass {name}(nn.Module):\n    \"\"\"{docs}\"\"\"\n\n    def __init__(self):\n        super().__init__()\n{parts}\n    \
-         def forward(self, images):\n{steps}        return {output}\n"
+         def forward(self, {arguments}):\n{steps}        return {output}\n"
     ))
 }
 

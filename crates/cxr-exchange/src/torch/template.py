@@ -5,7 +5,7 @@ Written by cxr. Needs @NEEDS@, and model.safetensors and model.json beside this 
     import model
 
     network = model.load()
-    logits = network(model.normalise(grey))      # grey: N×1×@SIZE@×@SIZE@, grey values in [0, 1]
+    @CALL@
     probabilities = model.probabilities(logits)  # in the order of model.LABELS
 
 An image is resized to @IMAGE@×@IMAGE@ pixels with an antialiased bicubic filter, and its central @SIZE@×@SIZE@ pixels are taken:
@@ -43,7 +43,7 @@ def normalise(grey):
     """Grey values in [0, 1], N×1×S×S, as the network takes them, N×3×S×S."""
     column = lambda key: torch.tensor(CARD[key], dtype=grey.dtype, device=grey.device).reshape(1, 3, 1, 1)
     return (grey - column("normalization_mean")) / column("normalization_std")
-
+@ENCODE@
 
 def probabilities(logits):
     """Probabilities of logits N×L, calibrated where the model is."""

@@ -22,16 +22,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pixels = 3 * SIDE * SIDE;
     let count = images.len() / pixels;
     let labels = logits.len() / count;
-    let network = tract_onnx::onnx()
+    // What a head asks for beside the images, where it asks.
+    let non_image = match folder.join("non_image.f32").exists() {
+        true => numbers("non_image.f32")?,
+        false => Vec::new(),
+    };
+    let columns = non_image.len() / count;
+    let mut network = tract_onnx::onnx()
         .model_for_path(folder.join("network.onnx"))?
-        .with_input_fact(0, f32::fact([1, 3, SIDE, SIDE]).into())?
-        .into_optimized()?
-        .into_runnable()?;
+        .with_input_fact(0, f32::fact([1, 3, SIDE, SIDE]).into())?;
+    if columns > 0 {
+        network = network.with_input_fact(1, f32::fact([1, columns]).into())?;
+    }
+    let network = network.into_optimized()?.into_runnable()?;
     let mut largest = 0_f32;
     for image in 0..count.min(MOST_IMAGES) {
         let values = &images[image * pixels..(image + 1) * pixels];
-        let input = Tensor::from_shape(&[1, 3, SIDE, SIDE], values)?;
-        let output = network.run(tvec!(input.into()))?;
+        let mut inputs = tvec!(Tensor::from_shape(&[1, 3, SIDE, SIDE], values)?.into());
+        if columns > 0 {
+            let values = &non_image[image * columns..(image + 1) * columns];
+            inputs.push(Tensor::from_shape(&[1, columns], values)?.into());
+        }
+        let output = network.run(inputs)?;
         let found = output[0].to_plain_array_view::<f32>()?;
         let expected = &logits[image * labels..(image + 1) * labels];
         if found.len() != labels {

@@ -62,6 +62,16 @@ impl NetworkBuilder {
         Node(0)
     }
 
+    /// So many numbers that are known of an image besides its pixels, each a map of one pixel; once at most in a network. They
+    /// are joined to what was [pooled](Self::global_pool).
+    pub fn non_image(&mut self, columns: usize) -> Node {
+        let mut layers = self.nodes.iter();
+        if columns == 0 || layers.any(|node| matches!(node.layer, Operation::NonImage { .. })) {
+            self.fail("non_image", "needs at least one number, and is there once");
+        }
+        self.push("non_image", Operation::NonImage { columns }, &[], columns)
+    }
+
     /// Channels of a node.
     pub fn channels(&self, node: Node) -> usize {
         self.nodes[node.0].maps

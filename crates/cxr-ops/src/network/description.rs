@@ -97,6 +97,12 @@ impl ConvLayer {
 pub enum Operation {
     /// The images themselves.
     Images,
+    /// What is known of an image besides its pixels: numbers that come beside the images, each a map of one pixel. A
+    /// description that has them is written for other programs, and is not [built](NetworkDescription::build).
+    NonImage {
+        /// How many numbers.
+        columns: usize,
+    },
     /// A convolution: parameters `weight` and, if biased, `bias`.
     Conv {
         /// Its sizes.
@@ -278,6 +284,29 @@ impl NetworkDescription {
         self.output
     }
 
+    /// How many numbers it takes beside the images, as [`NetworkBuilder::non_image`](super::NetworkBuilder::non_image) says;
+    /// 0 where it takes images alone.
+    pub fn non_image_columns(&self) -> usize {
+        let columns = self.nodes.iter().map(|node| match node.layer {
+            Operation::NonImage { columns } => columns,
+            _ => 0,
+        });
+        columns.sum()
+    }
+
+    /// Refuses what no engine of this crate computes.
+    pub(super) fn check_is_computed(&self) -> Result<(), OpsError> {
+        match self.non_image_columns() {
+            0 => Ok(()),
+            columns => Err(OpsError::Network {
+                layer: "non_image".to_owned(),
+                problem: format!(
+                    "takes {columns} numbers beside the images: it is described for other programs"
+                ),
+            }),
+        }
+    }
+
     /// The names and shapes of all parameters, running statistics included, as the layers have them in turn.
     pub fn parameter_shapes(&self) -> Vec<(String, Shape)> {
         let all = (0..self.nodes.len()).flat_map(|index| self.parameters(index));
@@ -415,7 +444,11 @@ impl NetworkDescription {
                 part.multiply_adds += self.multiply_adds(index, &extents);
                 let parameters = self.parameters(index).into_iter();
                 part.parameters += parameters.map(|p| p.shape.elem_count() as u64).sum::<u64>();
-                let Some(kind) = node.layer.kind(self.nodes[node.inputs[0]].maps) else {
+                let read = node
+                    .inputs
+                    .first()
+                    .map_or(0, |&input| self.nodes[input].maps);
+                let Some(kind) = node.layer.kind(read) else {
                     continue;
                 };
                 match part.layers.iter_mut().find(|(before, _)| *before == kind) {
@@ -465,7 +498,9 @@ impl NetworkDescription {
                 Operation::MaxPool(window) | Operation::AveragePool(window) => {
                     windowed(input, *window)
                 }
-                Operation::GlobalPool | Operation::LogSumExpPool(_) => Ok(input.pooled()),
+                Operation::GlobalPool
+                | Operation::LogSumExpPool(_)
+                | Operation::NonImage { .. } => Ok(input.pooled()),
                 Operation::Add | Operation::Concat => {
                     let size = |at: &usize| (extents[*at].height, extents[*at].width);
                     match node

@@ -62,8 +62,10 @@ impl NetworkDescription {
     /// The network with new parameters under `path`.
     ///
     /// # Errors
-    /// `path` already holds a parameter of one of the names, or two layers have one name.
+    /// `path` already holds a parameter of one of the names, or two layers have one name; a network that takes
+    /// [more than images](Operation::NonImage).
     pub fn build(&self, path: &ParameterPath) -> std::result::Result<Network, OpsError> {
+        self.check_is_computed()?;
         let mut parameters = Vec::new();
         let mut norms = Vec::with_capacity(self.nodes.len());
         let mut slots = Vec::with_capacity(self.nodes.len());
@@ -99,12 +101,13 @@ impl NetworkDescription {
     /// the layers.
     ///
     /// # Errors
-    /// [`OpsError::Network`] for another number of them or other shapes than the layers have.
+    /// [`OpsError::Network`] for another number of them or other shapes than the layers have; as [`Self::build`].
     pub fn with_parameters(
         &self,
         parameters: Vec<Tensor>,
         norms: Vec<BatchNorm>,
     ) -> std::result::Result<Network, OpsError> {
+        self.check_is_computed()?;
         let mut given = parameters.iter();
         let mut given_norms = norms.into_iter();
         let mut norms = Vec::with_capacity(self.nodes.len());

@@ -88,7 +88,7 @@ impl Plan {
             let next_activation = only_reader(index).and_then(is_activation);
             let input = node.inputs.first().copied().unwrap_or(0);
             steps.push(match &node.layer {
-                Operation::Images => Step::Images,
+                Operation::Images | Operation::NonImage { .. } => Step::Images,
                 Operation::Conv { .. } => Step::Conv,
                 Operation::BatchNorm(_)
                 | Operation::LayerScale { .. }

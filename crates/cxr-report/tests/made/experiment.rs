@@ -153,6 +153,7 @@ fn write_run(
         })
         .collect();
     let run = RunMetrics {
+        inputs: std::collections::BTreeMap::new(),
         experiment: "made".to_owned(),
         variant: variant.to_owned(),
         loss: loss.to_owned(),

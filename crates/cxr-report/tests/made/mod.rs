@@ -20,6 +20,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
     }
     let even = summary(&LABELS.map(|label| (label, Some(0.75))));
     RunMetrics {
+        inputs: BTreeMap::new(),
         experiment: "made".to_owned(),
         variant: variant.to_owned(),
         loss: loss.to_owned(),

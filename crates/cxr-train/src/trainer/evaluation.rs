@@ -99,6 +99,7 @@ impl Trainer<'_> {
                 hold_out: experiment.data.hold_out,
                 ..DataFacts::of(data.index(), data.split(), data.is_phantom())?
             },
+            inputs: self.inputs(),
             validation: self.summaries(&staged, Part::Validation)?,
             test: self.summaries(&staged, Part::Test)?,
             test_by_set: self.summaries_by_set(&staged)?,

@@ -169,7 +169,8 @@ impl Step<'_> {
             let statistics = norm_statistics(self.norm_statistics);
             sink.scope(|| statistics.scope(|| precision.scope(features)))?
         };
-        let outputs = self.classifier.outputs(&features, phase)?;
+        let non_image = batch.non_image.as_ref();
+        let outputs = (self.classifier).outputs(&features, non_image, phase)?;
         drop(span);
         let span = self.profile.span("loss");
         let (mut targets, mut mask) = (batch.targets, batch.mask);

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{GrayImage, ImageFile, ImageFiles, decode_radiograph_in, read_image_file};
+use cxr_dataset::{
+    GrayImage, ImageAttributes, ImageFile, ImageFiles, decode_radiograph_in, read_image_file,
+};
 use cxr_explain::{CamMethod, FeatureMaps, HeatMap, Region};
 use cxr_fs::Output;
 use cxr_model::Predictor;
@@ -18,6 +20,7 @@ use super::targets::{TABLE, Target, earlier_maps, targets};
 use super::{Args, Format, methods, model_file};
 use crate::SOME_FAILED;
 use crate::data_folder::{passed_over, say_passed_over, say_refused};
+use crate::non_image::{self, Missing};
 use crate::output::{EXPLANATIONS_HEADER, is_explanation_table, is_heat_map};
 use crate::prepare::tone;
 use crate::progress::{Bar, say};
@@ -54,17 +57,25 @@ pub(super) fn explain(args: &Args, images: &[PathBuf]) -> anyhow::Result<ExitCod
     check_maps(args, &targets, &endings)?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
+    let paths: Vec<String> = (targets.iter())
+        .map(|target| target.image.display().to_string())
+        .collect();
+    let paths = paths.iter().map(String::as_str);
+    let attributes = args.non_image.of_images(&card.inputs, paths)?;
+    let mut missing = Missing::default();
     let mut table = vec![csv_line(EXPLANATIONS_HEADER)];
     let mut failures = Vec::new();
     let bar = Bar::new("explaining", "images", targets.len());
     for (done, target) in targets.iter().enumerate() {
-        match explain_file(args, &predictor, &wanted, target) {
+        let attributes = attributes.get(done).copied().unwrap_or_default();
+        match explain_file(args, &predictor, &wanted, target, attributes, &mut missing) {
             Ok(rows) => table.extend(rows),
             Err(error) => failures.push(format!("{}: {error:#}", target.image.display())),
         }
         bar.set(done + 1);
     }
     bar.finish();
+    missing.say();
     cxr_fs::write(&path, table.concat().as_bytes())?;
     say(&format!(
         "{} files and `{}`",
@@ -173,6 +184,8 @@ fn explain_file(
     predictor: &Predictor,
     wanted: &[usize],
     target: &Target,
+    attributes: ImageAttributes,
+    missing: &mut Missing,
 ) -> anyhow::Result<Vec<String>> {
     let file = &target.image;
     let bytes = read_image_file(file)?;
@@ -187,9 +200,13 @@ fn explain_file(
         say(&format!("warning: `{}`: {warning}", file.display()));
     }
     let classifier = predictor.classifier();
+    let attributes = attributes.or(radiograph.attributes);
+    missing.add(&non_image::missing(&card.inputs, &attributes));
     let prepared = predictor.prepare(&radiograph.image)?;
-    let picture = Picture::new(predictor, &prepared)?;
-    let logits = classifier.logits_of_image(&picture.tensor, &card.labels, "this image")?;
+    let picture = Picture::new(predictor, &prepared.with_attributes(attributes))?;
+    let of_picture = picture.non_image.as_ref();
+    let logits =
+        classifier.logits_of_image(&picture.tensor, of_picture, &card.labels, "this image")?;
     let is_predicted = |label: usize| logits[label] > card.logit_thresholds[label];
     let mut labels: Vec<usize> = wanted.to_vec();
     if labels.is_empty() {
@@ -204,6 +221,7 @@ fn explain_file(
         None => FeatureMaps::new(classifier, &picture.tensor)?,
         Some(layer) => FeatureMaps::of_layer(classifier, &picture.tensor, layer)?,
     };
+    let features = features.with_inputs(picture.non_image.clone());
     let methods = methods(args);
     let model = format!("{}-{}", card.experiment, card.variant);
     let of_file = OfFile {

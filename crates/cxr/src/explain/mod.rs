@@ -16,6 +16,7 @@ use cxr_explain::{CamMethod, OverlayStyle};
 
 use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
+use crate::non_image::NonImageArg;
 use crate::output::ForceArg;
 use crate::train::set_threads;
 
@@ -89,6 +90,9 @@ pub(crate) struct Args {
     /// `cxr prepare --stretch`
     #[arg(long, requires = "images")]
     stretch: bool,
+
+    #[command(flatten)]
+    non_image: NonImageArg,
 
     #[command(flatten)]
     force: ForceArg,
@@ -189,6 +193,9 @@ impl From<Style> for OverlayStyle {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     set_threads(args.threads)?;
     match (&args.data, args.images.as_slice()) {
+        (Some(_), _) if args.non_image.is_given() => bail!(
+            "`--non-image` is for images: with `--data` ages, sexes and views are those of the data set"
+        ),
         (Some(data), _) => run::explain(args, data),
         (None, []) => bail!(
             "expected images to explain, or `--data` with the run's data set\nhint: `cxr explain {} IMAGE.png`, or see `cxr explain --help`",

@@ -15,6 +15,8 @@ pub(super) struct Picture {
     pixels: Vec<u8>,
     /// `1×3×S×S`, normalised.
     pub(super) tensor: Tensor,
+    /// What the network asks for beside it, `1×2K`.
+    pub(super) non_image: Option<Tensor>,
 }
 
 impl Picture {
@@ -37,6 +39,7 @@ impl Picture {
             side,
             pixels,
             tensor,
+            non_image: predictor.non_image(&[prepared])?,
         })
     }
 

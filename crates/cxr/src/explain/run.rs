@@ -298,12 +298,14 @@ impl Explainer<'_> {
 
     fn map(&self, picture: &Picture, label: usize, method: CamMethod) -> anyhow::Result<HeatMap> {
         let features = FeatureMaps::new(self.predictor.classifier(), &picture.tensor)?;
+        let features = features.with_inputs(picture.non_image.clone());
         Ok(features.heat_map(label, method)?)
     }
 
     fn picture(&self, name: &ImageName) -> anyhow::Result<Picture> {
-        let pixels = self.data.store().image(name)?;
-        Picture::new(&self.predictor, &self.predictor.prepared(pixels)?)
+        let prepared = self.predictor.prepared(self.data.store().image(name)?)?;
+        let prepared = prepared.with_attributes(self.data.attributes(name));
+        Picture::new(&self.predictor, &prepared)
     }
 
     fn names(&self, states: &[bool]) -> Vec<String> {

@@ -15,13 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use cxr_augment::ViewSet;
-use cxr_dataset::Tone;
+use cxr_dataset::{ImageAttributes, Tone};
+use cxr_model::InputEncoding;
 
 use crate::SOME_FAILED;
 use crate::data_folder::{say_passed_over, say_refused};
 use crate::device::DeviceArgs;
 use crate::explain::wanted_labels;
 use crate::hub;
+use crate::non_image::{self, Missing, NonImageArg};
 use crate::output::ForceArg;
 use crate::progress::{Bar, say};
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -88,6 +90,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     labels: Vec<String>,
 
+    #[command(flatten)]
+    non_image: NonImageArg,
+
     /// Stretch the grey levels of the images, as `cxr prepare --stretch` does it; models say by themselves whether they
     /// were trained so, but for those of early versions
     #[arg(long)]
@@ -99,7 +104,7 @@ pub(crate) struct Args {
     shard: Option<Shard>,
 
     /// Join the parts that `--shard` made into the FILE of `--out`; refused where one is missing or not finished
-    #[arg(long, requires = "out", conflicts_with_all = ["model", "paths", "with", "tta", "stretch"])]
+    #[arg(long, requires = "out", conflicts_with_all = ["model", "paths", "with", "tta", "stretch", "non_image"])]
     merge: bool,
 
     /// Images at once in the network; changes speed and memory, no result
@@ -165,12 +170,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ),
     };
     check_stores(&inputs, &network, tone)?;
-    let columns = columns(
-        args,
-        network.labels(),
-        &network.thresholds(),
-        network.has_reference(),
-    )?;
+    let asked = network.inputs();
+    let names = (0..inputs.len()).map(|at| inputs.name(at));
+    let attributes = args.non_image.of_images(&asked, names)?;
+    let columns = Columns {
+        has_distance: network.has_reference(),
+        has_inputs: !asked.is_empty(),
+        labels: columns(args, network.labels(), &network.thresholds())?,
+    };
     let shard = match args.shard {
         Some(shard) => shard,
         None if args.out.is_some() => shard_of_slurm()?.unwrap_or(Shard::WHOLE),
@@ -184,12 +191,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     network.average().name().clone_into(&mut settings.average);
     settings.thresholds = network.thresholds();
     settings.has_reference = network.has_reference();
+    settings.inputs = asked
+        .iter()
+        .map(|asked| asked.input().to_string())
+        .collect();
+    settings.non_image = non_image::digest(&attributes);
     settings.stretch = tone == Tone::Stretched;
     settings.n_images = inputs.len();
     settings.images = inputs.digest();
     let work = Work {
         inputs: &inputs,
         network: &network,
+        asked: &asked,
+        attributes: &attributes,
         shard,
         tone,
         args,
@@ -262,13 +276,12 @@ fn check_stores(inputs: &Inputs, network: &Network, tone: Tone) -> anyhow::Resul
     Ok(())
 }
 
-/// The labels to write with their thresholds.
+/// The labels to write, by their positions, with their thresholds.
 fn columns(
     args: &Args,
     labels: &[String],
     thresholds: &[Threshold],
-    has_distance: bool,
-) -> anyhow::Result<Columns> {
+) -> anyhow::Result<Vec<(usize, String, Threshold)>> {
     let positions = match args.labels.as_slice() {
         [] => (0..labels.len()).collect(),
         wanted => wanted_labels(wanted, labels)?,
@@ -310,16 +323,17 @@ fn columns(
         }
     }
     let column = |at: usize| Some((at, labels.get(at)?.clone(), *thresholds.get(at)?));
-    Ok(Columns {
-        labels: positions.into_iter().filter_map(column).collect(),
-        has_distance,
-    })
+    Ok(positions.into_iter().filter_map(column).collect())
 }
 
 /// What is to be done, from images to rows.
 struct Work<'a> {
     inputs: &'a Inputs,
     network: &'a Network,
+    /// What the models ask for beside the images.
+    asked: &'a [InputEncoding],
+    /// What a table says of that, by the images' places; empty without a table.
+    attributes: &'a [ImageAttributes],
     shard: Shard,
     tone: Tone,
     args: &'a Args,
@@ -371,7 +385,7 @@ impl Work<'_> {
             return Ok(self.exit_code(n_failed));
         }
         let (mut joined, _) = Joined::open(std::slice::from_ref(&path))?;
-        let (n_rows, n_failed) = table::write(form, out, &failed_path, columns, || joined.next())?;
+        let (n_rows, n_failed) = write_counted(form, out, &failed_path, columns, &mut joined)?;
         drop(part);
         std::fs::remove_file(&path)
             .with_context(|| format!("cannot delete `{}`", path.display()))?;
@@ -384,16 +398,21 @@ impl Work<'_> {
         let stop = stop_flag()?;
         cxr_terminal::print(&columns.header())?;
         let mut n_failed = 0;
+        let mut missing = Missing::default();
         let finished = self.predict(0, &stop, &mut |rows| {
             let mut text = String::new();
             for row in rows {
                 match &row.failed {
                     Some(_) => n_failed += 1,
-                    None => text += &columns.line(&row)?,
+                    None => {
+                        missing.add(&row.missing);
+                        text += &columns.line(&row)?;
+                    }
                 }
             }
             Ok(cxr_terminal::print(&text)?)
         })?;
+        missing.say();
         if !finished {
             say("interrupted; the rest of the images have no answer");
             return Ok(ExitCode::from(cxr_terminal::INTERRUPTED));
@@ -422,6 +441,7 @@ impl Work<'_> {
         let settings = pipeline::Settings {
             network: self.network,
             tone: self.tone,
+            attributes: self.attributes,
             n_threads: rayon::current_num_threads(),
             depth: 2 * batch_size,
         };
@@ -477,6 +497,7 @@ impl Work<'_> {
                 logits: Vec::new(),
                 probabilities: Vec::new(),
                 distance: None,
+                missing: Vec::new(),
                 failed: None,
             };
             match outcome {
@@ -485,10 +506,10 @@ impl Work<'_> {
                     row.failed = Some(reason);
                 }
                 Ok(Decoded {
+                    sized,
                     patient,
                     study,
                     warnings,
-                    ..
                 }) => {
                     for warning in warnings {
                         say(&format!("warning: `{}`: {warning}", row.image));
@@ -498,6 +519,7 @@ impl Work<'_> {
                     row.logits = answer.logits;
                     row.probabilities = answer.probabilities;
                     row.distance = answer.distance;
+                    row.missing = non_image::missing(self.asked, &sized.attributes());
                 }
             }
             rows.push(row);
@@ -529,6 +551,7 @@ pub(crate) fn features(
     let settings = pipeline::Settings {
         network: &network,
         tone,
+        attributes: &[],
         n_threads: rayon::current_num_threads(),
         depth: 2 * BATCH,
     };
@@ -586,19 +609,38 @@ fn merge(args: &Args) -> anyhow::Result<ExitCode> {
             .check()?;
     }
     let (mut joined, settings) = Joined::open(&paths)?;
-    let columns = columns(
-        args,
-        &settings.labels,
-        &settings.thresholds,
-        settings.has_reference,
-    )?;
-    let (n_rows, n_failed) = table::write(form, out, &failed_path, &columns, || joined.next())?;
+    let columns = Columns {
+        has_distance: settings.has_reference,
+        has_inputs: !settings.inputs.is_empty(),
+        labels: columns(args, &settings.labels, &settings.thresholds)?,
+    };
+    let (n_rows, n_failed) = write_counted(form, out, &failed_path, &columns, &mut joined)?;
     say_written(out, &failed_path, n_rows, n_failed);
     say(&format!("its {} parts are no longer needed", paths.len()));
     Ok(match n_failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(SOME_FAILED),
     })
+}
+
+/// Writes the table of all rows, and warns of what is not known of images.
+fn write_counted(
+    form: Form,
+    out: &Path,
+    failed_path: &Path,
+    columns: &Columns,
+    joined: &mut Joined,
+) -> anyhow::Result<(usize, usize)> {
+    let mut missing = Missing::default();
+    let written = table::write(form, out, failed_path, columns, || {
+        let row = joined.next()?;
+        if let Some(row) = row.as_ref().filter(|row| row.failed.is_none()) {
+            missing.add(&row.missing);
+        }
+        Ok(row)
+    })?;
+    missing.say();
+    Ok(written)
 }
 
 /// The parts beside a file.

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use candle_core::Device;
 use cxr_augment::ViewSet;
-use cxr_dataset::{GrayImage, Tone};
+use cxr_dataset::{GrayImage, ImageAttributes, Tone};
 use cxr_metrics::sigmoid;
-use cxr_model::{ModelCard, Predictor, PreparedImage};
+use cxr_model::{InputEncoding, ModelCard, Predictor, PreparedImage};
 use serde::{Deserialize, Serialize};
 
 /// How the answers of several models become one.
@@ -113,6 +113,18 @@ impl Network {
             .map_or(&[], |member| &member.card().labels)
     }
 
+    /// What the models ask for beside the images, each input once.
+    pub(super) fn inputs(&self) -> Vec<InputEncoding> {
+        let mut inputs: Vec<InputEncoding> = Vec::new();
+        for encoding in self.cards().flat_map(|card| &card.inputs) {
+            let mut others = inputs.iter();
+            if !others.any(|other| other.input() == encoding.input()) {
+                inputs.push(*encoding);
+            }
+        }
+        inputs
+    }
+
     /// Whether a model knows images that others can be unlike to.
     pub(super) fn has_reference(&self) -> bool {
         let mut members = self.members.iter();
@@ -185,12 +197,16 @@ impl Network {
     ///
     /// # Errors
     /// An image that is too large to resize.
-    pub(super) fn prepare(&self, image: &GrayImage) -> anyhow::Result<Sized> {
+    pub(super) fn prepare(
+        &self,
+        image: &GrayImage,
+        attributes: ImageAttributes,
+    ) -> anyhow::Result<Sized> {
         let mut prepared: Vec<PreparedImage> = Vec::new();
         for member in &self.members {
             let size = member.card().image_size;
             if prepared.iter().all(|image| image.side() != size) {
-                prepared.push(member.prepare(image)?);
+                prepared.push(member.prepare(image)?.with_attributes(attributes));
             }
         }
         Ok(Sized(prepared))
@@ -200,9 +216,14 @@ impl Network {
     ///
     /// # Errors
     /// Another size than the models want.
-    pub(super) fn prepared(&self, pixels: Vec<u8>) -> anyhow::Result<Sized> {
+    pub(super) fn prepared(
+        &self,
+        pixels: Vec<u8>,
+        attributes: ImageAttributes,
+    ) -> anyhow::Result<Sized> {
         let first = self.members.first().context("there is no model")?;
-        Ok(Sized(vec![first.prepared(pixels)?]))
+        let prepared = first.prepared(pixels)?;
+        Ok(Sized(vec![prepared.with_attributes(attributes)]))
     }
 
     /// What the models say of each of some images.
@@ -259,6 +280,12 @@ impl Network {
 }
 
 impl Sized {
+    /// What is known of the image beside its pixels.
+    pub(super) fn attributes(&self) -> ImageAttributes {
+        let first = self.0.first();
+        first.map_or_else(ImageAttributes::default, PreparedImage::attributes)
+    }
+
     fn of(&self, side: usize) -> Option<&PreparedImage> {
         self.0.iter().find(|image| image.side() == side)
     }

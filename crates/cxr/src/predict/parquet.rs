@@ -10,7 +10,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
 use super::part::Row;
-use super::table::{Columns, NextRow, Value};
+use super::table::{Columns, MISSING, NextRow, Value, missing_cell};
 
 /// Rows of a group: what is held in memory at once.
 const GROUP: usize = 4096;
@@ -63,6 +63,11 @@ pub(super) fn write(
             push::<DoubleType>(&mut group, &distances, Some(&is_there))?;
             let unusual: Vec<bool> = distances.iter().map(|&distance| distance > 1.).collect();
             push::<BoolType>(&mut group, &unusual, Some(&is_there))?;
+        }
+        if columns.has_inputs {
+            let cells = rows.iter().map(|(row, _)| missing_cell(row));
+            let bytes: Vec<ByteArray> = cells.map(|cell| ByteArray::from(cell.as_str())).collect();
+            push::<ByteArrayType>(&mut group, &bytes, None)?;
         }
         for label in 0..columns.labels.len() {
             let logits: Vec<f64> = of(&rows, label, |value| value.logit);
@@ -122,6 +127,9 @@ fn schema(columns: &Columns) -> anyhow::Result<TypePtr> {
                 .build()?;
             fields.push(field);
         }
+    }
+    if columns.has_inputs {
+        fields.push(text(MISSING, Repetition::REQUIRED)?);
     }
     for (kind, physical) in [
         ("logit", Physical::DOUBLE),

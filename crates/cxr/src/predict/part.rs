@@ -33,6 +33,12 @@ pub(super) struct Settings {
     /// Whether answers say how unlike an image is to those that a model knows.
     #[serde(default)]
     pub(super) has_reference: bool,
+    /// What the models ask for beside the images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) inputs: Vec<String>,
+    /// A digest of what a table says of that; none without a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) non_image: Option<String>,
     /// How many images there are, over all parts.
     pub(super) n_images: usize,
     /// A digest of their names.
@@ -68,6 +74,9 @@ pub(super) struct Row {
     /// How unlike the image is to those that a model knows: above 1, unlike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) distance: Option<f64>,
+    /// What the models ask for and is not known of the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) missing: Vec<String>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<String>,
@@ -118,6 +127,8 @@ impl Settings {
             average: String::new(),
             stretch: false,
             has_reference: false,
+            inputs: Vec::new(),
+            non_image: None,
             n_images: 0,
             images: String::new(),
             shard,
@@ -540,6 +551,7 @@ mod tests {
             logits: values.clone(),
             probabilities: values,
             distance: (at == 2).then_some(0.1),
+            missing: vec!["age".to_owned(); usize::from(at == 2)],
             failed,
         }
     }

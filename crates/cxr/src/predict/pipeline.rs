@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 
-use cxr_dataset::{DatasetError, Radiograph, Tone, decode_radiograph_in, read_image_file};
+use cxr_dataset::{
+    DatasetError, ImageAttributes, Radiograph, Tone, decode_radiograph_in, read_image_file,
+};
 
 use super::inputs::{Inputs, Raw};
 use super::network::{Network, Sized};
@@ -31,6 +33,8 @@ pub(super) struct Settings<'a> {
     /// The models that want them.
     pub(super) network: &'a Network,
     pub(super) tone: Tone,
+    /// What a table says of age, sex and view, by the places of the images; empty without a table.
+    pub(super) attributes: &'a [ImageAttributes],
     pub(super) n_threads: usize,
     /// Images that are held at most.
     pub(super) depth: usize,
@@ -64,7 +68,7 @@ pub(super) fn start<'scope>(
                 let Ok(Job { at, raw, answer }) = job else {
                     return;
                 };
-                let outcome = decode(raw, settings);
+                let outcome = decode(at, raw, settings);
                 // Nobody waits for it any more where the work was stopped.
                 let _ = answer.send(Ready { at, outcome });
             }
@@ -97,13 +101,15 @@ impl Iterator for Images {
     }
 }
 
-fn decode(raw: Raw, settings: Settings<'_>) -> Result<Decoded, String> {
+fn decode(at: usize, raw: Raw, settings: Settings<'_>) -> Result<Decoded, String> {
+    let of_table = settings.attributes.get(at).copied().unwrap_or_default();
     let of_bytes = |bytes: &[u8], origin: &Path| decode_radiograph_in(bytes, origin, settings.tone);
     let (read, origin) = match raw {
         Raw::Failed(reason) => return Err(reason),
         Raw::Stored(store, name) => {
             let pixels = store.image(&name).map_err(|error| error.to_string())?;
-            let sized = settings.network.prepared(pixels);
+            let attributes = of_table.or(store.attributes(&name).unwrap_or_default());
+            let sized = settings.network.prepared(pixels, attributes);
             return Ok(Decoded {
                 sized: sized.map_err(|error| format!("{error:#}"))?,
                 patient: None,
@@ -118,7 +124,8 @@ fn decode(raw: Raw, settings: Settings<'_>) -> Result<Decoded, String> {
         Raw::Bytes(bytes, origin) => (of_bytes(&bytes, &origin), origin),
     };
     let radiograph: Radiograph = read.map_err(|error| reason(&error, &origin))?;
-    let sized = settings.network.prepare(&radiograph.image);
+    let attributes = of_table.or(radiograph.attributes);
+    let sized = settings.network.prepare(&radiograph.image, attributes);
     let sized = sized.map_err(|error| format!("{error:#}"))?;
     Ok(Decoded {
         sized,

@@ -72,6 +72,16 @@ pub(super) struct Columns {
     pub(super) labels: Vec<(usize, String, Threshold)>,
     /// Whether it is written how unlike an image is to those that a model knows.
     pub(super) has_distance: bool,
+    /// Whether it is written what is not known of an image that a model asks for.
+    pub(super) has_inputs: bool,
+}
+
+/// The column of what is not known of an image.
+pub(super) const MISSING: &str = "missing_inputs";
+
+/// What is not known of an image, as one cell.
+pub(super) fn missing_cell(row: &Row) -> String {
+    row.missing.join(";")
 }
 
 impl Columns {
@@ -85,6 +95,9 @@ impl Columns {
         let mut names = ["image", "patient", "study"].map(str::to_owned).to_vec();
         if self.has_distance {
             names.extend(["distance", "unusual"].map(str::to_owned));
+        }
+        if self.has_inputs {
+            names.push(MISSING.to_owned());
         }
         csv_line(
             names
@@ -107,6 +120,9 @@ impl Columns {
             let distance = row.distance;
             cells.push(distance.map_or_else(String::new, |distance| distance.to_string()));
             cells.push(distance.map_or_else(String::new, |d| u8::from(d > 1.).to_string()));
+        }
+        if self.has_inputs {
+            cells.push(missing_cell(row));
         }
         cells.extend(values.iter().map(|value| shortest(value.logit)));
         cells.extend(values.iter().map(|value| value.probability.to_string()));
@@ -144,8 +160,12 @@ impl Columns {
             }
             _ => String::new(),
         };
+        let missing = match self.has_inputs {
+            true => format!("\"{MISSING}\":{},", json!(row.missing)),
+            false => String::new(),
+        };
         Ok(format!(
-            "{JSON_START}{image},\"patient\":{patient},\"study\":{study},{distance}\"labels\":{labels}}}\n"
+            "{JSON_START}{image},\"patient\":{patient},\"study\":{study},{distance}{missing}\"labels\":{labels}}}\n"
         ))
     }
 
