@@ -31,6 +31,7 @@ mod plan;
 mod predict;
 mod prepare;
 mod progress;
+mod ranks;
 mod report;
 mod reproduce;
 mod runs;
@@ -122,7 +123,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
     };
     done.unwrap_or_else(|error| {
-        progress::say(&format!("error: {error:#}"));
+        progress::say_error(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
