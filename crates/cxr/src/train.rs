@@ -127,12 +127,12 @@ fn train(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
         environment::write(&folder, data.fingerprint(), &device, ranks.size())?;
         watcher = Some(Watcher::new(trainer.event_log()?));
     }
-    let metrics = match trainer.train(&mut *observer_of(&mut watcher), &stop)? {
-        TrainOutcome::Finished { .. } => {
-            trainer.evaluate(&mut *observer_of(&mut watcher), &stop)?
-        }
+    let mut observer = observer_of(&mut watcher);
+    let metrics = match trainer.train(&mut *observer, &stop)? {
+        TrainOutcome::Finished { .. } => trainer.evaluate(&mut *observer, &stop)?,
         TrainOutcome::Stopped(_) => None,
     };
+    drop(observer);
     drop(trainer);
     profile.finish()?;
     if let Some(watcher) = watcher {

@@ -142,6 +142,24 @@ impl Training {
     }
 }
 
+impl Training {
+    /// One that is long enough to be requeued on its way.
+    fn long() -> Self {
+        let [(_, plain, variant), _] = EXPERIMENTS;
+        Self {
+            name: "long".to_owned(),
+            text: plain
+                .replace("name = \"plain\"", "name = \"long\"")
+                .replace("epochs = 3", "epochs = 60")
+                .replace(
+                    "[training]\n",
+                    "[training]\ngradient_accumulation_steps = 2\n",
+                ),
+            variant,
+        }
+    }
+}
+
 /// The results of a run by name, and its events without their times.
 pub(super) type Results = BTreeMap<String, String>;
 

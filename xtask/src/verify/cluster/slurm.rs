@@ -23,10 +23,7 @@ pub(super) fn check(cluster: &Cluster, interrupt: &Interrupt) -> anyhow::Result<
         tell!("   skipped: no Slurm answers (`sinfo`; docs/clusters.md)");
         return Ok(Ending::Done);
     }
-    let Some(training) = Training::all().into_iter().next() else {
-        return Ok(Ending::Failed);
-    };
-    match requeued(cluster, &training, interrupt)? {
+    match requeued(cluster, &Training::long(), interrupt)? {
         Ending::Done => array(cluster, interrupt),
         ending => Ok(ending),
     }
@@ -137,7 +134,9 @@ fn requeued(
     training: &Training,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Ending> {
-    let expected = super::results(&cluster.run_folder(training, "alone"))?;
+    let Some(expected) = cluster.alone(training, interrupt)? else {
+        return Ok(Ending::Interrupted);
+    };
     let arguments = cluster.arguments(training, "requeued", 1).join(" ");
     let script = format!(
         "#!/bin/sh\n#SBATCH --job-name=cxr-verify\n#SBATCH --ntasks=2\n#SBATCH --requeue\n#SBATCH --open-mode=append\n\
