@@ -262,6 +262,54 @@ CheXpert-v1.0/train/patient00001/study1/view2_lateral.jpg,Female,68,Lateral,,1.0
 CheXpert-v1.0/train/patient00002/study1/view1_frontal.jpg,Male,0,Frontal,LL,,,-1.0,,,,,,,,,,,
 ";
 
+/// Most programs for CheXpert count a blank as 0; here it is so only where somebody says it.
+#[test]
+fn blank_cells_are_negative_where_that_is_asked_for() {
+    let place = Place::empty();
+    std::fs::write(place.path("train.csv"), CHEXPERT).unwrap();
+    let counts = |json: &serde_json::Value, label: &str| {
+        let of = |key: &str| json["labels"][label][key].as_u64().unwrap();
+        let counts = ["positives", "negatives", "uncertain", "unknown"].map(of);
+        (counts, json["blank"][label].as_u64().unwrap())
+    };
+    let inspect = |rules: &[&str]| {
+        let rules = rules.iter().flat_map(|rule| ["--blank", rule]);
+        let arguments: Vec<&str> = ["inspect", "train.csv"].into_iter().chain(rules).collect();
+        place.json(&arguments, 0)
+    };
+    let plain = inspect(&[]);
+    assert_eq!(counts(&plain, "Cardiomegaly"), ([0, 0, 1, 2], 2));
+    assert_eq!(counts(&plain, "Pneumothorax"), ([0, 2, 0, 1], 1));
+    assert_eq!(inspect(&["unknown"]), plain);
+    let negative = inspect(&["negative"]);
+    assert_eq!(counts(&negative, "Cardiomegaly"), ([0, 2, 1, 0], 0));
+    assert_eq!(counts(&negative, "Pneumothorax"), ([0, 3, 0, 0], 0));
+    assert_ne!(negative["index_fingerprint"], plain["index_fingerprint"]);
+    let warnings = negative["warnings"].as_array().unwrap();
+    // Of 42 cells seven are filled.
+    assert!(
+        warnings.iter().any(|warning| warning["count"] == 42 - 7),
+        "{warnings:?}"
+    );
+    for rules in [
+        ["negative", "Cardiomegaly=unknown"],
+        ["Cardiomegaly=unknown", "negative"],
+    ] {
+        let but_one = inspect(&rules);
+        assert_eq!(counts(&but_one, "Cardiomegaly"), ([0, 0, 1, 2], 2));
+        assert_eq!(counts(&but_one, "Pneumothorax"), ([0, 3, 0, 0], 0));
+    }
+    let one = inspect(&["Pneumothorax=negative"]);
+    assert_eq!(counts(&one, "Pneumothorax"), ([0, 3, 0, 0], 0));
+    assert_eq!(counts(&one, "Cardiomegaly"), ([0, 0, 1, 2], 2));
+    let arguments = ["inspect", "train.csv", "--blank", "zeros"];
+    let (_, stderr) = place.ends(&arguments, 2);
+    assert!(stderr.contains("`unknown` or `negative`"), "{stderr}");
+    let arguments = ["inspect", "train.csv", "--blank", "Hernia=negative"];
+    let (_, stderr) = place.ends(&arguments, 1);
+    assert!(stderr.contains("`Hernia`"), "{stderr}");
+}
+
 #[test]
 fn a_published_table_is_told_without_its_images() {
     let place = Place::empty();

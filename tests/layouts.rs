@@ -221,6 +221,34 @@ fn a_published_data_set_is_trained_on_under_common_labels() {
     };
     assert!(cells(hernia).all(str::is_empty));
     assert!(cells(effusion).any(|cell| cell == "1") && cells(effusion).any(|cell| cell == "0"));
+
+    // With blanks as negative only what is uncertain, or no label of CheXpert's, is not known; one label is left out.
+    let negative = EXPERIMENT
+        .replace("name = \"tiny\"", "name = \"blank\"")
+        .replace(
+            "\n[model]\n",
+            "\n[data.blank]\ndefault = \"negative\"\nlabels = { Fracture = \"unknown\" }\n\n[model]\n",
+        );
+    std::fs::write(bench.path("tiny.toml"), &negative).unwrap();
+    bench.ends(&train("bce"), 0);
+    let table = std::fs::read_to_string(bench.path("runs/blank/bce/labels-train.csv")).unwrap();
+    let blanks = |table: &str, label: &str| {
+        let column = header.iter().position(|name| *name == label).unwrap();
+        let rows = table.lines().skip(1);
+        rows.filter(|line| line.split(',').nth(column) == Some(""))
+            .count()
+    };
+    assert!(blanks(&table, "Effusion") < blanks(&labels, "Effusion"));
+    assert!(blanks(&labels, "Fracture") > 0);
+    for label in ["Fracture", "Hernia"] {
+        assert_eq!(blanks(&table, label), blanks(&labels, label), "{label}");
+    }
+    let wrong = negative
+        .replace("Fracture = ", "Fractures = ")
+        .replace("name = \"blank\"", "name = \"wrong\"");
+    std::fs::write(bench.path("tiny.toml"), wrong).unwrap();
+    let (_, stderr) = bench.ends(&train("bce"), 1);
+    assert!(stderr.contains("`Fractures`"), "{stderr}");
 }
 
 /// Trained on one data set, tested on others whose labels are called otherwise, and told in the report.
@@ -325,6 +353,20 @@ fn a_model_is_tested_on_data_sets_that_it_was_not_trained_on() {
     );
     assert!(stderr.contains("which images are of one study"), "{stderr}");
 
+    // Blanks of the other tables are what the run's experiment says, or the command.
+    let arguments = ["evaluate", run, "--data", "mimic", "--name", "blank"];
+    bench.ends(&[&arguments[..], &["--blank", "negative"]].concat(), 0);
+    let known = |test: &Value| {
+        let labels = test["by_image"]["labels"].as_array().unwrap().iter();
+        let of = |label: &Value| ["positives", "negatives"].map(|key| label[key].as_u64().unwrap());
+        labels.map(|label| of(label)[1]).sum::<u64>()
+    };
+    let blank = test("blank");
+    assert!(known(&blank) > known(&mimic));
+    assert!(mimic["blank_labels_negative"].is_null());
+    let negative = blank["blank_labels_negative"].as_array().unwrap();
+    assert!(negative.contains(&"Edema".into()), "{negative:?}");
+
     // The run is as it was, and the report says what was tested where.
     assert_eq!(
         std::fs::read(bench.path("runs/tiny/bce/model.safetensors")).unwrap(),
@@ -337,6 +379,7 @@ fn a_model_is_tested_on_data_sets_that_it_was_not_trained_on() {
         "trained on CheXpert, tested on PadChest (drawn, not taken), 336 images of",
         "tested on MIMIC-CXR-JPG",
         "AUC by study, max",
+        "Empty cells of No Finding, ",
     ] {
         assert!(report.contains(part), "{part} is missing in\n{report}");
     }
@@ -432,4 +475,102 @@ fn two_data_sets_are_trained_on_together_and_a_third_is_tested() {
     .unwrap();
     let (_, stderr) = bench.ends(&train, 1);
     assert!(stderr.contains("for all sets or for none"), "{stderr}");
+}
+
+/// U-MultiClass from images to another program's file: three outputs for each label, one logit of each everywhere else.
+#[test]
+fn uncertain_as_a_class_of_its_own_goes_through_every_command() {
+    let bench = Bench::new();
+    bench.phantoms("chexpert", "5");
+    let policies = "uncertain = { default = \"multi-class\", labels = { Edema = \"ones\", Fracture = \"ignore\" } }";
+    let experiment: String = EXPERIMENT
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("label_map") => String::new(),
+            line if line.starts_with("uncertain") => format!("{policies}\n"),
+            line => format!("{line}\n"),
+        })
+        .collect();
+    std::fs::write(bench.path("tiny.toml"), experiment).unwrap();
+    let train = |variant| {
+        [
+            "train",
+            "--experiment",
+            "tiny.toml",
+            "--variant",
+            variant,
+            "--data",
+            "chexpert",
+            "--runs",
+            "runs",
+        ]
+    };
+    let (_, stderr) = bench.ends(&train("focal"), 1);
+    assert!(stderr.contains("goes with `bce` alone"), "{stderr}");
+    let bce_alone = std::fs::read_to_string(bench.path("tiny.toml")).unwrap();
+    let bce_alone = bce_alone.replace("[[variants]]\nname = \"focal\"\nloss = \"focal\"\n", "");
+    std::fs::write(bench.path("tiny.toml"), bce_alone).unwrap();
+    bench.ends(&train("bce"), 0);
+    let run = "runs/tiny/bce";
+    let model = bench.path(run).join("model.safetensors");
+    let card = cxr_model::ModelCard::read(&model).unwrap();
+    assert_eq!((card.labels.len(), card.multi_class.len()), (14, 12));
+    assert!(!card.multi_class.contains(&"Edema".to_owned()));
+    let bytes = std::fs::read(&model).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let last = tensors.tensor("top.dense2.weight").unwrap();
+    assert_eq!(last.shape()[0], 14 + 2 * 12);
+
+    // Predictions have a logit for each label, and those of the file alone are the run's.
+    let rows = |table: &str, n_begin: usize| {
+        let lines = table.lines().skip(1);
+        let row = |line: &str| {
+            let cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+            (cells[0].clone(), cells[n_begin..n_begin + 14].to_vec())
+        };
+        lines.map(row).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let own = std::fs::read_to_string(bench.path(run).join("predictions-test.csv")).unwrap();
+    assert_eq!(own.lines().next().unwrap().split(',').count(), 15);
+    let own = rows(&own, 1);
+    let (predicted, _) = bench.ends(&["predict", run, "runs/tiny/images-64.store"], 0);
+    let header: Vec<&str> = predicted.lines().next().unwrap().split(',').collect();
+    let begin = header
+        .iter()
+        .position(|name| name.starts_with("logit_"))
+        .unwrap();
+    let predicted = rows(&predicted, begin);
+    assert!(own.len() > 20);
+    for (name, logits) in &own {
+        assert_eq!(predicted[name], *logits, "{name}");
+    }
+
+    bench.ends(
+        &[
+            "calibrate",
+            run,
+            "--method",
+            "temperature",
+            "--out",
+            "c.safetensors",
+        ],
+        0,
+    );
+    let calibrated = cxr_model::ModelCard::read(&bench.path("c.safetensors")).unwrap();
+    assert_eq!(calibrated.multi_class, card.multi_class);
+    bench.ends(
+        &[
+            "predict",
+            "c.safetensors",
+            "runs/tiny/images-64.store",
+            "--out",
+            "c.csv",
+        ],
+        0,
+    );
+    bench.ends(&["export", run, "--onnx", "m.onnx", "--torch", "torch"], 0);
+    let module = std::fs::read_to_string(bench.path("torch/model.py")).unwrap();
+    assert!(module.contains("_logits"), "{module}");
+    bench.ends(&["evaluate", run, "--data", "chexpert"], 0);
+    bench.ends(&["report", "runs/tiny"], 0);
 }

@@ -680,3 +680,45 @@ fn published_aucs_come_out_of_published_predictions() {
         "by patient: {by_patient}"
     );
 }
+
+/// A blank is no negative unless somebody says so.
+#[test]
+fn blank_cells_of_the_truth_count_where_that_is_asked_for() {
+    let bench = Workbench::new(&[
+        ("labels.csv", "image,A,B\na.png,1,1\nb.png,,0\nc.png,0,-1\n"),
+        (
+            "p.csv",
+            "image,A,B\na.png,0.9,0.9\nb.png,0.95,0.2\nc.png,0.1,0.3\n",
+        ),
+    ]);
+    let scored = |rules: &[&str]| -> Value {
+        let fixed = [
+            "score",
+            "p.csv",
+            "--labels",
+            "labels.csv",
+            "--json",
+            "m.json",
+            "--force",
+        ];
+        let rules = rules.iter().flat_map(|rule| ["--blank", rule]);
+        let arguments: Vec<&str> = fixed.into_iter().chain(rules).collect();
+        bench.prints(&arguments);
+        serde_json::from_str(&std::fs::read_to_string(bench.path("m.json")).unwrap()).unwrap()
+    };
+    let of = |scored: &Value, label: usize| {
+        let label = &scored["labels"][label];
+        let count = |key: &str| label[key].as_u64().unwrap();
+        let counts = (count("positives"), count("negatives"));
+        (counts, label["auc"].as_f64().unwrap())
+    };
+    // By hand: 0.9 is above 0.1 and not above 0.95.
+    assert_eq!(of(&scored(&[]), 0), ((1, 1), 1.));
+    for rules in [&["negative"][..], &["A=negative"]] {
+        let scored = scored(rules);
+        assert_eq!(of(&scored, 0), ((1, 2), 0.5));
+        // What is uncertain stays out.
+        assert_eq!(of(&scored, 1), ((1, 1), 1.));
+    }
+    assert_eq!(of(&scored(&["B=negative"]), 0), ((1, 1), 1.));
+}

@@ -8,10 +8,11 @@ use std::time::Instant;
 use cxr_fs::Lock;
 
 use crate::files::is_similar;
+use crate::formats;
 use crate::several;
 use crate::{
-    DataSet, DatasetError, ImageFiles, ImageName, ImageWarning, Index, LabelMap, OfficialLists,
-    Part, PrepareOptions, ReadOptions, Release, Split, Store, StoreSettings, Subset,
+    Blanks, DataSet, DatasetError, ImageFiles, ImageName, ImageWarning, Index, LabelMap,
+    OfficialLists, Part, PrepareOptions, ReadOptions, Release, Split, Store, StoreSettings, Subset,
     ValidationSplit, has_tables, prepare,
 };
 
@@ -64,6 +65,8 @@ pub struct SurveyOptions {
     pub subset: Subset,
     /// The labels that are wanted, where they are not those of the tables.
     pub label_map: Option<LabelMap>,
+    /// What empty cells of these labels mean.
+    pub blank: Blanks,
     /// The data sets in folders of the folder that are wanted as one; none where the folder has one itself.
     pub sets: Vec<DataSet>,
     /// Side of the prepared images in pixels.
@@ -78,6 +81,7 @@ impl Default for SurveyOptions {
             seed: 0,
             subset: Subset::default(),
             label_map: None,
+            blank: Blanks::default(),
             sets: Vec::new(),
             side: StoreSettings::default().side(),
         }
@@ -213,7 +217,7 @@ impl DataFolder {
     pub fn metadata_folder(&self) -> Result<PathBuf, DatasetError> {
         let is_complete = |folder: &Path| match has_lists(folder) {
             true => label_table(folder).is_some() || has_tables(folder),
-            false => label_table(folder).is_none() && has_tables(folder),
+            false => formats::says_its_parts(folder),
         };
         let named = self.metadata.as_ref().unwrap_or(&self.path);
         if is_complete(named) {
@@ -324,6 +328,7 @@ impl DataFolder {
             Some(map) => map.apply(&index)?,
             None => index,
         };
+        let index = index.with_blanks(&options.blank)?;
         let lists = match has_lists(&metadata) {
             true => vec![metadata.join(TRAIN_LIST), metadata.join(TEST_LIST)],
             false => Vec::new(),

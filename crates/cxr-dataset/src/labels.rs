@@ -18,7 +18,10 @@ pub enum LabelState {
     Positive,
     /// The source says that it is uncertain (−1): no metric counts it, and a loss as the experiment's policy says.
     Uncertain,
-    /// Nothing is said of it (an empty cell, or a label that the data set does not have): no loss and no metric
+    /// Its cell is empty: a report that does not mention it, as a rule. No loss and no metric counts it, unless
+    /// [`Blanks`](crate::Blanks) make it negative.
+    Blank,
+    /// Nothing is said of it (a label that the data set does not have, an image without labels): no loss and no metric
     /// counts it.
     Unknown,
 }
@@ -34,12 +37,18 @@ impl LabelState {
         matches!(self, Self::Negative | Self::Positive)
     }
 
+    /// Whether the source says something of the label.
+    pub fn is_said(self) -> bool {
+        !matches!(self, Self::Blank | Self::Unknown)
+    }
+
     /// Its byte in a digest.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Negative => 0,
             Self::Positive => 1,
-            Self::Unknown => 2,
+            // Early versions knew no difference.
+            Self::Unknown | Self::Blank => 2,
             Self::Uncertain => 3,
         }
     }

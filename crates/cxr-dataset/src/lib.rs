@@ -33,6 +33,7 @@
 //! ```
 
 mod archive;
+mod blanks;
 mod boxes;
 mod decode;
 #[cfg(feature = "dicom")]
@@ -62,6 +63,7 @@ pub use archive::{
     ArchiveSummary, ArchivedImage, MAX_ARCHIVED_FILE, archived_paths, has_image_extension,
     is_archive, visit_archive,
 };
+pub use blanks::{BlankPolicy, Blanks};
 pub use boxes::{FindingBox, read_boxes};
 pub use decode::{
     ImageFacts, MAX_COLOR, MAX_PIXELS, Radiograph, decode_gray, decode_gray_bytes,

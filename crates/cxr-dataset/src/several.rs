@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DataFolder, DatasetError, Found, ImageName, Index, MergeSource, Part, Split, Survey,
+    Blanks, DataFolder, DatasetError, Found, ImageName, Index, MergeSource, Part, Split, Survey,
     SurveyOptions,
 };
 
@@ -29,6 +29,8 @@ pub(crate) fn survey(
 ) -> Result<Survey, DatasetError> {
     let of_set = SurveyOptions {
         sets: Vec::new(),
+        // A rule may be of a label that one of them does not have.
+        blank: Blanks::default(),
         ..options.clone()
     };
     let mut surveys = Vec::with_capacity(options.sets.len());
@@ -43,7 +45,7 @@ pub(crate) fn survey(
                 .patient_prefix(&format!("{name}/"))
         })
         .collect();
-    let index = Index::merge(&sources)?;
+    let index = Index::merge(&sources)?.with_blanks(&options.blank)?;
     let splits: Vec<(&str, &Split)> = (surveys.iter())
         .map(|(name, survey)| (*name, &survey.split))
         .collect();

@@ -216,10 +216,7 @@ fn minus_one_is_uncertain_however_it_is_written() {
         .map(|record| record.labels[0])
         .collect();
     let uncertain = LabelState::Uncertain;
-    assert_eq!(
-        states,
-        [uncertain, uncertain, uncertain, LabelState::Unknown]
-    );
+    assert_eq!(states, [uncertain, uncertain, uncertain, LabelState::Blank]);
     assert!(states.iter().all(|state| !state.is_known()));
 }
 

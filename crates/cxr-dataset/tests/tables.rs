@@ -106,6 +106,7 @@ fn a_users_table_knows_positive_negative_and_unknown() {
         negative,
         uncertain,
         unknown,
+        blank: unknown,
     };
     assert_eq!(index.label_counts(), [count(1, 1, 1, 0), count(1, 1, 0, 1)]);
     assert_eq!(index.co_occurrence(), [[1, 0], [0, 1]]);

@@ -1,6 +1,7 @@
 //! A network with random weights, exported, and its logits of random images: what `cargo xtask verify export` compares.
 //!
-//! `exported --list` prints the networks, one `BACKBONE HEAD` a line.
+//! `exported --list` prints the networks, one `BACKBONE HEAD` a line; where the head ends in `:multi-class`, some labels
+//! have three outputs.
 //! `exported BACKBONE HEAD DIR IMAGES` writes into DIR `model.safetensors`, `network.onnx`, `whole.onnx` (with the resizing
 //! and the probabilities inside), `torch/`, and what they must give: `images.f32` and `logits.f32`; of three images of
 //! different sizes `films.json`, their bytes `film-N.u8` and what is expected of `whole.onnx`.
@@ -25,6 +26,8 @@ use serde_json::{Value, json};
 
 const SIDE: usize = 224;
 const LABELS: usize = 6;
+/// Behind the name of a head: some labels have three outputs.
+const MULTI_CLASS: &str = ":multi-class";
 /// Passes in training, on so many images, after which running statistics are those of the images.
 const PASSES: usize = 25;
 const BATCH: usize = 4;
@@ -40,6 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                         let parsed = head.parse(&Value::Null)?;
                         if parsed.describe((8, 7, 7), LABELS).is_ok() {
                             println!("{} {}", backbone.name, head.name);
+                            if backbone.name == "resnet18" {
+                                println!("{} {}{MULTI_CLASS}", backbone.name, head.name);
+                            }
                         }
                     }
                 }
@@ -100,8 +106,12 @@ fn images(seed: u64, count: usize) -> Result<Tensor, Box<dyn Error>> {
 
 fn write(backbone: &str, head: &str, folder: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
+    let (head, multi_class) = match head.strip_suffix(MULTI_CLASS) {
+        Some(head) => (head, vec![labels[1].clone(), labels[4].clone()]),
+        None => (head, Vec::new()),
+    };
     let card = json!({
-        "experiment": "verify", "variant": "random", "loss": "bce", "loss_parameters": {}, "labels": labels,
+        "experiment": "verify", "variant": "random", "loss": "bce", "loss_parameters": {}, "labels": labels, "multi_class": multi_class,
         "backbone": {backbone: options(backbone)}, "head": {head: {}}, "image_size": 256, "crop_size": SIDE,
         "normalization_mean": [0.485, 0.456, 0.406], "normalization_std": [0.229, 0.224, 0.225],
         "logit_thresholds": vec![0.; LABELS],

@@ -44,7 +44,7 @@ impl<'a> DescribedModel<'a> {
             return Err(not_described("backbone", &card.backbone));
         };
         let features = described.feature_shape(card.crop_size, card.crop_size)?;
-        let head = match cxr_model::head(&card.head)?.describe(features, card.labels.len()) {
+        let head = match cxr_model::head(&card.head)?.describe(features, card.n_outputs()) {
             Err(HeadError::NotDescribed { .. }) => return Err(not_described("head", &card.head)),
             described => described?,
         };

@@ -50,6 +50,37 @@ fn card(backbone: &str, head: &str) -> ModelCard {
     ModelCard::parse(&card.to_string()).unwrap()
 }
 
+/// Where a label has three outputs the graph still gives one logit for each label.
+#[test]
+fn labels_with_three_outputs_have_one_logit() {
+    for (backbone, head) in [("resnet18", "linear"), ("densenet", "top-network")] {
+        let mut card = card(backbone, head);
+        card.multi_class = vec![card.labels[1].clone()];
+        card.check().unwrap();
+        let graph = graph_of(&card, OnnxOptions::default());
+        check(&graph);
+        let graph = graph.graph.unwrap();
+        let constant = graph.initializer.iter().find(|of| of.name == "differences");
+        let constant = constant.unwrap();
+        // The first label's output, then absent, present and uncertain of the second.
+        assert_eq!(constant.dims, [4, 2]);
+        let values: Vec<f32> = (constant.raw_data.chunks_exact(4))
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
+        assert_eq!(values, [1., 0., 0., -1., 0., 1., 0., 0.]);
+        let classifier = Classifier::new(&card, 0, &Device::Cpu).unwrap();
+        let files = torch_files(&card, &classifier).unwrap();
+        assert!(files.module.contains("register_forward_hook(_logits)"));
+        assert!(!files.module.contains("num_classes=len(LABELS)"));
+    }
+    card("resnet18", "linear").check().unwrap();
+    for wrong in [&["Effusion"][..], &["Mass", "Mass"]] {
+        let mut card = card("resnet18", "linear");
+        card.multi_class = wrong.iter().map(|&label| label.to_owned()).collect();
+        assert!(card.check().is_err(), "{wrong:?}");
+    }
+}
+
 fn graph_of(card: &ModelCard, options: OnnxOptions) -> ModelProto {
     let classifier = Classifier::new(card, 0, &Device::Cpu).unwrap();
     let bytes = onnx_bytes(card, &classifier, options).unwrap();

@@ -95,6 +95,20 @@ pub enum LossError {
         /// The shape that was given.
         got: Vec<usize>,
     },
+    /// The columns of a loss's labels must be all columns from 0 on, each once.
+    #[error("expected every column of the logits from 0 on to be one label's, got {got:?}")]
+    Columns {
+        /// The columns that were named, sorted.
+        got: Vec<usize>,
+    },
+    /// A loss whose labels have several logits has so many for each image.
+    #[error("logits must be a non-empty matrix with {n_logits} columns, got shape {got:?}")]
+    OutputsShape {
+        /// The logits of all labels.
+        n_logits: usize,
+        /// The shape that was given.
+        got: Vec<usize>,
+    },
     /// Logits must be floating-point numbers.
     #[error("logits must be `f64`, `f32`, `bf16` or `f16`, got `{}`", got.as_str())]
     LogitsDtype {

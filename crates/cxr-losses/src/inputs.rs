@@ -9,6 +9,8 @@ pub(crate) enum Targets {
     Hard,
     /// Anything from 0 to 1.
     Soft,
+    /// Anything from 0 to 1, or 2, which is uncertain.
+    SoftOrUncertain,
 }
 
 impl Targets {
@@ -16,6 +18,7 @@ impl Targets {
         match self {
             Self::Hard => value == 0.0 || value == 1.0,
             Self::Soft => (0.0..=1.0).contains(&value),
+            Self::SoftOrUncertain => (0.0..=1.0).contains(&value) || value == 2.0,
         }
     }
 
@@ -23,6 +26,7 @@ impl Targets {
         match self {
             Self::Hard => "0 or 1",
             Self::Soft => "from 0 to 1",
+            Self::SoftOrUncertain => "from 0 to 1, or 2 where it is uncertain",
         }
     }
 }
@@ -154,7 +158,10 @@ impl Inputs {
     /// The check by tensor operations, with a single number read back from the device.
     fn values_fit(&self, accepted: Targets) -> Result<bool> {
         let below = self.targets.lt(0f64)?;
-        let above = self.targets.gt(1f64)?;
+        let above = match accepted {
+            Targets::SoftOrUncertain => self.targets.gt(1f64)?.mul(&self.targets.ne(2f64)?)?,
+            Targets::Hard | Targets::Soft => self.targets.gt(1f64)?,
+        };
         let not_a_number = self.targets.ne(&self.targets)?;
         let mut wrong = ((below + above)? + not_a_number)?;
         if accepted == Targets::Hard {

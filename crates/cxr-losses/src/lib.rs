@@ -27,6 +27,7 @@ mod reduction;
 mod sigmoid_f1;
 #[cfg(test)]
 mod tensor_path;
+mod uncertain_class;
 
 /// The tensor library, in the version that this crate's interface has.
 pub use candle_core;
@@ -47,3 +48,4 @@ pub use pairwise::{LabelCorrelation, MultiLabelSoftmax, PairwiseHinge};
 pub use ranking::{Fzlpr, Lsep, Zlpr};
 pub use reduction::Reduction;
 pub use sigmoid_f1::SigmoidF1;
+pub use uncertain_class::{LabelColumns, UncertainClass};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cxr_augment::{Normalization, ViewSet};
 use cxr_dataset::Tone;
-use cxr_run::{Component, ModelConfig, VariantExperiment, head_of_keys};
+use cxr_run::{Component, ModelConfig, UncertaintyPolicy, VariantExperiment, head_of_keys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,6 +26,10 @@ pub struct ModelCard {
     pub loss_parameters: BTreeMap<String, f64>,
     /// The labels, in the order of the logits.
     pub labels: Vec<String>,
+    /// Those of them for which the network has three outputs, absent, present and uncertain (`multi-class` among the
+    /// policies for uncertain labels); their logit is that of presence less that of absence. The others have one output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub multi_class: Vec<String>,
     /// The feature extractor.
     pub backbone: Component,
     /// What stands between feature maps and logits.
@@ -68,6 +72,15 @@ pub struct ModelCard {
     /// What was not the experiment's: the names of parts of the author's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_parts: Vec<String>,
+}
+
+/// Which of a network's outputs are one label's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LabelOutputs {
+    /// That for its presence; of a label with one output, its logit.
+    pub present: usize,
+    /// Those for its absence and for uncertainty, of a label with three.
+    pub absent_and_uncertain: Option<(usize, usize)>,
 }
 
 /// The intended use that training writes where the experiment names none: these models were never tested for anything else.
@@ -196,6 +209,9 @@ impl ModelCard {
         let model = complete_network(&experiment.model)?;
         let labels = labels.iter().map(|label| label.as_ref().to_owned());
         let labels: Vec<String> = labels.collect();
+        let uncertain = &experiment.data.uncertain;
+        let is_multi_class = |label: &&String| uncertain.of(label) == UncertaintyPolicy::MultiClass;
+        let multi_class = labels.iter().filter(is_multi_class).cloned().collect();
         Ok(Self {
             experiment: experiment.name.clone(),
             variant: chosen.name.clone(),
@@ -219,6 +235,7 @@ impl ModelCard {
                 (experiment.intended_use.clone()).unwrap_or_else(|| RESEARCH_USE.to_owned()),
             ),
             own_parts: Vec::new(),
+            multi_class,
             labels,
         })
     }
@@ -292,6 +309,17 @@ impl ModelCard {
                 Err(wrong(what, expected, found.to_string()))
             }
         };
+        for (at, label) in self.multi_class.iter().enumerate() {
+            let is_twice = self.multi_class.iter().take(at).any(|other| other == label);
+            if is_twice || !self.labels.contains(label) {
+                let expected = "labels of the model, each once".to_owned();
+                return Err(wrong(
+                    "labels with three outputs",
+                    expected,
+                    format!("`{label}`"),
+                ));
+            }
+        }
         one_each("thresholds", self.logit_thresholds.len())?;
         if let Some(nan) = self.logit_thresholds.iter().find(|value| value.is_nan()) {
             return Err(wrong("thresholds", "numbers".to_owned(), nan.to_string()));
@@ -318,6 +346,37 @@ impl ModelCard {
         }
         self.normalization()?;
         Ok(())
+    }
+
+    /// The network's outputs for each label, in the order of the labels: one after the other from 0, those of a label with
+    /// three in the order absent, present, uncertain.
+    pub fn outputs(&self) -> Vec<LabelOutputs> {
+        let mut next = 0;
+        let outputs = self.labels.iter().map(|label| {
+            let first = next;
+            match self.multi_class.contains(label) {
+                true => {
+                    next += 3;
+                    LabelOutputs {
+                        present: first + 1,
+                        absent_and_uncertain: Some((first, first + 2)),
+                    }
+                }
+                false => {
+                    next += 1;
+                    LabelOutputs {
+                        present: first,
+                        absent_and_uncertain: None,
+                    }
+                }
+            }
+        });
+        outputs.collect()
+    }
+
+    /// The number of the network's outputs: one for each label, and two more for those with three.
+    pub fn n_outputs(&self) -> usize {
+        self.labels.len() + 2 * self.multi_class.len()
     }
 
     /// The normalisation of images.

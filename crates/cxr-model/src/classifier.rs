@@ -5,7 +5,7 @@ use cxr_backbone::Backbone;
 use cxr_ops::{Parameters, Phase};
 use cxr_top::Head;
 
-use crate::{ModelCard, ModelError, OwnNetwork};
+use crate::{LabelOutputs, ModelCard, ModelError, OwnNetwork};
 
 /// Whether logits `N×L` are all finite; `image` names the one of a row.
 ///
@@ -32,6 +32,8 @@ pub struct Classifier {
     parameters: Parameters,
     backbone: Box<dyn Backbone>,
     head: Box<dyn Head>,
+    /// How outputs become logits, where they are not the logits.
+    differences: Option<Differences>,
 }
 
 impl Classifier {
@@ -58,7 +60,22 @@ impl Classifier {
             parameters,
             backbone,
             head,
+            differences: None,
         }
+    }
+
+    /// The same, whose head has these outputs for each label: one, its logit, or three. Without this every output is a
+    /// label's logit.
+    ///
+    /// # Errors
+    /// A device that cannot keep the outputs' numbers.
+    pub fn with_outputs(self, labels: &[LabelOutputs]) -> std::result::Result<Self, ModelError> {
+        let device = self.parameters.device();
+        let differences = Differences::new(labels, device)?;
+        Ok(Self {
+            differences,
+            ..self
+        })
     }
 
     /// All parameters.
@@ -89,12 +106,26 @@ impl Classifier {
         self.backbone.forward_t(images, phase)
     }
 
-    /// Logits `N×L` of feature maps.
+    /// What the head makes of feature maps, `N×K`: what a loss is computed of. Where every label has one output they are
+    /// the logits, and K is L.
+    ///
+    /// # Errors
+    /// Maps that the head cannot take.
+    pub fn outputs(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        self.head.forward_t(features, phase)
+    }
+
+    /// Logits `N×L` of feature maps. That of a label with three outputs is that of presence less that of absence, whose
+    /// sigmoid is the softmax of these two.
     ///
     /// # Errors
     /// Maps that the head cannot take.
     pub fn logits(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        self.head.forward_t(features, phase)
+        let outputs = self.outputs(features, phase)?;
+        match &self.differences {
+            Some(differences) => differences.of(&outputs),
+            None => Ok(outputs),
+        }
     }
 
     /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
@@ -119,6 +150,45 @@ impl Classifier {
     /// Images that the network cannot take.
     pub fn forward_t(&self, images: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
         self.logits(&self.features(images, phase)?, phase)
+    }
+}
+
+/// The outputs whose differences are logits, by their numbers.
+struct Differences {
+    present: Tensor,
+    /// That of a label with one output is one behind all, which is 0.
+    absent: Tensor,
+}
+
+impl Differences {
+    /// `None` where every label has one output.
+    fn new(labels: &[LabelOutputs], device: &Device) -> Result<Option<Self>> {
+        let n_three = (labels.iter())
+            .filter(|label| label.absent_and_uncertain.is_some())
+            .count();
+        if n_three == 0 {
+            return Ok(None);
+        }
+        let nothing = labels.len() + 2 * n_three;
+        let numbers = |number: &dyn Fn(&LabelOutputs) -> usize| {
+            let numbers: Vec<u32> = labels.iter().map(|label| number(label) as u32).collect();
+            Tensor::new(numbers, device)
+        };
+        Ok(Some(Self {
+            present: numbers(&|label| label.present)?,
+            absent: numbers(&|label| {
+                let others = label.absent_and_uncertain;
+                others.map_or(nothing, |(absent, _)| absent)
+            })?,
+        }))
+    }
+
+    /// Logits `N×L` of outputs `N×K`. Every one is computed by itself, so that its bits do not depend on the others.
+    fn of(&self, outputs: &Tensor) -> Result<Tensor> {
+        let zeros = outputs.narrow(1, 0, 1)?.zeros_like()?;
+        let padded = Tensor::cat(&[outputs, &zeros], 1)?;
+        let of = |numbers| padded.index_select(numbers, 1);
+        of(&self.present)? - of(&self.absent)?
     }
 }
 

@@ -24,7 +24,8 @@ pub use cxr_top::Head;
 
 pub use calibration::{Calibration, LabelCalibration};
 pub use card::{
-    DataCard, ModelCard, Origin, RESEARCH_USE, ThresholdOrigin, ThresholdRule, ValidationAucs,
+    DataCard, LabelOutputs, ModelCard, Origin, RESEARCH_USE, ThresholdOrigin, ThresholdRule,
+    ValidationAucs,
 };
 pub use classifier::{Classifier, check_finite};
 pub use components::{

@@ -66,7 +66,8 @@ impl<'a> OwnNetwork<'a> {
     }
 
     /// Another head: `make` is given the shape `(C, h, w)` of the feature maps and the number of
-    /// labels, and adds its parameters under the path it is given, `top`.
+    /// outputs ([`ModelCard::n_outputs`]: that of labels, as a rule), and adds its parameters under the path it is given,
+    /// `top`.
     #[must_use]
     pub fn head<H: Head + 'static, E: Into<ModelError>>(
         mut self,
@@ -111,15 +112,16 @@ impl<'a> OwnNetwork<'a> {
             }
         };
         let maps = backbone.feature_shape(card.crop_size, card.crop_size);
-        let n_labels = card.labels.len();
+        let n_outputs = card.n_outputs();
         let head = match &self.head {
-            Some((_, make)) => make(maps, n_labels, &top)?,
+            Some((_, make)) => make(maps, n_outputs, &top)?,
             None => {
                 check_is_given("head", &card.head)?;
-                components::head(&card.head)?.build(maps, n_labels, &top)?
+                components::head(&card.head)?.build(maps, n_outputs, &top)?
             }
         };
-        Ok(Classifier::from_parts(parameters, backbone, head))
+        let classifier = Classifier::from_parts(parameters, backbone, head);
+        classifier.with_outputs(&card.outputs())
     }
 }
 

@@ -62,6 +62,9 @@ pub struct ExternalTest {
     pub label_map: String,
     /// The model's labels that the data set does not have: nothing is known of them.
     pub labels_of_the_model_alone: Vec<String>,
+    /// The labels whose empty cells are taken for negative, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blank_labels_negative: Vec<String>,
     /// Images whose names the training had too. Above 0, this is no test on other images.
     pub images_trained_on: usize,
     /// Whether the images are drawn, not taken.
@@ -200,6 +203,8 @@ pub struct ExternalFacts {
     pub label_map: String,
     /// See [`ExternalTest::labels_of_the_model_alone`].
     pub labels_of_the_model_alone: Vec<String>,
+    /// See [`ExternalTest::blank_labels_negative`].
+    pub blank_labels_negative: Vec<String>,
     /// See [`ExternalTest::images_trained_on`].
     pub images_trained_on: usize,
     /// See [`ExternalTest::phantom`].
@@ -238,6 +243,7 @@ impl ExternalTest {
             tested_on: facts.tested_on,
             label_map: facts.label_map,
             labels_of_the_model_alone: facts.labels_of_the_model_alone,
+            blank_labels_negative: facts.blank_labels_negative,
             images_trained_on: facts.images_trained_on,
             phantom: facts.phantom,
             by_image,
@@ -337,6 +343,7 @@ mod tests {
             tested_on: "Y".to_owned(),
             label_map: "common-18".to_owned(),
             labels_of_the_model_alone: vec!["C".to_owned()],
+            blank_labels_negative: Vec::new(),
             images_trained_on: 0,
             phantom: true,
         };

@@ -48,7 +48,7 @@ impl LabelRow {
         let states = record.labels.iter().map(|state| match state {
             LabelState::Positive => Some(true),
             LabelState::Negative => Some(false),
-            LabelState::Uncertain | LabelState::Unknown => None,
+            LabelState::Uncertain | LabelState::Blank | LabelState::Unknown => None,
         });
         Self {
             image: record.name.to_string(),

@@ -36,7 +36,8 @@ pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
     DataConfig, Experiment, LastBatch, NormStatistics, PhantomLabels, PhantomSettings, Precision,
-    Stage, TrainingConfig, Uncertainty, UncertaintyPolicy, Variant, VariantExperiment,
+    Stage, TrainingConfig, UNCERTAIN_CLASS, Uncertainty, UncertaintyPolicy, Variant,
+    VariantExperiment,
 };
 pub use external::{ExternalFacts, ExternalTest, ScoredImages, StudyRule, StudySummary};
 pub use finish::Finish;

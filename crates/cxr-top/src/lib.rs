@@ -49,7 +49,7 @@ pub use transition::{Pooling, Transition, TransitionConfig};
 
 /// A network from feature maps to logits.
 pub trait Head: Send + Sync {
-    /// Feature maps `N×C×h×w` to logits `N×L`.
+    /// Feature maps `N×C×h×w` to logits `N×L`, as many as the head was made for.
     ///
     /// # Errors
     /// Maps of another shape than the network was made for.

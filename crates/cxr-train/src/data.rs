@@ -127,6 +127,7 @@ impl TrainingData {
             Some(map) => map.apply(&index)?,
             None => index,
         };
+        let index = index.with_blanks(&options.blank)?;
         let seed = experiment.split_seed();
         let lists = OfficialLists::hold_out(&index, seed, hold_out)?;
         let split = Split::new(&index, &lists, experiment.data.validation, seed)?;

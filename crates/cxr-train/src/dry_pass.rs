@@ -10,8 +10,8 @@ use crate::loader::{Pixels, Uncertain, images, targets};
 use crate::{Classifier, ModelCard, TrainError, TrainingData};
 
 /// Takes two or three training images through pipeline, backbone, head and loss, and checks the shape of what each makes:
-/// images `N×3×S×S`, feature maps `N×C×h×w` as the backbone says, logits `N×L` for the labels of `card`, values of the
-/// loss as its granularity says, reduced to one number. It is computed as in evaluation, so that nothing changes.
+/// images `N×3×S×S`, feature maps `N×C×h×w` as the backbone says, logits `N×K`, the
+/// outputs of `card` (one for each label, as a rule), values of the loss as its granularity says, reduced to one number. It is computed as in evaluation, so that nothing changes.
 ///
 /// [`Trainer::with_parts`](crate::Trainer::with_parts) does it before it trains parts from outside; a training loop of
 /// one's own may do the same.
@@ -26,9 +26,9 @@ pub fn dry_pass(
     pipeline: &Pipeline,
     loss: &dyn MultiLabelLoss,
 ) -> Result<(), TrainError> {
-    let n_labels = card.labels.len();
-    // As many images as labels would hide a matrix that is turned round.
-    let n_images = if n_labels == 2 { 3 } else { 2 };
+    let n_outputs = card.n_outputs();
+    // As many images as outputs would hide a matrix that is turned round.
+    let n_images = if n_outputs == 2 { 3 } else { 2 };
     let names = data.split().train();
     let names = names.get(..n_images).unwrap_or(names);
     let n_images = names.len();
@@ -51,9 +51,9 @@ pub fn dry_pass(
     check(&backbone, "feature maps", &features, &shape)?;
 
     let head = part("head", &card.head);
-    let logits = classifier.logits(&features, Phase::Evaluate);
+    let logits = classifier.outputs(&features, Phase::Evaluate);
     let logits = logits.map_err(fails(&head))?;
-    check(&head, "logits", &logits, &[n_images, n_labels])?;
+    check(&head, "logits", &logits, &[n_images, n_outputs])?;
     if logits.dtype() != DType::F32 {
         let problem = format!(
             "its logits must be `f32`, got `{}`",

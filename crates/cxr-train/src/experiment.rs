@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use cxr_losses::MultiLabelLoss;
-use cxr_model::{check_is_known, check_network, complete_network, warn_of_old_names};
+use cxr_losses::{LabelColumns, MultiLabelLoss, UncertainClass};
+use cxr_model::{ModelCard, check_is_known, check_network, complete_network, warn_of_old_names};
 use cxr_ops::{NormStatistics, Precision};
 use cxr_run::{Component, Experiment, RunError, Variant, VariantExperiment};
 
@@ -35,6 +35,9 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
     warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
         loss(variant)?;
+        if experiment.data.uncertain.has_multi_class() {
+            check_multi_class(&variant.loss)?;
+        }
         if variant.has_tables() {
             let own = experiment.variant(&variant.name)?;
             check_is_known(&own.experiment().model)?;
@@ -51,6 +54,39 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
 /// A name or parameter that `cxr-losses` does not know, or a parameter out of range.
 pub fn loss(variant: &Variant) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
     Ok(cxr_losses::by_name(&variant.loss, &variant.parameters)?)
+}
+
+/// The loss of a variant for a model with these labels: where uncertain is a class of its own for some,
+/// [`UncertainClass`] in the place of `bce`, of the network's [outputs](cxr_model::Classifier::outputs).
+///
+/// # Errors
+/// As [`loss`], or another loss than `bce` beside such labels.
+pub(crate) fn loss_of_model(
+    variant: &Variant,
+    card: &ModelCard,
+) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
+    if card.multi_class.is_empty() {
+        return loss(variant);
+    }
+    check_multi_class(&variant.loss)?;
+    let columns = card.outputs().into_iter().map(|outputs| LabelColumns {
+        present: outputs.present,
+        absent_and_uncertain: outputs.absent_and_uncertain,
+    });
+    let columns: Vec<LabelColumns> = columns.collect();
+    Ok(Box::new(UncertainClass::new(&columns)?))
+}
+
+/// Whether a loss may be that of the labels for which uncertain is no class of its own.
+fn check_multi_class(loss: &str) -> Result<(), TrainError> {
+    match loss {
+        "bce" => Ok(()),
+        loss => Err(TrainError::setting(
+            "data.uncertain",
+            "policies other than `multi-class`, whose loss is a softmax cross-entropy and goes with `bce` alone",
+            format!("it beside the loss `{loss}`"),
+        )),
+    }
 }
 
 /// What computes at the precision that an experiment asks for.

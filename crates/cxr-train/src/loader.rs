@@ -24,7 +24,8 @@ const WORKERS: usize = 2;
 pub struct Batch {
     /// `N×3×H×W`, normalised.
     pub images: Tensor,
-    /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says. On the CPU, where
+    /// `N×L`: 1 for a finding, 0 for none or unknown; for an uncertain label what its policy says, 2 where it is a
+    /// class of its own. On the CPU, where
     /// losses check it.
     pub targets: Tensor,
     /// `N×L`, on the CPU: 1 where the label is known; `None` where all are.

@@ -82,7 +82,8 @@ impl<'a> OwnParts<'a> {
     }
 
     /// Another head: `make` is given the shape `(C, h, w)` of the feature maps and the number of
-    /// labels, and adds its parameters under the path it is given, `top`.
+    /// outputs ([`ModelCard::n_outputs`](crate::ModelCard::n_outputs): that of labels, as a rule), and adds its parameters
+    /// under the path it is given, `top`.
     #[must_use]
     pub fn head<H: Head + 'static, E: Into<ModelError>>(
         mut self,

@@ -8,7 +8,7 @@ use cxr_dataset::ImageName;
 use cxr_ops::Phase;
 use cxr_run::TrainingConfig;
 
-use crate::experiment::loss;
+use crate::experiment::loss_of_model;
 use crate::groups;
 use crate::trainer::step::{NotFinite, Step, StepError};
 use crate::{
@@ -84,7 +84,7 @@ pub fn rehearse(
         let trained = groups::trained(stage, classifier.parameters(), &[]);
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
         let mut average = training.ema_decay.map(WeightAverage::new);
-        let loss = loss(variant.chosen())?;
+        let loss = loss_of_model(variant.chosen(), &card)?;
         let step = Step {
             classifier: &classifier,
             loss: &*loss,

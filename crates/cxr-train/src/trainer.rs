@@ -32,7 +32,7 @@ use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, State};
 use crate::compute;
 use crate::data::DataFingerprints;
-use crate::experiment::{NOT_OF_THIS_FILE, complete, loss, with_custom};
+use crate::experiment::{NOT_OF_THIS_FILE, complete, loss_of_model, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::predict::predict_on;
@@ -184,14 +184,23 @@ impl<'a> Trainer<'a> {
         let is_ours = |entry: &cxr_losses::LossEntry| entry.name == variant.chosen().loss;
         let loss_is_own = own_loss.is_some() || !cxr_losses::LOSSES.iter().any(is_ours);
         let loss = match own_loss {
+            Some(loss) if !card.multi_class.is_empty() => {
+                return Err(TrainError::setting(
+                    "data.uncertain",
+                    "policies other than `multi-class`, which is a loss of its own",
+                    format!("it beside the loss `{}`", loss.name()),
+                ));
+            }
             Some(loss) => {
                 card.loss = loss.name().to_owned();
                 card.loss_parameters.clear();
                 loss
             }
-            None => loss(variant.chosen())?.into(),
+            None => loss_of_model(variant.chosen(), &card)?.into(),
         };
-        check_soft_targets(&*loss, experiment, data.labels())?;
+        if card.multi_class.is_empty() {
+            check_soft_targets(&*loss, experiment, data.labels())?;
+        }
         let mut experiment_text = variant.to_toml()?;
         let has_own_parts = !names.is_empty() || loss_is_own || !network_is_ours(experiment);
         if !names.is_empty() {

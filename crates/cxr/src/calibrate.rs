@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
 use cxr_augment::ViewSet;
-use cxr_dataset::{Index, Part};
+use cxr_dataset::{Blanks, Index, Part};
 use cxr_metrics::{ClusteredProportion, PrevalenceShift};
 use cxr_model::{
     Calibration, CalibrationMethod, FEWEST_REFERENCE_IMAGES, FittedLabel, ModelCard, Observed,
@@ -17,6 +17,7 @@ use cxr_model::{
 use cxr_run::{Predictions, RunFolder, ScoreKind, Truth, Unscorable};
 use serde::Serialize;
 
+use crate::blank::BlankArgs;
 use crate::device::DeviceArgs;
 use crate::explain::model_file;
 use crate::output::{ForceArg, is_model};
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// The truth of the test images
     #[arg(long, value_name = "LABELS.csv", requires = "test_predictions")]
     test_labels: Option<PathBuf>,
+
+    #[command(flatten)]
+    blank: BlankArgs,
 
     /// The test-time views of the predictions, as `cxr predict --tta` is to be called later
     #[arg(
@@ -199,6 +203,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (predictions, labels) = fit_on.context(
         "expected predictions to fit on\nhint: `--predictions FILE --labels FILE`, or a run's folder instead of a model's file",
     )?;
+    let blanks = args.blank.blanks();
+    if !blanks.are_unknown() && args.labels.is_none() && args.test_labels.is_none() {
+        bail!(
+            "`--blank` is about empty cells of `--labels` and `--test-labels`\nhint: a run's own labels are what its experiment's `data.blank` says"
+        );
+    }
+    // A run's own tables have empty cells where it knows nothing.
+    let of_table = |table: &Option<PathBuf>| match table {
+        Some(_) => blanks.clone(),
+        None => Blanks::default(),
+    };
     let part = match args.predictions {
         Some(_) => predictions.display().to_string(),
         None => Part::Validation.name().to_owned(),
@@ -224,9 +239,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut card = ModelCard::parse(&description)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("`{}`", model.display()))?;
-    let observed = observe(&card, &predictions, &labels)?;
+    let observed = observe(&card, &predictions, &labels, &of_table(&args.labels))?;
     let tested = tested_on
-        .map(|(predictions, labels)| observe(&card, &predictions, &labels))
+        .map(|(predictions, labels)| {
+            observe(&card, &predictions, &labels, &of_table(&args.test_labels))
+        })
         .transpose()?;
     let prevalences = prevalences(&args.prevalence, &card)?;
     let mut outcomes = Vec::with_capacity(card.labels.len());
@@ -319,7 +336,12 @@ fn reference(args: &Args, model: &Path) -> anyhow::Result<Option<Reference>> {
 ///
 /// # Errors
 /// Probabilities of a calibrated model, and those of [`Observed::of_labels`].
-fn observe(card: &ModelCard, predictions: &Path, labels: &Path) -> anyhow::Result<Vec<Observed>> {
+fn observe(
+    card: &ModelCard,
+    predictions: &Path,
+    labels: &Path,
+    blanks: &Blanks,
+) -> anyhow::Result<Vec<Observed>> {
     let table = Predictions::read(predictions, Unscorable::Refuse)?;
     let is_logit = |label: &String| {
         let mut columns = table.columns().iter();
@@ -331,7 +353,7 @@ fn observe(card: &ModelCard, predictions: &Path, labels: &Path) -> anyhow::Resul
             predictions.display()
         );
     }
-    let truth = Truth::of(&Index::read(labels)?)?;
+    let truth = Truth::of(&Index::read(labels)?.with_blanks(blanks)?)?;
     Ok(Observed::of_labels(&card.labels, &table, &truth)?)
 }
 

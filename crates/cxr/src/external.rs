@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use cxr_dataset::{DataFolder, DatasetError, ImageName, Index, LabelMap, Part, Store, store_file};
+use cxr_dataset::{
+    BlankPolicy, Blanks, DataFolder, DatasetError, ImageName, Index, LabelMap, Part, Store,
+    store_file,
+};
 use cxr_model::Predictor;
 use cxr_run::{ExternalFacts, ExternalTest, LabelRow, RunFolder, ScoredImages, StudyRule, ViewSet};
 
+use crate::blank::{self, BlankRule};
 use crate::progress::{Bar, say};
 use crate::score;
 use crate::scoring::{self, grouped};
@@ -33,6 +37,11 @@ pub(crate) struct ExternalArgs {
     /// On another data set: score studies too, whose images are joined by the mean or the max of their logits
     #[arg(long, value_name = "RULE")]
     by_study: Option<StudyRule>,
+
+    /// On another data set: what an empty cell of a label means, unknown or negative, for one label alone LABEL=negative
+    /// (repeat for several) [default: what the run's experiment says]
+    #[arg(long, value_name = "[LABEL=]RULE", value_parser = blank::rule)]
+    blank: Vec<BlankRule>,
 
     /// On another data set: what the folder RUN/external/NAME is called [default: the name of the data folder]
     #[arg(long, value_name = "NAME")]
@@ -84,6 +93,12 @@ pub(crate) fn run(
     let map = LabelMap::open(&args.label_map)?;
     let labels = &predictor.card().labels;
     let known = map.for_labels(index, labels)?;
+    let blanks = match args.blank.as_slice() {
+        [] => run.experiment()?.data.blank.among(known.label_set()),
+        rules => blank::blanks(rules),
+    };
+    let blank_labels_negative = negative_blanks(&known, &blanks);
+    let known = known.with_blanks(&blanks)?;
     let metrics = run.metrics()?;
     say(&format!(
         "trained on {}, tested on {}: {} of the model's {} labels are known there",
@@ -145,6 +160,7 @@ pub(crate) fn run(
         tested_on: index.release().to_string(),
         label_map: map.name().to_owned(),
         labels_of_the_model_alone: labels.iter().filter(is_unknown).cloned().collect(),
+        blank_labels_negative,
         images_trained_on,
         phantom: data.is_phantom(),
     };
@@ -155,6 +171,16 @@ pub(crate) fn run(
         ExternalTest::folder(run.path(), &test.name).display()
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The labels with empty cells that are taken for negative.
+fn negative_blanks(index: &Index, blanks: &Blanks) -> Vec<String> {
+    let labels = index.label_set().names().iter().zip(index.label_counts());
+    let is_negative = |label: &str| blanks.of(label) == BlankPolicy::Negative;
+    labels
+        .filter(|(label, count)| count.blank > 0 && is_negative(label))
+        .map(|(label, _)| label.clone())
+        .collect()
 }
 
 /// The names of the images that are wanted.
@@ -286,6 +312,11 @@ fn print(test: &ExternalTest) -> anyhow::Result<()> {
     if !test.labels_of_the_model_alone.is_empty() {
         let alone = test.labels_of_the_model_alone.join(", ");
         text += &scoring::wrapped(&format!("not known there: {alone}"));
+        text.push('\n');
+    }
+    if !test.blank_labels_negative.is_empty() {
+        let labels = test.blank_labels_negative.join(", ");
+        text += &scoring::wrapped(&format!("empty cells taken for negative: {labels}"));
         text.push('\n');
     }
     text += &format!(

@@ -10,6 +10,7 @@
 )]
 
 mod backbone;
+mod blank;
 mod calibrate;
 mod card;
 mod compare;

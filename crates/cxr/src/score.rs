@@ -45,7 +45,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "Examples:
   cxr score predictions.csv --labels Data_Entry_2017_v2020.csv
   cxr score predictions.csv --labels Data_Entry_2017_v2020.csv --by-patient --json metrics.json
-  cxr score predictions.csv --labels mine.csv --without Hernia --threshold 0.5";
+  cxr score predictions.csv --labels mine.csv --without Hernia --threshold 0.5
+  cxr score predictions.csv --labels mimic-cxr-jpg/mimic-cxr-2.0.0-chexpert.csv.gz --blank negative";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;

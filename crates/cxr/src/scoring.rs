@@ -8,6 +8,7 @@ use cxr_dataset::{Index, Release};
 use cxr_run::{BootstrapSummary, LeftOut, NoInterval, Resampling, Truth, Unscorable};
 use serde::Serialize;
 
+use crate::blank::BlankArgs;
 use crate::output::{ForceArg, is_metrics};
 
 /// The arguments of both commands.
@@ -21,6 +22,9 @@ pub(crate) struct ScoringArgs {
     /// Write all numbers to this file as JSON; what is undefined is null
     #[arg(long, value_name = "OUT.json")]
     pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    blank: BlankArgs,
 
     #[command(flatten)]
     force: ForceArg,
@@ -71,7 +75,7 @@ impl ScoringArgs {
 
     /// Reads the label table; says which one it was.
     pub(crate) fn read_truth(&self) -> anyhow::Result<(Truth, Release)> {
-        let index = Index::read(&self.labels)?;
+        let index = Index::read(&self.labels)?.with_blanks(&self.blank.blanks())?;
         Ok((Truth::of(&index)?, index.release()))
     }
 

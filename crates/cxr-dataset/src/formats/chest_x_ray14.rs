@@ -57,6 +57,16 @@ impl DatasetFormat for ChestXRay14 {
         }
         Ok(builder.finish())
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]",
+            row: "@,No Finding,0,1,58,M,PA,2682,2749,0.143,0.143",
+            names: ["00000001_000.png", "00000001_001.png"],
+        }]
+    }
 }
 
 /// Names of the header's cells, as a reader that splits at every comma sees them, and behind NIH's the spelling of

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::sheet::{places, union};
-use super::{DatasetFormat, Header, Line, Request, Sheet};
+use super::{DatasetFormat, Header, Line, Request, Sheet, Source};
 use crate::index::builder::Builder;
 use crate::record::Record;
 use crate::{DatasetError, Index, LabelState, Part, Release, ViewPosition};
@@ -52,11 +52,14 @@ impl DatasetFormat for CheXpert {
     }
 
     fn recognises(&self, header: &Header<'_>) -> bool {
-        header.has("Path") && (header.has("Frontal/Lateral") || header.count(&LABELS) >= ENOUGH)
+        // CXR-LT 2023 has a column `path` and many of these labels, and ids of MIMIC-CXR-JPG.
+        let is_mimic = header.has("dicom_id") || header.has("study_id");
+        let has_labels = header.count(&LABELS) >= ENOUGH;
+        header.has("Path") && !is_mimic && (header.has("Frontal/Lateral") || has_labels)
     }
 
     fn read(&self, request: Request) -> Result<Index, DatasetError> {
-        let sources = request.all();
+        let (sources, unused) = of_one_labeler(request.all());
         let path = sources
             .first()
             .map(|source| source.path().to_owned())
@@ -65,11 +68,45 @@ impl DatasetFormat for CheXpert {
         let names = names.map(String::as_str).filter(|name| is_label(name));
         let labels = union(&path, names)?;
         let mut builder = Builder::new(Release::new("chexpert", "CheXpert"), labels);
+        for source in unused {
+            let message = format!(
+                "`{}` has other labels of the same images, and is not read; name it to take them",
+                source
+                    .path()
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+            );
+            builder.warn(&message, None);
+        }
         for source in sources {
             read(&source.load()?, &mut builder)?;
         }
         check_studies(&mut builder);
         Ok(builder.finish())
+    }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices",
+            row: "@,Male,60,Frontal,AP,,,,,,,,,,,,,,1.0",
+            names: [
+                "C/train/patient00001/study1/view1_frontal.jpg",
+                "C/train/patient00001/study1/view2_frontal.jpg",
+            ],
+        }]
+    }
+}
+
+/// Of several tables those with the labels of CheXpert's own labeler, and those with CheXbert's and VisualCheXbert's of the
+/// same images (`train_cheXbert.csv`, `train_visualCheXbert.csv`), which are not taken beside the others.
+fn of_one_labeler(sources: Vec<Source>) -> (Vec<Source>, Vec<Source>) {
+    let is_other = |source: &Source| source.stem().contains("chexbert");
+    match sources.iter().all(is_other) {
+        true => (sources, Vec::new()),
+        false => sources.into_iter().partition(|source| !is_other(source)),
     }
 }
 
@@ -105,7 +142,7 @@ fn read(sheet: &Sheet, builder: &mut Builder) -> Result<(), DatasetError> {
             }
         }
         let mut record = columns.record(line, builder)?;
-        if states.iter().all(|state| *state == LabelState::Unknown) {
+        if !states.iter().any(|state| state.is_said()) {
             builder.warn("images of which no label is mentioned", line.place());
         }
         record.labels = states;

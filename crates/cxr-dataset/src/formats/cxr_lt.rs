@@ -3,12 +3,14 @@
 //! A row is an image; its name is its `fpath` (2023's challenge: `path`), or the path that its three ids make, so that
 //! it is MIMIC-CXR-JPG's name too. Every column that does not describe the image is a label. The official part is that of
 //! the column `split`, else of the file's name (`train…`, `development…`, `test…`). Tables of several tasks list the same
-//! images, so one of them is named.
+//! images, so that tables of one task are read at a time.
+
+use std::collections::BTreeSet;
 
 use super::mimic::{self, part_of, take_view};
 use super::sheet::{places, union};
 use super::source::key;
-use super::{DatasetFormat, Header, Request, Sheet};
+use super::{DatasetFormat, Header, Request, Sheet, Source};
 use crate::index::builder::Builder;
 use crate::record::Record;
 use crate::{DatasetError, Index, LabelState, Part, Release};
@@ -31,12 +33,14 @@ impl DatasetFormat for CxrLt {
     }
 
     fn recognises(&self, header: &Header<'_>) -> bool {
+        // MIMIC-CXR's `cxr-record-list.csv` has ids and paths alone.
         let has_labels = header.names().iter().any(|name| !is_fact(name));
-        header.has("dicom_id") && header.has("study_id") && (header.count(&PATHS) > 0 || has_labels)
+        header.has("dicom_id") && header.has("study_id") && has_labels
     }
 
     fn read(&self, request: Request) -> Result<Index, DatasetError> {
         let sources = request.all();
+        check_tasks(&sources)?;
         let first = sources.first().map(|source| source.path().to_owned());
         let names = sources.iter().flat_map(|source| source.header().names());
         let labels = names.map(String::as_str).filter(|name| !is_fact(name));
@@ -48,6 +52,43 @@ impl DatasetFormat for CxrLt {
             read(&source.load()?, part, &mut builder)?;
         }
         Ok(builder.finish())
+    }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "dicom_id,subject_id,study_id,ViewPosition,fpath,Edema,Mass",
+            row: "ab-1,10000001,50000001,PA,@,0,1",
+            names: [
+                "files/p10/p10000001/s50000001/ab-1.jpg",
+                "files/p10/p10000001/s50000001/ab-2.jpg",
+            ],
+        }]
+    }
+}
+
+/// Whether the tables are of one task: those of several list the same images with other labels.
+fn check_tasks(sources: &[Source]) -> Result<(), DatasetError> {
+    let task = |source: &Source| {
+        let stem = source.stem();
+        let (_, task) = stem.rsplit_once("task")?;
+        Some(task.trim_matches(|c| c == '_' || c == '-').to_owned())
+    };
+    let tasks: BTreeSet<String> = sources.iter().filter_map(task).collect();
+    match (tasks.len(), sources.first()) {
+        (0 | 1, _) | (_, None) => Ok(()),
+        (_, Some(first)) => {
+            let tasks: Vec<String> = tasks.into_iter().collect();
+            Err(DatasetError::table(
+                first.path().parent().unwrap_or(first.path()),
+                format!(
+                    "there are tables of the tasks {}, which list the same images",
+                    tasks.join(", ")
+                ),
+                "name one table, or put those of one task into a folder of their own",
+            ))
+        }
     }
 }
 

@@ -105,6 +105,23 @@ impl DatasetFormat for GoogleNih {
         }
         Ok(builder.finish())
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[
+            Example {
+                header: "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],Fracture,Pneumothorax,Airspace opacity,Nodule or mass,Set Id",
+                row: "@,No Finding,0,1,58,M,PA,2682,2749,0.143,0.143,NO,NO,NO,YES,test",
+                names: ["00000001_000.png", "00000001_001.png"],
+            },
+            Example {
+                header: "Patient ID,Image ID,Reader ID,Fracture,Pneumothorax,Airspace opacity,Nodule/mass,Set ID",
+                row: "1,@,7,NO,NO,NO,HEDGE,test",
+                names: ["00000001_000.png", "00000001_001.png"],
+            },
+        ]
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -147,6 +147,23 @@ impl DatasetFormat for MimicCxrJpg {
         }
         Ok(builder.finish())
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[
+            Example {
+                header: "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning",
+                row: "@,10000001,50000001,x,PA,10,10,20000101,1.0,x,y,z",
+                names: ["ab-1", "ab-2"],
+            },
+            Example {
+                header: "dicom_id,study_id,subject_id,split",
+                row: "@,50000001,10000001,train",
+                names: ["ab-1", "ab-2"],
+            },
+        ]
+    }
 }
 
 /// Which table is which.

@@ -6,6 +6,8 @@
 mod chest_x_ray14;
 mod chexpert;
 mod cxr_lt;
+#[cfg(test)]
+mod every_format;
 mod google_nih;
 mod mimic;
 mod own_table;
@@ -51,6 +53,20 @@ pub(crate) trait DatasetFormat: Sync + fmt::Debug {
     /// # Errors
     /// Whatever in the tables is not understood; what makes no row unusable is a counted warning of the index.
     fn read(&self, request: Request) -> Result<Index, DatasetError>;
+
+    /// A table of each kind, for what every format has to withstand: see the tests in `every_format`.
+    #[cfg(test)]
+    fn examples(&self) -> &'static [Example];
+}
+
+/// A table that a format reads, with one label at least and a row of an image that is called `@`.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Example {
+    pub(crate) header: &'static str,
+    pub(crate) row: &'static str,
+    /// Names of two images.
+    pub(crate) names: [&'static str; 2],
 }
 
 /// Every format, in the order in which they are tried: those that another's header would pass for come first, and own
@@ -274,6 +290,14 @@ fn find(
             "name the label table",
         )),
     }
+}
+
+/// Whether a folder has the tables of a published data set that says its parts itself, if it has some, whatever the tables
+/// are called: not ChestX-ray14's, whose parts are lists, and no own table.
+pub(crate) fn says_its_parts(folder: &Path) -> bool {
+    let by_lists: [&dyn DatasetFormat; 2] = [&chest_x_ray14::ChestXRay14, &own_table::OwnTable];
+    let is_it = |name: &str| by_lists.iter().all(|other| other.name() != name);
+    folder.is_dir() && find(folder, None).is_ok_and(|(format, _)| is_it(format.name()))
 }
 
 /// Whether a folder has the tables of one published data set, or an own table that is called `labels.csv`, so that

@@ -54,6 +54,16 @@ impl DatasetFormat for OwnTable {
         }
         parse(&first.load()?)
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "image,patient,Edema",
+            row: "@,p1,1",
+            names: ["a/1.png", "a/2.png"],
+        }]
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -140,6 +140,16 @@ impl DatasetFormat for PadChest {
         }
         Ok(builder.finish())
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,Projection,Report,MethodLabel,Labels,labelCUIS",
+            row: "0,@,7,20140915,1,2,1930.0,F,PA,x,Physician,\"['normal']\",x",
+            names: ["1_a.png", "1_b.png"],
+        }]
+    }
 }
 
 struct Columns {

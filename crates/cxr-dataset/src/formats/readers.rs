@@ -60,7 +60,7 @@ impl Votes {
             LabelState::Positive => self.yes += 1,
             LabelState::Negative => self.no += 1,
             LabelState::Uncertain => self.unsure += 1,
-            LabelState::Unknown => {}
+            LabelState::Blank | LabelState::Unknown => {}
         }
     }
 

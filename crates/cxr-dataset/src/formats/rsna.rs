@@ -85,6 +85,23 @@ impl DatasetFormat for RsnaPneumonia {
         );
         Ok(builder.finish())
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[
+            Example {
+                header: "patientId,x,y,width,height,Target",
+                row: "@,,,,,0",
+                names: ["a1f", "b2f"],
+            },
+            Example {
+                header: "patientId,class",
+                row: "@,Normal",
+                names: ["a1f", "b2f"],
+            },
+        ]
+    }
 }
 
 fn has_boxes(header: &Header<'_>) -> bool {

@@ -260,7 +260,7 @@ impl<'a> Line<'a> {
 /// `True`). `None` for what is no label state.
 pub(crate) fn state(cell: &str) -> Option<LabelState> {
     if is_missing(cell) {
-        return Some(LabelState::Unknown);
+        return Some(LabelState::Blank);
     }
     if cell.eq_ignore_ascii_case("true") {
         return Some(LabelState::Positive);

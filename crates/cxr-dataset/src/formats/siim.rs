@@ -7,6 +7,7 @@
 use cxr_table::excerpt;
 
 use super::sheet::label_set;
+use super::source::SUBMISSION;
 use super::{DatasetFormat, Header, Line, Request, Sheet};
 use crate::index::builder::Builder;
 use crate::record::Record;
@@ -39,6 +40,13 @@ impl DatasetFormat for SiimPneumothorax {
 
     fn read(&self, request: Request) -> Result<Index, DatasetError> {
         let sources = request.all();
+        if let Some(example) = (sources.iter()).find(|source| source.stem().contains(SUBMISSION)) {
+            return Err(DatasetError::table(
+                example.path(),
+                "this is Kaggle's example of a submission, whose masks are no labels",
+                "take `train-rle.csv` or `stage_2_train.csv`",
+            ));
+        }
         let path = (sources.first()).map(|source| source.path().to_owned());
         let set = label_set(&path.unwrap_or_default(), vec![LABEL.to_owned()])?;
         let release = Release::new("siim-pneumothorax", "SIIM-ACR Pneumothorax");
@@ -47,6 +55,16 @@ impl DatasetFormat for SiimPneumothorax {
             read(&source.load()?, &mut builder)?;
         }
         Ok(builder.finish())
+    }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "ImageId, EncodedPixels",
+            row: "@, -1",
+            names: ["a1f", "b2f"],
+        }]
     }
 }
 
@@ -105,7 +123,7 @@ fn annotation(
     let Some(text) = line.said(Some(column)) else {
         return Ok((LabelState::Unknown, None));
     };
-    if text == "-1" {
+    if text.trim() == "-1" {
         return Ok((LabelState::Negative, None));
     }
     match mask_box(text) {

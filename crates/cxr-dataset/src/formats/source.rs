@@ -121,10 +121,15 @@ pub(crate) fn tables_below(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> 
     Ok(tables)
 }
 
-/// Whether a file is a table by its name.
+/// In the names of Kaggle's examples of a submission.
+pub(crate) const SUBMISSION: &str = "sample_submission";
+
+/// Whether a file is a table of labels by its name.
 pub(crate) fn is_table(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.to_lowercase();
-    // Files that systems add begin with a dot.
-    !name.starts_with('.') && (name.ends_with(".csv") || name.ends_with(".csv.gz"))
+    // Files that systems add begin with a dot, and Kaggle's examples of a submission look like the truth.
+    !name.starts_with('.')
+        && !name.contains(SUBMISSION)
+        && (name.ends_with(".csv") || name.ends_with(".csv.gz"))
 }

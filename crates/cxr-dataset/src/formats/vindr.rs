@@ -128,6 +128,23 @@ impl DatasetFormat for VinDrCxr {
             readers,
         )
     }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[
+            Example {
+                header: "image_id,rad_id,Aortic enlargement,Atelectasis,Calcification,Cardiomegaly,Edema",
+                row: "@,R1,0,1,0,0,0",
+                names: ["a1f", "b2f"],
+            },
+            Example {
+                header: "image_id,rad_id,class_name,x_min,y_min,x_max,y_max",
+                row: "@,R1,Cardiomegaly,1,2,3,4",
+                names: ["a1f", "b2f"],
+            },
+        ]
+    }
 }
 
 impl DatasetFormat for VinBigData {
@@ -156,6 +173,16 @@ impl DatasetFormat for VinBigData {
             Vec::new(),
             readers,
         )
+    }
+
+    #[cfg(test)]
+    fn examples(&self) -> &'static [super::Example] {
+        use super::Example;
+        &[Example {
+            header: "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max",
+            row: "@,Cardiomegaly,3,R1,1,2,3,4",
+            names: ["a1f", "b2f"],
+        }]
     }
 }
 

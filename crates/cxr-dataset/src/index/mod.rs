@@ -112,6 +112,13 @@ pub struct LabelCount {
     pub uncertain: usize,
     /// Images of which nothing is said.
     pub unknown: usize,
+    /// Those of them whose cell is empty.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blank: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Index {
@@ -175,6 +182,28 @@ impl Index {
             tables: self.tables.clone(),
             warnings: self.warnings.clone(),
         }
+    }
+
+    /// The same with empty cells of those labels, by their places, as negative ones, and a warning of how many.
+    pub(crate) fn with_negative_blanks(mut self, is_negative: &[bool]) -> Self {
+        let mut count = 0;
+        for record in &mut self.records {
+            for (state, is_negative) in record.labels.iter_mut().zip(is_negative) {
+                if *is_negative && *state == LabelState::Blank {
+                    *state = LabelState::Negative;
+                    count += 1;
+                }
+            }
+        }
+        if count > 0 {
+            self.warnings.push(TableWarning {
+                message: "empty cells of labels that are taken for negative".to_owned(),
+                count,
+                table: None,
+                line: None,
+            });
+        }
+        self
     }
 
     /// The records in the table's order.
@@ -352,6 +381,10 @@ pub(crate) fn count_labels<'a>(
                 LabelState::Negative => count.negative += 1,
                 LabelState::Uncertain => count.uncertain += 1,
                 LabelState::Unknown => count.unknown += 1,
+                LabelState::Blank => {
+                    count.unknown += 1;
+                    count.blank += 1;
+                }
             }
         }
     }

@@ -299,13 +299,15 @@ impl LabelMap {
 }
 
 /// Whether one of two findings is there: positive where one is, negative where both are, uncertain where one is, unknown
-/// else.
+/// else; two of which one is an empty cell and the other is negative or empty too are an empty cell.
 pub(crate) fn either(first: LabelState, second: LabelState) -> LabelState {
     match (first, second) {
         (LabelState::Positive, _) | (_, LabelState::Positive) => LabelState::Positive,
         (LabelState::Negative, LabelState::Negative) => LabelState::Negative,
         (LabelState::Uncertain, _) | (_, LabelState::Uncertain) => LabelState::Uncertain,
-        _ => LabelState::Unknown,
+        (LabelState::Unknown, _) | (_, LabelState::Unknown) => LabelState::Unknown,
+        // Negative, both of them, where empty cells are.
+        (LabelState::Blank, _) | (_, LabelState::Blank) => LabelState::Blank,
     }
 }
 
@@ -324,7 +326,8 @@ fn imply(hierarchy: &[(usize, Vec<usize>)], states: &mut [LabelState]) {
             continue;
         }
         for child in children {
-            if let Some(state @ LabelState::Unknown) = states.get_mut(*child) {
+            if let Some(state @ (LabelState::Unknown | LabelState::Blank)) = states.get_mut(*child)
+            {
                 *state = LabelState::Negative;
             }
         }

@@ -91,3 +91,84 @@ fn siim_s_annotations_are_joined_by_or() {
         "{error}"
     );
 }
+
+/// Kaggle's examples of a submission have the header of SIIM's truth, and say that no image has the finding.
+#[test]
+fn an_example_of_a_submission_is_no_table_of_labels() {
+    let truth = "ImageId, EncodedPixels\na, -1\nb,10 3\n";
+    let folder = Folder::of(&[
+        ("train-rle.csv", truth),
+        (
+            "sample_submission.csv",
+            "ImageId,EncodedPixels\nc,-1\nd,-1\n",
+        ),
+        (
+            "stage_2_sample_submission.csv",
+            "ImageId,EncodedPixels\ne,-1\n",
+        ),
+    ]);
+    let index = folder.read("").unwrap();
+    assert_eq!(sizes(&index), (2, 0, 0));
+    assert_eq!(counts(&index, "Pneumothorax"), [1, 1, 0, 0]);
+    let error = folder.read("sample_submission.csv").unwrap_err();
+    assert!(error.to_string().contains("submission"), "{error}");
+    // Those of the other challenges have no labels; the classes of RSNA's images are a table of labels beside them.
+    let folder = Folder::of(&[
+        (
+            "stage_2_detailed_class_info.csv",
+            "patientId,class\na,Normal\n",
+        ),
+        (
+            "stage_2_sample_submission.csv",
+            "patientId,PredictionString\nb,0.5 0 0 100 100\n",
+        ),
+    ]);
+    assert_eq!(sizes(&folder.read("").unwrap()), (1, 0, 0));
+}
+
+/// VinBigData's fifteen classes, with the columns that resized copies of the competition's images add.
+#[test]
+fn vinbigdata_has_fifteen_classes_and_copies_of_it_more_columns() {
+    let classes = [
+        "Aortic enlargement",
+        "Atelectasis",
+        "Calcification",
+        "Cardiomegaly",
+        "Consolidation",
+        "ILD",
+        "Infiltration",
+        "Lung Opacity",
+        "Nodule/Mass",
+        "Other lesion",
+        "Pleural effusion",
+        "Pleural thickening",
+        "Pneumothorax",
+        "Pulmonary fibrosis",
+    ];
+    let mut table =
+        "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max,width,height\n".to_owned();
+    for (number, class) in classes.iter().enumerate() {
+        for reader in ["R8", "R9", "R10"] {
+            table +=
+                &format!("sick{number},{class},{number},{reader},1.0,2.0,30.5,40.0,2336,2836\n");
+        }
+    }
+    for reader in ["R1", "R2", "R17"] {
+        table += &format!("well,No finding,14,{reader},,,,,2880,2304\n");
+    }
+    let folder = Folder::of(&[
+        ("train.csv", &table),
+        (
+            "sample_submission.csv",
+            "image_id,PredictionString\nt,14 1 0 0 1 1\n",
+        ),
+    ]);
+    let index = folder.read("").unwrap();
+    assert_eq!(index.release().name(), "vinbigdata");
+    assert_eq!(sizes(&index), (15, 0, 0));
+    assert_eq!(index.label_set().len(), 15);
+    for class in classes.iter().chain(&["No finding"]) {
+        assert_eq!(counts(&index, class), [1, 14, 0, 0], "{class}");
+    }
+    assert_eq!(index.boxes().len(), 42);
+}

@@ -89,3 +89,43 @@ fn chexpert_s_parts_are_one_data_set_in_a_folder() {
     // One of them alone is read alone.
     assert_eq!(sizes(&folder.read("valid.csv").unwrap()), (1, 1, 1));
 }
+
+/// The full data set comes with labels of other labelers for the same images.
+#[test]
+fn labels_of_chexbert_are_taken_when_they_are_named() {
+    let train = format!("{CHEXPERT}\n{}", chexpert_rows("CheXpert-v1.0", "train"));
+    // As VisualCheXbert's: no blanks, `No Finding` last.
+    let names: Vec<&str> = CHEXPERT.split(',').collect();
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.remove(5);
+    order.push(5);
+    let other: String = train
+        .lines()
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            let cells = order.iter().map(|&at| match (at >= 5, cells[at]) {
+                (true, "" | "-1.0") => "1.0",
+                (_, cell) => cell,
+            });
+            cells.collect::<Vec<_>>().join(",") + "\n"
+        })
+        .collect();
+    let folder = Folder::of(&[
+        ("train.csv", &train),
+        ("train_cheXbert.csv", &train.replace("-1.0", "0.0")),
+        ("train_visualCheXbert.csv", &other),
+    ]);
+    let index = folder.read("").unwrap();
+    assert_eq!(sizes(&index), (4, 2, 3));
+    assert_eq!(counts(&index, "Cardiomegaly"), [0, 0, 1, 3]);
+    assert_eq!(warns(&index, "train_cheXbert.csv` has other labels"), 1);
+    assert_eq!(
+        warns(&index, "train_visualCheXbert.csv` has other labels"),
+        1
+    );
+    assert_eq!(index.tables().len(), 1);
+    let bert = folder.read("train_cheXbert.csv").unwrap();
+    assert_eq!(counts(&bert, "Cardiomegaly"), [0, 1, 0, 3]);
+    let visual = folder.read("train_visualCheXbert.csv").unwrap();
+    assert_eq!(counts(&visual, "Cardiomegaly"), [4, 0, 0, 0]);
+}

@@ -1,6 +1,6 @@
 //! MIMIC-CXR-JPG's four tables, and CXR-LT's with more labels.
 
-use cxr_dataset::{ImageName, LabelState, Part, ViewPosition};
+use cxr_dataset::{DataFolder, ImageName, LabelState, Part, ViewPosition};
 
 use super::{Folder, common, counts, n_of_view, read, sizes, warns};
 
@@ -164,7 +164,7 @@ fn cxr_lt_s_columns_are_labels_by_name() {
     folder.write("development_labeled_task2.csv", dev.as_bytes());
     let error = folder.read("").unwrap_err().to_string();
     assert!(
-        error.contains("task2.csv`, line 2") && error.contains("listed twice (first in"),
+        error.contains("the tasks 1, 2") && error.contains("name one table"),
         "{error}"
     );
     // Labels of all parts in one table, which says the part itself.
@@ -175,4 +175,109 @@ fn cxr_lt_s_columns_are_labels_by_name() {
     let index = read(&split).unwrap();
     assert_eq!(index.official(Part::Test).len(), 1);
     assert_eq!(index.label_set().names(), ["Nodule"]);
+}
+
+/// The labels of each edition under the names of its files: 26, 40 and 45.
+#[test]
+fn every_edition_of_cxr_lt_has_its_labels() {
+    const OF_2023: &str = "Atelectasis,Calcification of the Aorta,Cardiomegaly,Consolidation,Edema,Emphysema,Enlarged Cardiomediastinum,Fibrosis,Fracture,Hernia,Infiltration,Lung Lesion,Lung Opacity,Mass,No Finding,Nodule,Pleural Effusion,Pleural Other,Pleural Thickening,Pneumomediastinum,Pneumonia,Pneumoperitoneum,Pneumothorax,Subcutaneous Emphysema,Support Devices,Tortuous Aorta";
+    const OF_2024: &str = "Adenopathy,Atelectasis,Azygos Lobe,Calcification of the Aorta,Cardiomegaly,Clavicle Fracture,Consolidation,Edema,Emphysema,Enlarged Cardiomediastinum,Fibrosis,Fissure,Fracture,Granuloma,Hernia,Hydropneumothorax,Infarction,Infiltration,Kyphosis,Lobar Atelectasis,Lung Lesion,Lung Opacity,Mass,Nodule,Normal,Pleural Effusion,Pleural Other,Pleural Thickening,Pneumomediastinum,Pneumonia,Pneumoperitoneum,Pneumothorax,Pulmonary Embolism,Pulmonary Hypertension,Rib Fracture,Round(ed) Atelectasis,Subcutaneous Emphysema,Support Devices,Tortuous Aorta,Tuberculosis";
+    const MORE_OF_2024: &str = "Bulla,Cardiomyopathy,Hilum,Osteopenia,Scoliosis";
+    let facts = "dicom_id,subject_id,study_id,ViewPosition,ViewCodeSequence_CodeMeaning";
+    let table = |labels: &str, path: &str, more: &str, ids: &[(&str, &str)]| {
+        let mut text = format!("{facts},{path},{labels}");
+        text += match more {
+            "" => "\n",
+            _ => ",split\n",
+        };
+        let n_labels = labels.split(',').count();
+        for (at, (id, part)) in ids.iter().enumerate() {
+            let cells: Vec<&str> = (0..n_labels)
+                .map(|label| if label % ids.len() == at { "1" } else { "0" })
+                .collect();
+            text += &format!(
+                "{id},10000032,50414267,AP,antero-posterior,files/p10/p10000032/s50414267/{id}.jpg,{}",
+                cells.join(",")
+            );
+            text += &match more {
+                "" => "\n".to_owned(),
+                _ => format!(",{part}\n"),
+            };
+        }
+        text
+    };
+    let ids = [("a-1", "train"), ("a-2", "development"), ("a-3", "test")];
+    for (labels, path, count) in [
+        (OF_2023.to_owned(), "path", 26),
+        (OF_2023.to_owned(), "fpath", 26),
+        (OF_2024.to_owned(), "fpath", 40),
+        (format!("{OF_2024},{MORE_OF_2024}"), "fpath", 45),
+    ] {
+        for (name, split) in [("train.csv", ""), ("labels.csv", "split")] {
+            let folder = Folder::of(&[(name, &table(&labels, path, split, &ids))]);
+            // In a folder `labels.csv` is usually somebody's own.
+            let index = folder.read("").unwrap();
+            assert_eq!(index.release().name(), "cxr-lt");
+            assert_eq!(index.label_set().len(), count);
+            assert_eq!(index.label_set().names().join(","), labels);
+            let positives = index.label_counts().into_iter();
+            assert!(positives.into_iter().all(|count| count.positive == 1));
+            // CXR-LT's `labels.csv` says the parts, an own one needs lists.
+            let data = DataFolder::new(folder.path());
+            assert_eq!(data.metadata_folder().unwrap(), folder.path());
+            let parts = Part::ALL.map(|part| index.official(part).len());
+            assert_eq!(
+                parts,
+                if split.is_empty() {
+                    [3, 0, 0]
+                } else {
+                    [1, 1, 1]
+                }
+            );
+        }
+    }
+}
+
+/// MIMIC-CXR has lists of records and studies, with ids and paths of DICOM files: they are no tables of CXR-LT, and no
+/// second data set beside MIMIC-CXR-JPG's.
+#[test]
+fn lists_of_mimic_cxr_s_dicom_files_are_no_labels() {
+    let folder = mimic();
+    let whole = folder.read("").unwrap();
+    for (name, text) in [
+        (
+            "cxr-record-list.csv.gz",
+            "subject_id,study_id,dicom_id,path\n10000032,50414267,a0-1,files/p10/p10000032/s50414267/a0-1.dcm\n",
+        ),
+        (
+            "cxr-study-list.csv.gz",
+            "subject_id,study_id,path\n10000032,50414267,files/p10/p10000032/s50414267.txt\n",
+        ),
+    ] {
+        folder.write(name, &common::archives::gzip(text.as_bytes()));
+    }
+    let beside = folder.read("").unwrap();
+    assert_eq!(beside.release().name(), "mimic-cxr-jpg");
+    assert_eq!(beside.records(), whole.records());
+    let labels = folder.read("mimic-cxr-2.0.0-chexpert.csv.gz").unwrap();
+    assert_eq!(labels.records(), whole.records());
+}
+
+/// The labels of one radiologist for the test set (2.1.0): by study alone, with another word for opacities, −1 kept.
+#[test]
+fn the_radiologist_s_labels_are_joined_by_study() {
+    let folder = mimic();
+    let text = "study_id,Airspace Opacity,Atelectasis,Cardiomegaly,Consolidation,Edema,No Finding\n50771383,1,0,-1,,1,0\n";
+    let path = folder.write("mimic-cxr-2.1.0-test-set-labeled.csv", text.as_bytes());
+    let whole = folder.read("").unwrap();
+    assert_eq!(counts(&whole, "Edema"), [0, 1, 0, 4]);
+    let index = folder.read("mimic-cxr-2.1.0-test-set-labeled.csv").unwrap();
+    assert_eq!(sizes(&index), (5, 3, 4));
+    assert_eq!(counts(&index, "Airspace Opacity"), [1, 0, 0, 4]);
+    assert_eq!(counts(&index, "Cardiomegaly"), [0, 0, 1, 4]);
+    // Four images are of other studies, one cell is blank.
+    assert_eq!(counts(&index, "Consolidation"), [0, 0, 0, 5]);
+    let blank = index.label_set().index_of("Consolidation").unwrap();
+    assert_eq!(index.label_counts()[blank].blank, 1);
+    assert!(index.tables().contains(&path));
 }

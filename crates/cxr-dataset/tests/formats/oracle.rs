@@ -1,6 +1,6 @@
 //! Real tables against counts by pandas.
 
-use cxr_dataset::{Index, Part, ViewPosition};
+use cxr_dataset::{BlankPolicy, Blanks, Index, Part, ViewPosition};
 
 use super::{common, counts, n_of_view, sizes, warns};
 
@@ -50,6 +50,24 @@ fn real_tables_have_the_counts_of_the_oracle() {
         ("file name and `Frontal/Lateral` differ", 0),
     ] {
         assert_eq!(warns(&chexpert, fragment), count, "{fragment}");
+    }
+    // Cells that pandas keeps where a blank is 0 and −1 is left out.
+    let blanks = Blanks {
+        default: BlankPolicy::Negative,
+        ..Blanks::default()
+    };
+    let chexpert = chexpert.with_blanks(&blanks).unwrap();
+    for (label, kept) in [
+        ("No Finding", 223_414),
+        ("Enlarged Cardiomediastinum", 211_011),
+        ("Edema", 210_430),
+        ("Consolidation", 195_672),
+        ("Atelectasis", 189_675),
+        ("Support Devices", 222_335),
+    ] {
+        let [positive, negative, uncertain, unknown] = counts(&chexpert, label);
+        assert_eq!((positive + negative, unknown), (kept, 0), "{label}");
+        assert_eq!(uncertain, 223_414 - kept, "{label}");
     }
 
     let google = formats.join("google-nih");

@@ -81,7 +81,15 @@ pub fn onnx_bytes(
         x = layers::write(&mut graph, &model, prefix, description, &x)?;
     }
     let flat = Attribute::Int("axis", 1);
-    graph.giving("logits", "logits", "Flatten", &[&x], &[flat]);
+    match card.multi_class.is_empty() {
+        true => graph.giving("logits", "logits", "Flatten", &[&x], &[flat]),
+        false => {
+            let outputs = graph.add("Flatten", &[&x], &[flat]);
+            let sides = [card.n_outputs(), card.labels.len()];
+            let differences = graph.constant("differences", &sides, &differences(card));
+            graph.giving("logits", "logits", "MatMul", &[&outputs, &differences], &[]);
+        }
+    }
     let labels = [n, Side::Fixed(card.labels.len())];
     let mut outputs = vec![value("logits", FLOAT, &labels, card.labels.join(", "))];
     if options.probabilities {
@@ -120,6 +128,23 @@ pub fn onnx_bytes(
         return Err(ExchangeError::TooLarge { bytes, limit });
     }
     Ok(file.encode_to_vec())
+}
+
+/// The matrix, `K×L`, that makes logits of outputs: that of presence, less that of absence where there is one.
+fn differences(card: &ModelCard) -> Vec<f32> {
+    let n_labels = card.labels.len();
+    let mut matrix = vec![0.; card.n_outputs() * n_labels];
+    for (label, outputs) in card.outputs().into_iter().enumerate() {
+        let absent = outputs
+            .absent_and_uncertain
+            .map(|(absent, _)| (absent, -1.));
+        for (output, factor) in [(outputs.present, 1.)].into_iter().chain(absent) {
+            if let Some(value) = matrix.get_mut(output * n_labels + label) {
+                *value = factor;
+            }
+        }
+    }
+    matrix
 }
 
 /// What the images are, in words.

@@ -118,6 +118,8 @@ fn module(
 ) -> Result<String, ExchangeError> {
     let (channels, height, width) = model.features;
     let labels = model.card.labels.len();
+    let outputs = model.card.n_outputs();
+    let is_multi_class = !model.card.multi_class.is_empty();
     let mut classes = String::new();
     let mut build = String::new();
     let mut line = |text: &str| {
@@ -127,14 +129,19 @@ fn module(
     };
     if classifier.is_none() {
         classes += python::HELPERS;
-        let docs = format!("From features N×{channels}×{height}×{width} to logits N×{labels}.");
+        let docs = format!("From features N×{channels}×{height}×{width} to logits N×{outputs}.");
         classes += &python::class("Head", &docs, &model.head, "{}.flatten(1)")?;
     }
     match (torchvision, classifier) {
         (Some(torch), Some(_)) => {
             line(&format!(
-                "network = torchvision.models.{}({}, num_classes=len(LABELS))",
-                torch.constructor, torch.arguments
+                "network = torchvision.models.{}({}, num_classes={})",
+                torch.constructor,
+                torch.arguments,
+                match is_multi_class {
+                    true => outputs.to_string(),
+                    false => "len(LABELS)".to_owned(),
+                }
             ));
             norm_eps(model, "network")
                 .iter()
@@ -172,6 +179,10 @@ fn module(
             line("network.top = Head()");
         }
     }
+    if is_multi_class {
+        line("network.register_forward_hook(_logits)");
+        classes += DIFFERENCES;
+    }
     let mut imports = String::new();
     if classifier.is_none() {
         imports += "from torch.nn import functional as F\n";
@@ -199,6 +210,22 @@ fn module(
             text.replace(key, value)
         }))
 }
+
+/// What makes logits of outputs where some labels have three.
+const DIFFERENCES: &str = r#"
+
+def _logits(network, images, outputs):
+    """Logits of outputs: of a label with three, absent, present and uncertain, presence less absence."""
+    columns, at = [], 0
+    for label in LABELS:
+        if label in CARD["multi_class"]:
+            columns.append(outputs[:, at + 1] - outputs[:, at])
+            at += 3
+        else:
+            columns.append(outputs[:, at])
+            at += 1
+    return torch.stack(columns, 1)
+"#;
 
 /// A network whose features are those of `features`.
 const NETWORK: &str = r#"

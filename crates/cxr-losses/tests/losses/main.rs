@@ -13,3 +13,4 @@ mod inputs;
 mod limits;
 mod properties;
 mod support;
+mod uncertain_class;

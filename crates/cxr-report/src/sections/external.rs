@@ -99,13 +99,20 @@ fn sentence(run: &RunMetrics, test: &ExternalTest) -> String {
         [] => String::new(),
         labels => format!(" Not known there: {}.", labels.join(", ")),
     };
+    let blank = match test.blank_labels_negative.as_slice() {
+        [] => String::new(),
+        labels => format!(
+            " Empty cells of {} are taken for negative.",
+            labels.join(", ")
+        ),
+    };
     let drawn = if test.phantom {
         " (drawn, not taken)"
     } else {
         ""
     };
     format!(
-        "{}: trained on {}, tested on {}{drawn}, {} images{of}; labels joined by `{}`.{alone}",
+        "{}: trained on {}, tested on {}{drawn}, {} images{of}; labels joined by `{}`.{alone}{blank}",
         loss_heading(run),
         test.trained_on,
         test.tested_on,

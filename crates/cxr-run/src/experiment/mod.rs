@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cxr_augment::{Augmentation, Pipeline, StandardTransform};
-use cxr_dataset::{DataSet, LabelMap, Subset, SurveyOptions, ValidationSplit};
+use cxr_dataset::{Blanks, DataSet, LabelMap, Subset, SurveyOptions, ValidationSplit};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use uncertain::{Uncertainty, UncertaintyPolicy};
+pub use uncertain::{UNCERTAIN_CLASS, Uncertainty, UncertaintyPolicy};
 
 use crate::{ModelConfig, OptimiserConfig, ParameterGroup, RunError, Schedule};
 
@@ -79,6 +79,9 @@ pub struct DataConfig {
     /// `weight`. A label that one does not have is unknown on its images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<DataSet>,
+    /// What an empty cell of a label means, by the names of the labels that are trained: unknown, or negative.
+    #[serde(skip_serializing_if = "Blanks::are_unknown")]
+    pub blank: Blanks,
     /// What the loss makes of labels that the source calls uncertain.
     #[serde(skip_serializing_if = "Uncertainty::is_ignore")]
     pub uncertain: Uncertainty,
@@ -96,6 +99,7 @@ impl Default for DataConfig {
             subset: Subset::default(),
             label_map: None,
             sets: Vec::new(),
+            blank: Blanks::default(),
             uncertain: Uncertainty::default(),
             phantoms: None,
         }
@@ -492,6 +496,7 @@ impl Experiment {
             label_map: (self.data.label_map.as_deref())
                 .map(LabelMap::open)
                 .transpose()?,
+            blank: self.data.blank.clone(),
             sets: self.data.sets.clone(),
             side: u32::try_from(side).map_err(too_large)?,
         })

@@ -10,8 +10,8 @@ use crate::RunError;
 /// What a loss makes of one label of an image whose source calls it uncertain (−1): the policies of CheXpert's paper
 /// (Irvin et al., AAAI 2019), and soft targets (Pham et al., Neurocomputing 2021).
 ///
-/// In an experiment file `"ignore"`, `"zeros"`, `"ones"` or `{ soft = [0.55, 0.85] }`. A third class of its own
-/// (U-MultiClass) needs three outputs a label and is not among them.
+/// In an experiment file `"ignore"`, `"zeros"`, `"ones"`, `"multi-class"` or `{ soft = [0.55, 0.85] }`. Targets from a model
+/// that was trained before (U-SelfTrained) are not among them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -23,18 +23,27 @@ pub enum UncertaintyPolicy {
     Zeros,
     /// It is taken for present.
     Ones,
+    /// It is a class of its own (U-MultiClass): the network has three outputs for the label, absent, present and uncertain,
+    /// and softmax cross-entropy takes the place of the loss `bce`, which is that of the labels with other policies. The
+    /// label's logit is that of presence less that of absence, so that its probability is one of these two alone.
+    #[serde(rename = "multi-class")]
+    MultiClass,
     /// In each epoch its target is a number between these two, drawn by (seed, epoch, image, label). The loss has to take
     /// soft targets.
     Soft([f64; 2]),
 }
 
+/// The target of an uncertain label that is a class of its own, beside 0 for absent and 1 for present ones.
+pub const UNCERTAIN_CLASS: f32 = 2.;
+
 impl UncertaintyPolicy {
-    /// The target of the loss; `None` where the label has no part in it.
+    /// The target of the loss; `None` where the label has no part in it. [`UNCERTAIN_CLASS`] is the third class.
     pub fn target(self, seed: u64, epoch: u64, image: &str, label: &str) -> Option<f32> {
         match self {
             Self::Ignore => None,
             Self::Zeros => Some(0.),
             Self::Ones => Some(1.),
+            Self::MultiClass => Some(UNCERTAIN_CLASS),
             Self::Soft([low, high]) => {
                 // No image's name has a line end.
                 let key = format!("{image}\n{label}");
@@ -80,6 +89,17 @@ impl Uncertainty {
         *self == Self::default()
     }
 
+    /// The policy of a label.
+    pub fn of(&self, label: &str) -> UncertaintyPolicy {
+        self.labels.get(label).copied().unwrap_or(self.default)
+    }
+
+    /// Whether uncertain is a class of its own for some label.
+    pub fn has_multi_class(&self) -> bool {
+        let mut all = self.labels.values().chain([&self.default]);
+        all.any(|policy| *policy == UncertaintyPolicy::MultiClass)
+    }
+
     /// The policy of each of some labels, in their order.
     ///
     /// # Errors
@@ -93,8 +113,7 @@ impl Uncertainty {
                 stranger,
             ));
         }
-        let policy = |label: &String| self.labels.get(label).copied().unwrap_or(self.default);
-        Ok(labels.iter().map(policy).collect())
+        Ok(labels.iter().map(|label| self.of(label)).collect())
     }
 
     /// Checks the numbers.
@@ -135,6 +154,13 @@ mod tests {
         assert_ne!(draws[3], other);
         let written = toml::to_string(&uncertain).unwrap();
         assert_eq!(toml::from_str::<Uncertainty>(&written).unwrap(), uncertain);
+
+        let text = "labels = { A = \"multi-class\" }";
+        let classes: Uncertainty = toml::from_str(text).unwrap();
+        assert!(classes.has_multi_class() && !uncertain.has_multi_class());
+        assert_eq!(classes.of("A").target(7, 0, "a.png", "A"), Some(2.));
+        assert_eq!(classes.of("B"), UncertaintyPolicy::Ignore);
+        assert!(toml::to_string(&classes).unwrap().contains("multi-class"));
 
         let error = uncertain.of_labels(&labels[..1]).unwrap_err().to_string();
         assert!(error.contains("data.uncertain.labels"), "{error}");

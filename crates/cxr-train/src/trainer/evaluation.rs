@@ -144,7 +144,7 @@ impl Trainer<'_> {
     fn network(&self) -> Vec<NetworkPart> {
         let experiment = self.variant.experiment();
         let side = experiment.augmentation.crop_size();
-        network_parts(&experiment.model, side, self.card.labels.len()).unwrap_or_else(|error| {
+        network_parts(&experiment.model, side, self.card.n_outputs()).unwrap_or_else(|error| {
             tracing::debug!(%error, "the network is not drawn");
             Vec::new()
         })

@@ -225,16 +225,16 @@ impl Step<'_> {
             let statistics = norm_statistics(self.norm_statistics);
             sink.scope(|| statistics.scope(|| precision.scope(features)))?
         };
-        let logits = self.classifier.logits(&features, phase)?;
+        let outputs = self.classifier.outputs(&features, phase)?;
         drop(span);
         let span = self.profile.span("loss");
         let (mut targets, mut mask) = (batch.targets, batch.mask);
         if self.loss_is_own {
-            let device = logits.device();
+            let device = outputs.device();
             targets = targets.to_device(device)?;
             mask = mask.map(|mask| mask.to_device(device)).transpose()?;
         }
-        let loss = self.loss.loss(&logits, &targets, mask.as_ref())?;
+        let loss = self.loss.loss(&outputs, &targets, mask.as_ref())?;
         drop(span);
         let backward = || Gradients::backward(self.trained, &loss, &sink);
         let gradients = self.profile.time("backward", backward)?;

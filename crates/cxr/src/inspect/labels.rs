@@ -48,6 +48,9 @@ pub(super) fn tell(index: &Index, text: &mut String, json: &mut Value) {
         })
         .collect::<serde_json::Map<_, _>>()
         .into();
+    json["blank"] = super::counts(
+        (names.iter().zip(&label_counts)).map(|(name, count)| (name.clone(), count.blank)),
+    );
     json["without_finding"] = json!(index.n_without_finding());
     json["co_occurrence"] =
         json!((names.len() <= WIDEST_JSON_MATRIX).then(|| index.co_occurrence()));

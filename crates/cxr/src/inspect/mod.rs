@@ -14,6 +14,7 @@ use cxr_dataset::{
 };
 use serde_json::{Value, json};
 
+use crate::blank::BlankArgs;
 use crate::output::{ForceArg, is_split};
 use crate::progress::say;
 use crate::train::{interrupted, set_threads, stop_flag};
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// majority (more than half say yes; a tie is uncertain) or all (every one says yes)
     #[arg(long, value_name = "RULE", default_value = "majority")]
     readers: ReaderRule,
+
+    #[command(flatten)]
+    blank: BlankArgs,
 
     /// Which images validate: official (none), paper (a tenth of the images), patient (a tenth in
     /// whole patients), or one of several folds such as patient-fold-0-of-5
@@ -120,10 +124,11 @@ const EXAMPLES: &str = "Examples:
   cxr inspect chexpert/train.csv
   cxr inspect mimic-cxr-jpg --no-images --json
   cxr inspect vindr-cxr/annotations --readers all
+  cxr inspect chexpert/train.csv --blank negative
 
 With --json: images, patients, studies (null where the tables do not say), views (images by view), and for each of
-the labels its positives, negatives, uncertain and unknown images; official_parts, age_years, sex, boxes, warnings,
-split, image_files.";
+the labels its positives, negatives, uncertain and unknown images; blank, the unknown ones of each label whose cell is
+empty; official_parts, age_years, sex, boxes, warnings, split, image_files.";
 
 /// The formats by name.
 fn formats_help() -> String {
@@ -190,6 +195,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             readers: args.readers,
         };
         let index = Index::read_with(table, &options).map_err(with_hint)?;
+        let index = index.with_blanks(&args.blank.blanks())?;
         json["readers"] = json!(args.readers.to_string());
         if let Some(path) = &args.write_split {
             let output = args.force.output(path).inputs(place.read(args, &index));
