@@ -49,8 +49,7 @@ impl ThreadRanks {
     pub fn group(size: usize) -> Vec<Self> {
         let size = size.max(1);
         let board = Arc::new(Board::default());
-        let empty = || (0..size).map(|_| None).collect();
-        board.lock().given = empty();
+        board.lock().given = (0..size).map(|_| None).collect();
         let rank = |rank| Self {
             rank,
             size,
