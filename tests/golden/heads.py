@@ -61,6 +61,17 @@ def transition(w, x, training, channels, kernel, pooling, sharpness=10.0):
     return F.linear(pooled, w("dense.weight", [LABELS, channels]), w("dense.bias", [LABELS]))
 
 
+def dense(w, x, training, hidden, dropout=0.0):
+    x, width = x.mean((2, 3)), CHANNELS
+    for at, to in enumerate(hidden):
+        x = F.linear(x, w(f"hidden.{at}.dense.weight", [to, width]), w(f"hidden.{at}.dense.bias", [to]))
+        of = lambda what: w(f"hidden.{at}.norm.{what}", [to])
+        mean, variance = of("running_mean").detach().clone(), of("running_var").detach().clone()
+        x = F.relu(F.batch_norm(x, mean, variance, of("weight"), of("bias"), training, 0.1, 1e-5))
+        width = to
+    return F.linear(x, w("dense.weight", [LABELS, width]), w("dense.bias", [LABELS]))
+
+
 CASES = [
     ("csra", csra, {"heads": 1, "lambda": 0.1}),
     ("csra", csra, {"heads": 4, "lambda": 0.5}),
@@ -71,6 +82,8 @@ CASES = [
     ("transition", transition, {"channels": 9, "kernel": 1, "pooling": "log-sum-exp", "sharpness": 0.5}),
     ("transition", transition, {"channels": 5, "kernel": 1, "pooling": "mean"}),
     ("transition", transition, {"channels": 5, "kernel": 5, "pooling": "max"}),
+    ("dense", dense, {"hidden": [11]}),
+    ("dense", dense, {"hidden": [12, 8]}),
 ]
 
 

@@ -59,6 +59,9 @@ pub struct DataFolder {
 pub struct SurveyOptions {
     /// How the images that validate are chosen.
     pub validation: ValidationSplit,
+    /// One in so many images is for the test in the place of the publisher's lists or parts, as
+    /// [`OfficialLists::hold_out`] chooses them.
+    pub hold_out: Option<usize>,
     /// Seed of that choice.
     pub seed: u64,
     /// Which images are wanted; the split is made before.
@@ -78,6 +81,7 @@ impl Default for SurveyOptions {
     fn default() -> Self {
         Self {
             validation: ValidationSplit::Paper,
+            hold_out: None,
             seed: 0,
             subset: Subset::default(),
             label_map: None,
@@ -234,16 +238,18 @@ impl DataFolder {
         })
     }
 
+    /// Where its tables are, whether or not there are lists beside them.
+    fn tables_folder(&self) -> PathBuf {
+        let named = || self.metadata.clone().unwrap_or_else(|| self.path.clone());
+        self.metadata_folder().unwrap_or_else(|_| named())
+    }
+
     /// What its tables say, whether or not there are lists or images.
     ///
     /// # Errors
     /// Tables that cannot be read, and [`DatasetError::NoMetadata`].
     pub fn index(&self) -> Result<Index, DatasetError> {
-        let folder = match self.metadata_folder() {
-            Ok(folder) => folder,
-            // Lists are not needed here.
-            Err(_) => self.metadata.clone().unwrap_or_else(|| self.path.clone()),
-        };
+        let folder = self.tables_folder();
         let table = label_table(&folder).or_else(|| has_tables(&folder).then(|| folder.clone()));
         let table = table.ok_or(DatasetError::NoMetadata { path: folder })?;
         Index::read_with(table, &self.read)
@@ -313,7 +319,10 @@ impl DataFolder {
         if !options.sets.is_empty() {
             return several::survey(self, options, found);
         }
-        let metadata = self.metadata_folder()?;
+        let metadata = match options.hold_out {
+            Some(_) => self.tables_folder(),
+            None => self.metadata_folder()?,
+        };
         let named = self.metadata.as_ref().unwrap_or(&self.path);
         if metadata != *named {
             found(Found::Metadata(&metadata));
@@ -329,12 +338,16 @@ impl DataFolder {
             None => index,
         };
         let index = index.with_blanks(&options.blank)?;
-        let lists = match has_lists(&metadata) {
+        let lists = match options.hold_out.is_none() && has_lists(&metadata) {
             true => vec![metadata.join(TRAIN_LIST), metadata.join(TEST_LIST)],
             false => Vec::new(),
         };
-        let split = match lists.as_slice() {
-            [train_val, test] => {
+        let split = match (options.hold_out, lists.as_slice()) {
+            (Some(one_in), _) => {
+                let own = OfficialLists::hold_out(&index, options.seed, one_in)?;
+                Split::new(&index, &own, options.validation, options.seed)?
+            }
+            (None, [train_val, test]) => {
                 let official = OfficialLists::read(train_val, test)?;
                 Split::new(&index, &official, options.validation, options.seed)?
             }

@@ -8,6 +8,7 @@
 //! | Grad-CAM | `Σ mean(G) · A` | Selvaraju et al.: Grad-CAM, ICCV 2017, equations 1 and 2 |
 //! | Grad-CAM++ | `Σ w · A`, `w` the sum of `max(G, 0) · G² / (2 G² + sum(A) G³)` | Chattopadhyay et al.: Grad-CAM++, WACV 2018, equation 19 |
 //! | Layer-CAM | `Σ max(G, 0) · A` | Jiang et al.: LayerCAM, IEEE TIP 2021, equations 5 and 6 |
+//! | class activation | `Σ W · A`, `A` the maps that the head pools, `W` its last layer's weights, no gradient | Zhou et al., CVPR 2016; Wang et al.: ChestX-ray8, CVPR 2017 |
 //! | HiRes-CAM | `Σ G · A` | Draelos & Carin: Use HiResCAM instead of Grad-CAM, arXiv 2011.08891 |
 
 use candle_core::{Device, Tensor, Var};
@@ -29,13 +30,16 @@ pub enum CamMethod {
     /// Each place of a map counts by its own gradient: where the head is a mean and a dense layer, exactly what the logit
     /// is made of.
     HiResCam,
+    /// The head's own weights on the maps that it pools, with a head that has them:
+    /// [`Head::class_maps`](cxr_model::Head::class_maps).
+    ClassActivation,
 }
 
 /// Keeps the quotient of Grad-CAM++ defined, as pytorch-grad-cam does it.
 const EPS: f64 = 1e-6;
 
 impl CamMethod {
-    /// All methods.
+    /// The methods for any head: all but [`Self::ClassActivation`].
     pub const ALL: [Self; 4] = [
         Self::GradCam,
         Self::GradCamPlusPlus,
@@ -50,6 +54,7 @@ impl CamMethod {
             Self::GradCamPlusPlus => "grad-cam++",
             Self::LayerCam => "layer-cam",
             Self::HiResCam => "hires-cam",
+            Self::ClassActivation => "class-activation",
         }
     }
 
@@ -60,6 +65,7 @@ impl CamMethod {
             Self::GradCamPlusPlus => "Grad-CAM++",
             Self::LayerCam => "Layer-CAM",
             Self::HiResCam => "HiRes-CAM",
+            Self::ClassActivation => "Class activation",
         }
     }
 
@@ -80,13 +86,14 @@ impl CamMethod {
                 };
                 values().map(share).sum()
             }
-            Self::LayerCam | Self::HiResCam => 1.,
+            // Class activation is no sum over gradients, and never comes here.
+            Self::LayerCam | Self::HiResCam | Self::ClassActivation => 1.,
         };
         for (sum, (a, g)) in sum.iter_mut().zip(values()) {
             *sum += match self {
                 Self::GradCam | Self::GradCamPlusPlus => weight * a,
                 Self::LayerCam => g.max(0.) * a,
-                Self::HiResCam => g * a,
+                Self::HiResCam | Self::ClassActivation => g * a,
             };
         }
     }
@@ -152,8 +159,11 @@ impl<'a> FeatureMaps<'a> {
     /// label.
     ///
     /// # Errors
-    /// A label that does not exist, or [`ExplainError::NotFinite`].
+    /// A label that does not exist, [`ExplainError::NotFinite`], or [`ExplainError::NoClassMaps`].
     pub fn heat_map(&self, label: usize, method: CamMethod) -> Result<HeatMap, ExplainError> {
+        if method == CamMethod::ClassActivation {
+            return self.class_map(label);
+        }
         let maps = Var::from_tensor(&self.maps)?;
         let last = match &self.rest {
             None => maps.as_tensor().clone(),
@@ -165,11 +175,11 @@ impl<'a> FeatureMaps<'a> {
             return Err(ExplainError::Label { label, labels });
         }
         let logit = logits.narrow(1, label, 1)?.sum_all()?;
-        let check = |what, value: f32| match value.is_finite() {
-            true => Ok(value),
-            false => Err(ExplainError::NotFinite { what, label, value }),
-        };
-        check("logit", logit.to_scalar::<f32>()?)?;
+        let value = logit.to_scalar::<f32>()?;
+        if !value.is_finite() {
+            let what = "logit";
+            return Err(ExplainError::NotFinite { what, label, value });
+        }
         let gradients = logit.backward()?;
         let (_, _, height, width) = maps.dims4()?;
         let mut sum = vec![0_f64; height * width];
@@ -184,13 +194,44 @@ impl<'a> FeatureMaps<'a> {
                 method.add(map, gradient, &mut sum);
             }
         }
-        // The maximum of NaN and 0 would be 0: nothing would speak for the label.
-        let map = sum
-            .into_iter()
-            .map(|value| Ok(check("heat map", value as f32)?.max(0.)))
-            .collect::<Result<_, ExplainError>>()?;
-        HeatMap::new(height, width, map)
+        let sum = sum.into_iter().map(|value| value as f32);
+        positive(height, width, label, sum)
     }
+
+    /// The head's own map of a label, with the height and width of the last feature maps.
+    fn class_map(&self, label: usize) -> Result<HeatMap, ExplainError> {
+        let last = match &self.rest {
+            None => self.maps.clone(),
+            Some(rest) => rest.forward_t(&self.maps, Phase::Evaluate)?,
+        };
+        let maps = self.classifier.class_maps(&last)?;
+        let maps = maps.ok_or(ExplainError::NoClassMaps)?;
+        let (_, labels, height, width) = maps.dims4()?;
+        if label >= labels {
+            return Err(ExplainError::Label { label, labels });
+        }
+        let of_label = maps.narrow(1, label, 1)?.to_device(&Device::Cpu)?;
+        let values: Vec<f32> = of_label.flatten_all()?.to_vec1()?;
+        positive(height, width, label, values)
+    }
+}
+
+/// What is above zero. The maximum of NaN and 0 would be 0: nothing would speak for the label.
+fn positive(
+    height: usize,
+    width: usize,
+    label: usize,
+    values: impl IntoIterator<Item = f32>,
+) -> Result<HeatMap, ExplainError> {
+    let map = values.into_iter().map(|value| match value.is_finite() {
+        true => Ok(value.max(0.)),
+        false => Err(ExplainError::NotFinite {
+            what: "heat map",
+            label,
+            value,
+        }),
+    });
+    HeatMap::new(height, width, map.collect::<Result<_, _>>()?)
 }
 
 fn check_one(image: &Tensor) -> Result<(), ExplainError> {

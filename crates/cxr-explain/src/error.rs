@@ -16,6 +16,11 @@ pub enum ExplainError {
         /// Number of labels.
         labels: usize,
     },
+    /// A head whose weights are no maps of labels.
+    #[error(
+        "the head has no class activation maps: it does not end in a pooling and a dense layer, as `linear` and `transition` do; take a method that works by gradients"
+    )]
+    NoClassMaps,
     /// A logit, or a value of its heat map, that is not a number: the network's weights are of no use.
     #[error(
         "the {what} of label {label} is {value}: the network's weights are damaged, or too large to compute with"

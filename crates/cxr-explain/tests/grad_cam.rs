@@ -11,7 +11,7 @@ use cxr_dataset::{FindingBox, ImageName};
 use cxr_explain::{CamMethod, ExplainError, FeatureMaps, HeatMap, OverlayStyle, Region, overlay};
 use cxr_model::Classifier;
 use cxr_ops::{Init, Linear, Parameters, Phase};
-use cxr_top::Head;
+use cxr_top::{Head, LinearHead, LinearHeadConfig};
 
 /// The image itself as feature maps.
 struct Identity;
@@ -269,6 +269,51 @@ fn the_other_methods_are_as_their_formulas_say() {
     let g: f64 = 1. / 3.;
     let weight = 6. * g * (g * g / (2. * g * g + 15. * g * g * g + 1e-6));
     check(CamMethod::GradCamPlusPlus, &|place| weight * of(0, place));
+}
+
+/// A head's own weights on the maps, without the mean of the places that gradients have; a head that has no such maps says
+/// so.
+#[test]
+fn class_activation_is_the_head_s_own_weights_on_the_maps() {
+    let parameters = Parameters::new(0, &Device::Cpu);
+    let head = LinearHead::new(3, 2, &LinearHeadConfig::default(), &parameters.root());
+    let weight = Tensor::new(&[[2f32, -1., 0.], [-1., -1., -1.]], &Device::Cpu).unwrap();
+    let bias = Tensor::new(&[5f32, 5.], &Device::Cpu).unwrap();
+    let values = [
+        ("dense.weight".to_owned(), weight),
+        ("dense.bias".to_owned(), bias),
+    ];
+    parameters.load("", &values.into_iter().collect()).unwrap();
+    let own = Classifier::from_parts(parameters, Box::new(Identity), Box::new(head.unwrap()));
+    let maps: [[f32; 6]; 3] = [
+        [0., 1., 2., 3., 4., 5.],
+        [5., 0., 1., 9., 0., 2.],
+        [7., 7., 7., 7., 7., 7.],
+    ];
+    let image = Tensor::from_vec(maps.concat(), (1, 3, 2, 3), &Device::Cpu).unwrap();
+    let features = FeatureMaps::new(&own, &image).unwrap();
+    let map = features.heat_map(0, CamMethod::ClassActivation).unwrap();
+    for (place, &found) in map.values().iter().enumerate() {
+        let expected = (2. * maps[0][place] - maps[1][place]).max(0.);
+        assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+    }
+    let error = features
+        .heat_map(2, CamMethod::ClassActivation)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        ExplainError::Label {
+            label: 2,
+            labels: 2
+        }
+    ));
+
+    let without = classifier();
+    let features = FeatureMaps::new(&without, &image).unwrap();
+    let error = features
+        .heat_map(0, CamMethod::ClassActivation)
+        .unwrap_err();
+    assert!(matches!(error, ExplainError::NoClassMaps), "{error}");
 }
 
 #[test]

@@ -6,9 +6,9 @@ use candle_core::Device;
 use crate::error::in_range;
 use crate::{
     Asymmetric, AsymmetricPolynomial, BalancedAsymmetric, Bce, BiasedBoundMargin, Coefficients,
-    DiseaseHealth, DistributionallyRobust, Focal, Focus, Fzlpr, LabelCorrelation, LossError, Lsep,
-    MultiLabelLoss, MultiLabelSoftmax, PairwiseHinge, RobustAsymmetric, SigmoidF1, WeightedBce,
-    Zlpr,
+    DiseaseHealth, DistributionallyRobust, Focal, Focus, Fzlpr, LabelCorrelation, LabelCounts,
+    LossError, Lsep, MultiLabelLoss, MultiLabelSoftmax, PairwiseHinge, RobustAsymmetric, SigmoidF1,
+    WeightedBce, Zlpr,
 };
 
 /// A loss that [`by_name`] can make.
@@ -105,14 +105,28 @@ pub const LOSSES: &[LossEntry] = &[
     },
     LossEntry {
         name: "weighted-bce",
-        summary: "binary cross-entropy with weights; balanced by each batch unless positive_weight is given",
-        parameters: &[optional(
-            "positive_weight",
-            "weight of every present label, at least 0; without it W-CEL's balance of the batch",
-        )],
+        summary: "binary cross-entropy with weights; balanced by each batch unless its parameters say otherwise",
+        parameters: &[
+            optional(
+                "positive_weight",
+                "weight of every present label, at least 0; without it W-CEL's balance of the batch",
+            ),
+            parameter(
+                "of_training_set",
+                0.0,
+                "1 for each label's own balance among the training images (Gündel et al.)",
+            ),
+        ],
         make: |given| {
-            Ok(Box::new(match given.optional("positive_weight") {
+            let weight = given.optional("positive_weight");
+            let expected = "0 beside `positive_weight`";
+            given.checked("of_training_set", expected, |value| {
+                value == 0.0 || weight.is_none()
+            })?;
+            let of_training_set = given.switch("of_training_set")?;
+            Ok(Box::new(match weight {
                 Some(weight) => WeightedBce::uniform(weight)?,
+                None if of_training_set => WeightedBce::of_counts(given.counts()?),
                 None => WeightedBce::batch_balanced(),
             }))
         },
@@ -361,6 +375,39 @@ pub fn by_name(
     name: &str,
     parameters: &BTreeMap<String, f64>,
 ) -> Result<Box<dyn MultiLabelLoss>, LossError> {
+    make(name, parameters, None)
+}
+
+/// As [`by_name`], for training images of which so many have each label: losses that take their weights from them can be
+/// made.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn by_name_with_counts(
+    name: &str,
+    parameters: &BTreeMap<String, f64>,
+    counts: &LabelCounts,
+) -> Result<Box<dyn MultiLabelLoss>, LossError> {
+    make(name, parameters, Some(counts))
+}
+
+/// Whether there is a loss called `name` and it can have these parameters, whatever it is trained on.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn check_parameters(name: &str, parameters: &BTreeMap<String, f64>) -> Result<(), LossError> {
+    let any = LabelCounts {
+        present: vec![1],
+        absent: vec![1],
+    };
+    make(name, parameters, Some(&any)).map(drop)
+}
+
+fn make(
+    name: &str,
+    parameters: &BTreeMap<String, f64>,
+    counts: Option<&LabelCounts>,
+) -> Result<Box<dyn MultiLabelLoss>, LossError> {
     let entries = entries();
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         return Err(LossError::UnknownLoss {
@@ -380,6 +427,7 @@ pub fn by_name(
         loss: entry.name,
         given: parameters,
         known: entry.parameters,
+        counts,
     })
 }
 
@@ -389,6 +437,7 @@ pub struct GivenParameters<'a> {
     loss: &'static str,
     given: &'a BTreeMap<String, f64>,
     known: &'a [Parameter],
+    counts: Option<&'a LabelCounts>,
 }
 
 impl GivenParameters<'_> {
@@ -415,6 +464,15 @@ impl GivenParameters<'_> {
         accepts: impl Fn(f64) -> bool,
     ) -> Result<f64, LossError> {
         in_range(self.loss, name, expected, self.value(name), accepts)
+    }
+
+    /// How many training images have each label.
+    ///
+    /// # Errors
+    /// [`LossError::NeedsCounts`] for a loss that is made apart from any data.
+    pub fn counts(&self) -> Result<&LabelCounts, LossError> {
+        self.counts
+            .ok_or(LossError::NeedsCounts { loss: self.loss })
     }
 
     /// A parameter that is 0 or 1.

@@ -4,7 +4,7 @@ use crate::element::{ClassWeights, ElementLoss, Margin, Term, per_element};
 use crate::error::non_negative;
 use crate::inputs::Targets;
 use crate::number::Number;
-use crate::{Granularity, LossError, MultiLabelLoss};
+use crate::{Granularity, LabelCounts, LossError, MultiLabelLoss};
 
 /// Binary cross-entropy with logits, `−y log σ(x) − (1 − y) log(1 − σ(x))`.
 ///
@@ -59,6 +59,8 @@ enum Balance {
     Uniform(f64),
     /// A w⁺ for each label.
     PerLabel(Vec<f64>),
+    /// A w⁺ and a w⁻ for each label.
+    OfCounts(ClassWeights),
     /// β⁺ and β⁻ from the counts of the batch.
     Batch,
 }
@@ -93,6 +95,23 @@ impl WeightedBce {
         })
     }
 
+    /// Weights of each label from the training images, w⁺ = T/P and w⁻ = T/N, where P of them are known to have the label,
+    /// N not to have it, and T = P + N. Gündel et al., arXiv 1803.04565; unlike [`Self::batch_balanced`] for each label and
+    /// once for all batches. A half that no image has gets the weight 0, which then does not matter.
+    pub fn of_counts(counts: &LabelCounts) -> Self {
+        let weight = |count: usize, total: usize| match count {
+            0 => 0.0,
+            _ => total as f64 / count as f64,
+        };
+        let pairs = || counts.present.iter().zip(&counts.absent);
+        Self {
+            weights: Balance::OfCounts(ClassWeights {
+                positive: pairs().map(|(&p, &n)| weight(p, p + n)).collect(),
+                negative: pairs().map(|(&p, &n)| weight(n, p + n)).collect(),
+            }),
+        }
+    }
+
     /// Weights from the counts of each batch, w⁺ = (|P| + |N|) / |P| and w⁻ = (|P| + |N|) / |N|, where |P| and |N| are
     /// the numbers of known present and absent labels in the whole batch (with soft targets or mask weights, their sums).
     ///
@@ -112,6 +131,7 @@ impl MultiLabelLoss for WeightedBce {
         let class_weights = match &self.weights {
             Balance::Uniform(weight) => ClassWeights::of_presence(vec![*weight; n_labels]),
             Balance::PerLabel(weights) => ClassWeights::of_presence(weights.clone()),
+            Balance::OfCounts(weights) => weights.clone(),
             Balance::Batch => {
                 let (present, absent) = count_states(targets, mask)?;
                 let balance = |count: f64| {

@@ -49,6 +49,7 @@ pub(crate) struct Term<R> {
 }
 
 /// Factors by label for the two halves of the loss: class weights.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ClassWeights {
     pub(crate) positive: Vec<f64>,
     pub(crate) negative: Vec<f64>,

@@ -65,6 +65,14 @@ pub enum LossError {
         /// The label's place, from 0.
         label: usize,
     },
+    /// A loss whose weights are made of the training images' labels was asked for without them.
+    #[error(
+        "loss `{loss}` takes its weights from how many training images have each label, which are not known here"
+    )]
+    NeedsCounts {
+        /// The loss's name.
+        loss: &'static str,
+    },
     /// A loss that divides by the largest logit of the batch needs one that is positive.
     #[error(
         "loss `{loss}` divides by the largest logit of the batch, which must be greater than 0, got `{got}`"

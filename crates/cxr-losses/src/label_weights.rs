@@ -5,6 +5,15 @@ use crate::error::in_range;
 
 const NAME: &str = "label weights";
 
+/// How many training images are known to have each label, and how many are known not to have it, in label order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelCounts {
+    /// Images with the label.
+    pub present: Vec<usize>,
+    /// Images without it; those of which it is not known are in neither.
+    pub absent: Vec<usize>,
+}
+
 /// Class-balanced weights: `(1 − β) / (1 − β^n)` for a label that n images have, the inverse of the effective number of those
 /// images, scaled so that the weights add up to the number of labels.
 ///

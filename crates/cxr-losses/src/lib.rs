@@ -35,7 +35,10 @@ pub use candle_core;
 pub use asymmetric::{Asymmetric, AsymmetricPolynomial, Coefficients, Focus, RobustAsymmetric};
 pub use balanced_asymmetric::BalancedAsymmetric;
 pub use bound_margin::BiasedBoundMargin;
-pub use by_name::{GivenParameters, LOSSES, LossEntry, Parameter, by_name, entries, register};
+pub use by_name::{
+    GivenParameters, LOSSES, LossEntry, Parameter, by_name, by_name_with_counts, check_parameters,
+    entries, register,
+};
 pub use cross_entropy::{Bce, Focal, WeightedBce};
 pub use curve::loss_curve;
 pub use disease_health::DiseaseHealth;
@@ -43,6 +46,7 @@ pub use distributionally_robust::DistributionallyRobust;
 pub use error::LossError;
 pub use known::known;
 pub use label_weighted::LabelWeighted;
+pub use label_weights::LabelCounts;
 pub use loss::{Granularity, MultiLabelLoss};
 pub use pairwise::{LabelCorrelation, MultiLabelSoftmax, PairwiseHinge};
 pub use ranking::{Fzlpr, Lsep, Zlpr};

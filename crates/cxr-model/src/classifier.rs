@@ -128,6 +128,15 @@ impl Classifier {
         }
     }
 
+    /// What each place of feature maps `N×C×h×w` says of each label by the head's own weights, `N×L×h×w`; `None` for a head
+    /// that has no such maps.
+    ///
+    /// # Errors
+    /// Maps that the head cannot take.
+    pub fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        self.head.class_maps(features)
+    }
+
     /// The logits of one image `1×3×H×W` in evaluation, one for each of `labels`; `image` says in an error which it is.
     ///
     /// # Errors

@@ -128,11 +128,18 @@ fn describe(page: &mut String, facts: &ModelFacts, run: Option<&RunMetrics>) {
         let parameters: String = parameters
             .map(|(name, value)| format!(", {name} {value}"))
             .collect();
-        row("loss", &format!("{}{parameters}", run.loss));
+        let weights = run.label_weights.as_ref();
+        let weights = weights.map_or_else(String::new, |weights| {
+            format!("; labels weighted by {}", weights.words())
+        });
+        row("loss", &format!("{}{parameters}{weights}", run.loss));
         row("trained on", &dataset(run));
         let images = &run.data.images;
+        let held_out = run.data.hold_out.map_or_else(String::new, |one_in| {
+            format!("; test images not the official ones, one in {one_in} held out")
+        });
         let split = format!(
-            "{} images to train, {} to validate, {} to test; validation images by `{}`",
+            "{} images to train, {} to validate, {} to test; validation images by `{}`{held_out}",
             images.train, images.validation, images.test, run.data.validation_split
         );
         row("images", &split);

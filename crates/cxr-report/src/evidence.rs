@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cxr_metrics::{MeanEstimate, MetricError, MultiLabel, PairedTest, RocCurve, roc_curve};
+use cxr_metrics::{
+    MeanEstimate, MetricError, MultiLabel, PairedTest, RocCurve, holm_defined, roc_curve,
+};
 use cxr_run::{
     Comparison, ComparisonOptions, Evaluation, LabelTable, Part, Predictions, RunFolder,
     RunMetrics, Unscorable, ViewSet,
@@ -11,7 +13,10 @@ use cxr_run::{
 
 use crate::ReportError;
 use crate::explanations::{EXPLANATIONS_FILE, EXPLANATIONS_FOLDER, Explanations};
-use crate::paper::{LEFT_OUT_OF_SECOND_MEAN, PROPOSAL, is_of_tau_only, is_proposal, tau};
+use crate::paper::{
+    LEFT_OUT_OF_SECOND_MEAN, PROPOSAL, is_of_a_system, is_of_tau_only, is_proposal, tau,
+};
+use crate::tables::system_runs;
 
 /// What predictions and labels show beyond a run's own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +29,10 @@ pub struct Evidence {
     pub tests: Vec<LossTest>,
     /// Each τ against τ = 1, which is ZLPR, the same way.
     pub tau_tests: Vec<LossTest>,
+    /// The chosen variant of each published system against FZLPR(0.2), with flip and zoom.
+    pub system_tests: Vec<LossTest>,
+    /// The p-values of their means after Holm's correction for the number of systems, in the same order.
+    pub system_p_holm: Vec<Option<f64>>,
     /// The mean without one label and its error, by variant, part and views.
     pub means_without: BTreeMap<(String, Part, ViewSet), MeanEstimate>,
     /// Whether all of these take the patient as the unit.
@@ -84,12 +93,14 @@ impl Evidence {
     pub(crate) fn of(folders: &[RunFolder], runs: &[RunMetrics]) -> Result<Self, ReportError> {
         let mut evidence = Self::default();
         let mut tests = Vec::with_capacity(folders.len());
+        let mut averaged = BTreeMap::new();
         for folder in folders {
-            let of_run = evidence.read_run(folder, runs)?;
-            if of_run.is_none() {
+            let [single, with_zoom] = evidence.read_run(folder, runs)?;
+            if single.is_none() {
                 evidence.without_predictions.push(folder.variant().into());
             }
-            tests.push(of_run);
+            tests.push(single);
+            averaged.extend(with_zoom.map(|part| (folder.variant(), part)));
         }
         let known: Vec<(&RunMetrics, &TestPart)> = runs
             .iter()
@@ -105,6 +116,7 @@ impl Evidence {
             evidence.curves = Some(curves(&run.variant, &test.evaluation)?);
         }
         evidence.compare(&known)?;
+        evidence.compare_systems(runs, &averaged)?;
         if let Some(folder) = folders.first() {
             evidence.frequencies = frequencies(folder)?;
         }
@@ -119,14 +131,18 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// Reads the test predictions of a run, and computes the intervals of its means without one label.
+    /// Reads the test predictions of a run, and computes the intervals of its means without one label. Gives back its test
+    /// images in single view, and, of a published system and of what it is compared with, with flip and zoom.
     fn read_run(
         &mut self,
         folder: &RunFolder,
         runs: &[RunMetrics],
-    ) -> Result<Option<TestPart>, ReportError> {
+    ) -> Result<[Option<TestPart>; 2], ReportError> {
         let run = runs.iter().find(|run| run.variant == folder.variant());
-        let mut single = None;
+        let has_systems = runs.iter().any(is_of_a_system);
+        let is_compared = |run: &RunMetrics| is_of_a_system(run) || is_proposal(run);
+        let with_zoom = has_systems && run.is_some_and(is_compared);
+        let mut kept = [None, None];
         for part in [Part::Validation, Part::Test] {
             let Some(labels) = folder.labels(part)? else {
                 continue;
@@ -145,22 +161,56 @@ impl Evidence {
                     let key = (folder.variant().to_owned(), part, views);
                     self.means_without.insert(key, mean);
                 }
-                if part == Part::Test && views == ViewSet::Single {
-                    single = Some(TestPart {
-                        labels: labels.clone(),
-                        predictions,
-                        evaluation,
-                    });
-                }
+                let place = match (part, views) {
+                    (Part::Test, ViewSet::Single) => 0,
+                    (Part::Test, ViewSet::HorizontalFlipZoom) if with_zoom => 1,
+                    _ => continue,
+                };
+                kept[place] = Some(TestPart {
+                    labels: labels.clone(),
+                    predictions,
+                    evaluation,
+                });
             }
         }
-        Ok(single)
+        Ok(kept)
+    }
+
+    /// The first seed of each system's chosen variant against the first one of FZLPR(0.2).
+    fn compare_systems(
+        &mut self,
+        runs: &[RunMetrics],
+        averaged: &BTreeMap<&str, TestPart>,
+    ) -> Result<(), ReportError> {
+        fn part_of<'a>(
+            run: &'a RunMetrics,
+            averaged: &'a BTreeMap<&str, TestPart>,
+        ) -> Option<(&'a RunMetrics, &'a TestPart)> {
+            Some((run, averaged.get(run.variant.as_str())?))
+        }
+        let Some(proposal) = runs
+            .iter()
+            .find(|run| is_proposal(run))
+            .and_then(|run| part_of(run, averaged))
+        else {
+            return Ok(());
+        };
+        for system in system_runs(runs) {
+            let first = system.chosen().first().copied();
+            if let Some(system) = first.and_then(|run| part_of(run, averaged)) {
+                self.system_tests.extend(loss_test(&system, &proposal)?);
+            }
+        }
+        let tests = self.system_tests.iter();
+        let p_values: Vec<Option<f64>> = tests.map(|test| test.comparison.means.p_value).collect();
+        self.system_p_holm = holm_defined(&p_values)?;
+        Ok(())
     }
 
     fn compare(&mut self, known: &[(&RunMetrics, &TestPart)]) -> Result<(), ReportError> {
         // Of several seeds the first stands for its loss.
         let mut firsts: Vec<&(&RunMetrics, &TestPart)> = Vec::new();
-        for run in known {
+        for run in known.iter().filter(|run| !is_of_a_system(run.0)) {
             let is_same = |other: &&(&RunMetrics, &TestPart)| {
                 other.0.loss == run.0.loss && other.0.loss_parameters == run.0.loss_parameters
             };

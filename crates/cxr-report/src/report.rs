@@ -14,8 +14,8 @@ use crate::figures;
 use crate::paper::LEFT_OUT_OF_SECOND_MEAN;
 use crate::sections::{Material, SECTIONS};
 use crate::tables::{
-    AucTable, Column, Interval, IntervalMethod, MethodsTable, StageTable, Subject, methods_table,
-    stage_table, tables,
+    AucTable, Column, Interval, IntervalMethod, MethodsTable, StageTable, Subject, SystemsTable,
+    methods_table, stage_table, systems_table, tables,
 };
 use crate::{html, markdown};
 use cxr_run::{ExternalTest, RunError, RunFolder, RunMetrics, read_run_file, write_json};
@@ -163,6 +163,12 @@ impl Report {
     /// Table 5; `None` where there is no run to set beside the published methods.
     pub fn methods_table(&self) -> Option<MethodsTable> {
         methods_table(&self.runs)
+    }
+
+    /// Every variant of the published systems that were run; `None` where there is none.
+    pub fn systems_table(&self) -> Option<SystemsTable> {
+        let evidence = &self.evidence;
+        systems_table(&self.runs, &evidence.system_tests, &evidence.system_p_holm)
     }
 
     /// The report as Markdown.

@@ -35,9 +35,9 @@ pub use error::{RunError, read_run_file, write_json};
 pub use evaluation::{Evaluation, LeftOut, Truth};
 pub use events::{Decision, Event, EventLog, LastStep, last_step};
 pub use experiment::{
-    DataConfig, Experiment, LastBatch, NormStatistics, PhantomLabels, PhantomSettings, Precision,
-    Stage, TrainingConfig, UNCERTAIN_CLASS, Uncertainty, UncertaintyPolicy, Variant,
-    VariantExperiment,
+    DataConfig, Experiment, LabelWeights, LastBatch, NormStatistics, PhantomLabels,
+    PhantomSettings, Precision, Stage, TrainingConfig, UNCERTAIN_CLASS, Uncertainty,
+    UncertaintyPolicy, Variant, VariantExperiment,
 };
 pub use external::{ExternalFacts, ExternalTest, ScoredImages, StudyRule, StudySummary};
 pub use finish::Finish;

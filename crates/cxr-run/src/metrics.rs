@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{json_text, read_run_file};
 use crate::folder::{METRICS_FILE, output_files};
-use crate::{BestEpoch, EpochRecord, NetworkPart, RunError, Summary};
+use crate::{BestEpoch, EpochRecord, LabelWeights, NetworkPart, RunError, Summary};
 
 /// All that a report needs to know of one finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,13 @@ pub struct RunMetrics {
     pub loss: String,
     /// The loss's parameters, such as `tau`.
     pub loss_parameters: BTreeMap<String, f64>,
+    /// What each label weighs in the loss, where they are not all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_weights: Option<LabelWeights>,
+    /// The published system that the run is built after, such as `wang-2017`; `None` for one that compares losses on the
+    /// experiment's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Parts of the run that no experiment file can name, as they are not of this workspace, such as ``head `max` ``.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom_components: Vec<String>,
@@ -73,6 +80,10 @@ pub struct DataFacts {
     pub release: String,
     /// How validation images were taken from the training list, such as `paper` or `patient`.
     pub validation_split: String,
+    /// One in so many images was held out for the test in the place of the official list: figures on them are not
+    /// comparable with those on the official ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<usize>,
     /// Images that there are.
     pub images: Parts<usize>,
     /// Listed images that are missing: above zero, the run is of a sample.
@@ -188,7 +199,7 @@ impl RunMetrics {
 }
 
 impl DataFacts {
-    /// Those of a split of an index; `phantom` as [`Self::phantom`].
+    /// Those of a split of an index, whose test images are the official ones; `phantom` as [`Self::phantom`].
     ///
     /// # Errors
     /// An image of the split that the index does not have.
@@ -202,6 +213,7 @@ impl DataFacts {
         Ok(Self {
             release: index.release().to_string(),
             validation_split: report.rule.clone(),
+            hold_out: None,
             images: of(|part| part.n_images),
             absent: of(|part| part.n_absent),
             patients: Parts::of(|of| part(of).and_then(|found| found.n_patients)),
@@ -216,7 +228,8 @@ impl DataFacts {
     }
 
     /// Whether published figures may stand beside the run's: its images are taken, not drawn, and its
-    /// labels are ChestX-ray14's, by the name of the release.
+    /// labels are ChestX-ray14's, by the name of the release. Whether they are of the official test images is for each
+    /// figure to say, as some published ones are not.
     pub fn is_comparable(&self) -> bool {
         !self.phantom && self.release.starts_with("ChestX-ray14")
     }

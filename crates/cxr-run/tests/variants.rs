@@ -1,6 +1,6 @@
 //! Variants that differ from their experiment in more than the loss.
 
-use cxr_run::{Experiment, OptimiserConfig};
+use cxr_run::{Experiment, LabelWeights, OptimiserConfig, UncertaintyPolicy};
 
 const TEXT: &str = r#"
 name = "systems"
@@ -38,6 +38,56 @@ name = "all at once"
 epochs = 7
 schedule = { constant = { learning_rate = 1e-4 } }
 "#;
+
+#[test]
+fn a_variant_says_its_system_its_test_images_its_policy_and_its_weights() {
+    let text = TEXT.replace(
+        "transforms = [{",
+        "system = \"theirs-2020\"\nhold_out = 5\nuncertain = { default = \"ones\" }\n\
+         label_weights = { effective-number = 0.99 }\ntransforms = [{",
+    );
+    let experiment = Experiment::parse(&text).unwrap();
+    let ours = experiment.variant("ours").unwrap();
+    assert_eq!(ours.chosen().system, None);
+    assert_eq!(ours.experiment().survey_options().unwrap().hold_out, None);
+    let theirs = experiment.variant("theirs").unwrap();
+    assert_eq!(theirs.chosen().system.as_deref(), Some("theirs-2020"));
+    let weights = Some(LabelWeights::EffectiveNumber(0.99));
+    assert_eq!(theirs.chosen().label_weights, weights);
+    let own = theirs.experiment();
+    assert_eq!(own.survey_options().unwrap().hold_out, Some(5));
+    assert_eq!(own.data.uncertain.default, UncertaintyPolicy::Ones);
+    // The run's own file says all of it, and is read as the same run.
+    let written = theirs.to_toml().unwrap();
+    let again = Experiment::parse(&written).unwrap();
+    assert_eq!(again.variant("theirs").unwrap(), theirs);
+
+    for (good, bad, key) in [
+        ("hold_out = 5", "hold_out = 1", "data.hold_out"),
+        ("theirs-2020", "theirs 2020", "variants[1].system"),
+        (
+            "= 0.99 ",
+            "= 1.0 ",
+            "variants[1].label_weights.effective-number",
+        ),
+    ] {
+        let error = Experiment::parse(&text.replace(good, bad))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(key), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn so_many_seeds_are_the_experiment_s_and_not_a_run_s() {
+    let text = TEXT.replace("name = \"systems\"", "name = \"systems\"\nseeds = 3");
+    let experiment = Experiment::parse(&text).unwrap();
+    assert_eq!(experiment.seeds, 3);
+    let run = experiment.variant("ours").unwrap();
+    assert!(!run.to_toml().unwrap().contains("seeds"));
+    let error = Experiment::parse(&text.replace("seeds = 3", "seeds = 0")).unwrap_err();
+    assert!(error.to_string().contains("seeds"), "{error}");
+}
 
 #[test]
 fn a_variant_s_tables_take_the_place_of_the_experiment_s() {

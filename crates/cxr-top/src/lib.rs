@@ -28,6 +28,8 @@
 //! ```
 
 mod class_attention;
+mod class_maps;
+mod dense_head;
 mod linear_head;
 mod registry;
 mod residual_attention;
@@ -41,6 +43,7 @@ use cxr_ops::Phase;
 pub use candle_core;
 
 pub use class_attention::{ClassAttention, ClassAttentionConfig};
+pub use dense_head::{DenseHead, DenseHeadConfig};
 pub use linear_head::{LinearHead, LinearHeadConfig};
 pub use registry::{HEADS, HeadConfig, HeadEntry, HeadError, by_name, entries, register};
 pub use residual_attention::{AttentionForm, ResidualAttention, ResidualAttentionConfig};
@@ -54,6 +57,17 @@ pub trait Head: Send + Sync {
     /// # Errors
     /// Maps of another shape than the network was made for.
     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor>;
+
+    /// What each place of feature maps `N×C×h×w` says of each label, `N×L×h×w`, in evaluation: the weights of the head's
+    /// last layer on the values that it pools over the places (class activation maps). `None` for a head that does not end
+    /// in a pooling and a dense layer.
+    ///
+    /// # Errors
+    /// Maps of another shape than the network was made for.
+    fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        let _ = features;
+        Ok(None)
+    }
 }
 
 /// The README's example is a test.

@@ -8,6 +8,7 @@ use cxr_ops::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::class_maps::of_each_place;
 use crate::registry::check_dropout;
 use crate::{Head, HeadConfig, HeadEntry, HeadError};
 
@@ -93,5 +94,10 @@ impl Head for LinearHead {
         let means = features.mean((D::Minus2, D::Minus1))?;
         let kept = dropout(&means, self.dropout, "top.dropout", phase)?;
         self.dense.forward_t(&kept, phase)
+    }
+
+    /// Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2.
+    fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        of_each_place(&self.dense, features).map(Some)
     }
 }

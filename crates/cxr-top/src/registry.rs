@@ -9,14 +9,15 @@ use cxr_ops::{
 use serde_json::Value;
 
 use crate::{
-    Head, TopNetworkError, class_attention, linear_head, residual_attention, top_network,
-    transition,
+    Head, TopNetworkError, class_attention, dense_head, linear_head, residual_attention,
+    top_network, transition,
 };
 
 /// Every head of this crate. A new one is a file with its entry and a line here.
 pub const HEADS: &[HeadEntry] = &[
     top_network::TOP_NETWORK,
     linear_head::LINEAR,
+    dense_head::DENSE,
     transition::TRANSITION,
     class_attention::CSRA,
     residual_attention::CRAL,

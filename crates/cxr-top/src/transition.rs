@@ -9,6 +9,7 @@ use cxr_ops::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::class_maps::of_each_place;
 use crate::{Head, HeadConfig, HeadEntry, HeadError};
 
 /// The sizes and constants of a [`Transition`].
@@ -177,10 +178,17 @@ impl Transition {
     }
 }
 
+impl Transition {
+    /// The transition layer's maps.
+    fn maps(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
+        let maps = self.conv.forward_t(features, phase)?;
+        self.norm.forward_t(&maps, Activation::Relu, phase)
+    }
+}
+
 impl Head for Transition {
     fn forward_t(&self, features: &Tensor, phase: Phase<'_>) -> Result<Tensor> {
-        let maps = self.conv.forward_t(features, phase)?;
-        let maps = self.norm.forward_t(&maps, Activation::Relu, phase)?;
+        let maps = self.maps(features, phase)?;
         let places = maps.flatten_from(2)?;
         let pooled = match self.pooling {
             Pooling::Mean => places.mean(D::Minus1)?,
@@ -188,6 +196,11 @@ impl Head for Transition {
             Pooling::LogSumExp => log_mean_exp(&places, self.sharpness)?,
         };
         self.dense.forward_t(&pooled, phase)
+    }
+
+    /// Wang et al.: transition activations times prediction weights, their heat maps.
+    fn class_maps(&self, features: &Tensor) -> Result<Option<Tensor>> {
+        of_each_place(&self.dense, &self.maps(features, Phase::Evaluate)?).map(Some)
     }
 }
 

@@ -137,3 +137,46 @@ fn options_out_of_range_are_refused() {
         assert!(error.contains(key), "{error}");
     }
 }
+
+/// Where the places are pooled by their mean, the means of the class maps are the logits without their bias.
+#[test]
+fn class_maps_add_up_to_the_logits() {
+    for (name, options) in [
+        ("linear", json!({})),
+        (
+            "transition",
+            json!({"channels": 9, "kernel": 3, "pooling": "mean"}),
+        ),
+    ] {
+        let parameters = Parameters::new(0, &Device::Cpu);
+        let config = cxr_top::by_name(name, &options).unwrap();
+        let head = config.build((6, 5, 4), 3, &parameters.root()).unwrap();
+        let tensors = (parameters.tensors("").into_iter())
+            .map(|(name, tensor)| {
+                let formula = golden::parameter(&name, tensor.dims());
+                (name, formula)
+            })
+            .collect();
+        parameters.load("", &tensors).unwrap();
+        let maps = golden::tensor("maps", &[2, 6, 5, 4], 2., 0.);
+        let logits = head.forward_t(&maps, Phase::Evaluate).unwrap();
+        let class_maps = head.class_maps(&maps).unwrap().unwrap();
+        assert_eq!(class_maps.dims(), [2, 3, 5, 4]);
+        let bias = &parameters.tensors("")["dense.bias"];
+        let means = class_maps.mean((2, 3)).unwrap();
+        let sums = means.broadcast_add(bias).unwrap();
+        let values =
+            |tensor: &Tensor| -> Vec<f32> { tensor.flatten_all().unwrap().to_vec1().unwrap() };
+        for (found, expected) in values(&sums).into_iter().zip(values(&logits)) {
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{name}: {found} for {expected}"
+            );
+        }
+    }
+    let head = cxr_top::by_name("csra", &json!({})).unwrap();
+    let parameters = Parameters::new(0, &Device::Cpu);
+    let head = head.build((6, 5, 4), 3, &parameters.root()).unwrap();
+    let maps = golden::tensor("maps", &[2, 6, 5, 4], 2., 0.);
+    assert!(head.class_maps(&maps).unwrap().is_none());
+}

@@ -2,12 +2,19 @@
 
 use std::path::Path;
 
-use cxr_losses::{LabelColumns, MultiLabelLoss, UncertainClass};
+use cxr_dataset::LabelState;
+use cxr_losses::label_weights::{effective_number, inverse_frequency};
+use cxr_losses::{
+    LabelColumns, LabelCounts, LabelWeighted, LossError, MultiLabelLoss, UncertainClass,
+};
 use cxr_model::{ModelCard, check_is_known, check_network, complete_network, warn_of_old_names};
 use cxr_ops::{NormStatistics, Precision};
-use cxr_run::{Component, Experiment, RunError, Variant, VariantExperiment};
+use cxr_run::{
+    Component, Experiment, LabelWeights, RunError, Uncertainty, UncertaintyPolicy, Variant,
+    VariantExperiment,
+};
 
-use crate::TrainError;
+use crate::{TrainError, TrainingData};
 
 /// Reads an experiment file and checks all of it: form and numbers, as [`Experiment::read`] does, and that its network
 /// and its losses are known, have the options that are given to them, and go together. Names of options that have a new
@@ -34,9 +41,11 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
     check_network(experiment)?;
     warn_of_old_names(&experiment.model);
     for variant in &experiment.variants {
-        loss(variant)?;
-        if experiment.data.uncertain.has_multi_class() {
-            check_multi_class(&variant.loss)?;
+        cxr_losses::check_parameters(&variant.loss, &variant.parameters)?;
+        let uncertain = variant.uncertain.as_ref();
+        let uncertain = uncertain.unwrap_or(&experiment.data.uncertain);
+        if uncertain.has_multi_class() {
+            check_multi_class(variant)?;
         }
         if variant.has_tables() {
             let own = experiment.variant(&variant.name)?;
@@ -48,27 +57,113 @@ pub fn check_experiment(experiment: &Experiment) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// The loss of a variant.
+/// The loss of a variant that needs to know nothing of the data: a training loop of one's own has it before its images.
 ///
 /// # Errors
-/// A name or parameter that `cxr-losses` does not know, or a parameter out of range.
+/// A name or parameter that `cxr-losses` does not know, or a parameter out of range; a loss or weights of labels that are
+/// made of the training images, for which there is [`loss_for`].
 pub fn loss(variant: &Variant) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
+    if let Some(weights) = &variant.label_weights {
+        let expected = "left out where the labels of the data are not known";
+        let key = "variants.label_weights";
+        return Err(TrainError::setting(key, expected, weights.words()));
+    }
     Ok(cxr_losses::by_name(&variant.loss, &variant.parameters)?)
+}
+
+/// The loss of a variant for these labels, of which the training images have so many: some losses, and weights of labels,
+/// are made of these numbers.
+///
+/// # Errors
+/// A name or parameter that `cxr-losses` does not know, or a parameter out of range; weights of a label that there is not,
+/// or that no training image has.
+pub fn loss_for(
+    variant: &Variant,
+    labels: &[String],
+    counts: &LabelCounts,
+) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
+    let loss = cxr_losses::by_name_with_counts(&variant.loss, &variant.parameters, counts)?;
+    let Some(weights) = &variant.label_weights else {
+        return Ok(loss);
+    };
+    let named = |error: LossError| match error {
+        LossError::NoImages { label } => TrainError::setting(
+            "variants.label_weights",
+            "weights of labels that training images have, as that of a label without any would be infinite",
+            labels.get(label).map_or("another", String::as_str),
+        ),
+        other => other.into(),
+    };
+    let present = &counts.present;
+    let weights = match weights {
+        LabelWeights::EffectiveNumber(beta) => effective_number(present, *beta).map_err(named)?,
+        LabelWeights::InverseFrequency(power) => {
+            inverse_frequency(present, *power).map_err(named)?
+        }
+        LabelWeights::Given(given) => {
+            if let Some(stranger) = given.keys().find(|name| !labels.contains(name)) {
+                let expected = format!("labels of the data set, {}", labels.join(", "));
+                let key = "variants.label_weights.given";
+                return Err(TrainError::setting(key, expected, stranger));
+            }
+            let of_label = |label: &String| given.get(label).copied().unwrap_or(1.);
+            labels.iter().map(of_label).collect()
+        }
+        other => {
+            let expected = "weights that this version can make";
+            let key = "variants.label_weights";
+            return Err(TrainError::setting(key, expected, other.words()));
+        }
+    };
+    Ok(Box::new(LabelWeighted::new(loss, &weights)?))
+}
+
+/// How many training images are known to have each label, and not to have it; labels that are called uncertain count as the
+/// policies say, soft ones not at all.
+///
+/// # Errors
+/// A policy for a label that there is not.
+pub fn label_counts(
+    data: &TrainingData,
+    uncertainty: &Uncertainty,
+) -> Result<LabelCounts, TrainError> {
+    let policies = uncertainty.of_labels(data.labels())?;
+    let mut counts = LabelCounts {
+        present: vec![0; policies.len()],
+        absent: vec![0; policies.len()],
+    };
+    for name in data.split().train() {
+        let states = data.label_states(name).iter().zip(&policies);
+        let cells = counts.present.iter_mut().zip(&mut counts.absent);
+        for ((state, policy), (present, absent)) in states.zip(cells) {
+            match (state, policy) {
+                (LabelState::Positive, _) | (LabelState::Uncertain, UncertaintyPolicy::Ones) => {
+                    *present += 1;
+                }
+                (LabelState::Negative, _) | (LabelState::Uncertain, UncertaintyPolicy::Zeros) => {
+                    *absent += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// The loss of a variant for a model with these labels: where uncertain is a class of its own for some,
 /// [`UncertainClass`] in the place of `bce`, of the network's [outputs](cxr_model::Classifier::outputs).
 ///
 /// # Errors
-/// As [`loss`], or another loss than `bce` beside such labels.
+/// As [`loss_for`], or another loss than `bce`, or weights of labels, beside such labels.
 pub(crate) fn loss_of_model(
     variant: &Variant,
     card: &ModelCard,
+    counts: &LabelCounts,
 ) -> Result<Box<dyn MultiLabelLoss>, TrainError> {
     if card.multi_class.is_empty() {
-        return loss(variant);
+        return loss_for(variant, &card.labels, counts);
     }
-    check_multi_class(&variant.loss)?;
+    check_multi_class(variant)?;
     let columns = card.outputs().into_iter().map(|outputs| LabelColumns {
         present: outputs.present,
         absent_and_uncertain: outputs.absent_and_uncertain,
@@ -77,16 +172,18 @@ pub(crate) fn loss_of_model(
     Ok(Box::new(UncertainClass::new(&columns)?))
 }
 
-/// Whether a loss may be that of the labels for which uncertain is no class of its own.
-fn check_multi_class(loss: &str) -> Result<(), TrainError> {
-    match loss {
-        "bce" => Ok(()),
-        loss => Err(TrainError::setting(
-            "data.uncertain",
-            "policies other than `multi-class`, whose loss is a softmax cross-entropy and goes with `bce` alone",
-            format!("it beside the loss `{loss}`"),
-        )),
-    }
+/// Whether a variant's loss may be that of the labels for which uncertain is no class of its own.
+fn check_multi_class(variant: &Variant) -> Result<(), TrainError> {
+    let found = match (&*variant.loss, &variant.label_weights) {
+        ("bce", None) => return Ok(()),
+        ("bce", Some(_)) => "it beside `label_weights`".to_owned(),
+        (loss, _) => format!("it beside the loss `{loss}`"),
+    };
+    Err(TrainError::setting(
+        "data.uncertain",
+        "policies other than `multi-class`, whose loss is a softmax cross-entropy and goes with `bce` alone",
+        found,
+    ))
 }
 
 /// What computes at the precision that an experiment asks for.

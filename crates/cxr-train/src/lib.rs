@@ -65,7 +65,7 @@ mod trainer;
 /// The tensor library, in the version that this crate's interface has.
 pub use candle_core;
 pub use cxr_backbone::Backbone;
-pub use cxr_losses::{Granularity, MultiLabelLoss, known};
+pub use cxr_losses::{Granularity, LabelCounts, MultiLabelLoss, known};
 pub use cxr_model::{
     Classifier, ModelCard, OwnNetwork, Prediction, load_model, load_model_with, load_weights,
     save_backbone, save_model,
@@ -86,7 +86,9 @@ pub use average::WeightAverage;
 pub use data::TrainingData;
 pub use dry_pass::dry_pass;
 pub use error::TrainError;
-pub use experiment::{check_experiment, complete, is_written_as, loss, read_experiment};
+pub use experiment::{
+    check_experiment, complete, is_written_as, label_counts, loss, loss_for, read_experiment,
+};
 pub use gradients::{Gradients, MeanGradients};
 pub use groups::Trained;
 pub use loader::{Batch, Batches, Loader, epoch_order};

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use cxr_dataset::ImageName;
+use cxr_losses::LabelCounts;
 use cxr_ops::Phase;
-use cxr_run::TrainingConfig;
+use cxr_run::{TrainingConfig, Variant};
 
 use crate::experiment::loss_of_model;
 use crate::groups;
@@ -52,6 +53,15 @@ pub fn rehearse(
     let side = card.crop_size;
     let images = pattern(batch * 3 * side * side, 0.01)?.reshape((batch, 3, side, side))?;
     let images = images.to_device(device)?;
+    // Weights of labels change no time, and labels have no names here.
+    let chosen = Variant {
+        label_weights: None,
+        ..variant.chosen().clone()
+    };
+    let counts = LabelCounts {
+        present: vec![1; n_labels],
+        absent: vec![1; n_labels],
+    };
     let targets = pattern(batch * n_labels, 1.)?.ge(0.5)?;
     let targets = targets.to_dtype(candle_core::DType::F32)?;
     let names = (0..batch).map(|index| ImageName::new(&format!("{index}.png")));
@@ -84,7 +94,7 @@ pub fn rehearse(
         let trained = groups::trained(stage, classifier.parameters(), &[]);
         let mut optimiser = Optimiser::new(experiment.training.optimiser);
         let mut average = training.ema_decay.map(WeightAverage::new);
-        let loss = loss_of_model(variant.chosen(), &card)?;
+        let loss = loss_of_model(&chosen, &card, &counts)?;
         let step = Step {
             classifier: &classifier,
             loss: &*loss,

@@ -32,7 +32,7 @@ use self::step::{MadeStep, NotFinite, PendingSteps, Step, StepError};
 use crate::checkpoint::{self, State};
 use crate::compute;
 use crate::data::DataFingerprints;
-use crate::experiment::{NOT_OF_THIS_FILE, complete, loss_of_model, with_custom};
+use crate::experiment::{NOT_OF_THIS_FILE, complete, label_counts, loss_of_model, with_custom};
 use crate::groups;
 use crate::loader::Loader;
 use crate::predict::predict_on;
@@ -196,7 +196,10 @@ impl<'a> Trainer<'a> {
                 card.loss_parameters.clear();
                 loss
             }
-            None => loss_of_model(variant.chosen(), &card)?.into(),
+            None => {
+                let counts = label_counts(data, &experiment.data.uncertain)?;
+                loss_of_model(variant.chosen(), &card, &counts)?.into()
+            }
         };
         if card.multi_class.is_empty() {
             check_soft_targets(&*loss, experiment, data.labels())?;

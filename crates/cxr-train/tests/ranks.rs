@@ -78,7 +78,7 @@ fn experiment(training: &str) -> Experiment {
 }
 
 /// What a rank of a training gave: how it ended, or its error.
-type Ended = Result<Option<TrainOutcome>, TrainError>;
+type Ended = Result<TrainOutcome, Box<TrainError>>;
 
 /// Trains on so many ranks until all stop after `steps` steps of the call, or to the end with evaluation; only rank
 /// `stopped` is asked to stop.
@@ -112,12 +112,13 @@ fn train(
                 .into_iter()
                 .collect::<Vec<_>>(),
         );
-        let outcome = trainer.train(&mut observer, &stop)?;
+        let outcome = trainer.train(&mut observer, &stop).map_err(Box::new)?;
         if let TrainOutcome::Finished { .. } = outcome {
-            let metrics = trainer.evaluate(&mut (), &AtomicBool::new(false))?;
+            let metrics = trainer.evaluate(&mut (), &AtomicBool::new(false));
+            let metrics = metrics.map_err(Box::new)?;
             assert!(metrics.is_some());
         }
-        Ok(Some(outcome))
+        Ok(outcome)
     })
 }
 
@@ -174,7 +175,7 @@ fn results(path: &Path) -> BTreeMap<String, Vec<u8>> {
 
 fn is_finished(ended: &[Ended]) -> bool {
     let is_finished = |ended: &Ended| match ended {
-        Ok(Some(TrainOutcome::Finished { .. })) => true,
+        Ok(TrainOutcome::Finished { .. }) => true,
         Ok(_) => false,
         Err(error) => panic!("{error}"),
     };
@@ -368,14 +369,16 @@ fn ranks_of_other_experiments_and_more_ranks_than_batches_are_refused() {
         let folder = folder_of(ranks, &path);
         let parts = OwnParts::new();
         let trainer = Trainer::on_ranks(&variant, &data, &folder, &Device::Cpu, &parts, ranks);
-        trainer.and_then(|mut trainer| trainer.train(&mut (), &AtomicBool::new(false)))
+        let mut trainer = trainer.map_err(Box::new)?;
+        let trained = trainer.train(&mut (), &AtomicBool::new(false));
+        trained.map(drop).map_err(Box::new)
     };
     let (plain, other) = (experiment(""), experiment("precision = \"bf16\""));
     for error in on_ranks(2, |ranks| {
         let experiment = if ranks.is_first() { &plain } else { &other };
         make(ranks, experiment).unwrap_err()
     }) {
-        let TrainError::Ranks(RanksError::Differ { rank: 1, what }) = error else {
+        let TrainError::Ranks(RanksError::Differ { rank: 1, what }) = *error else {
             panic!("{error}");
         };
         assert_eq!(what, "the experiment");

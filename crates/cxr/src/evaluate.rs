@@ -103,9 +103,10 @@ fn evaluate(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
             args.run.display()
         );
     }
-    let mut watcher = (ranks.is_first())
-        .then(|| trainer.event_log().map(Watcher::new))
-        .transpose()?;
+    let mut watcher = match ranks.is_first() {
+        true => Some(Watcher::new(trainer.event_log()?)),
+        false => None,
+    };
     let made = trainer
         .evaluate(&mut *observer_of(&mut watcher), &stop)
         .with_context(|| format!("`{}` is left as it was", args.run.display()))?;

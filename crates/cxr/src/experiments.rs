@@ -41,6 +41,19 @@ fn list() -> anyhow::Result<String> {
         text += &format!("{}\n", built_in.name);
         text += &format!("  {}\n", experiment.description.trim());
         text += &format!("  variants: {}\n", variants.join(", "));
+        let mut systems: Vec<&str> = Vec::new();
+        for system in experiment
+            .variants
+            .iter()
+            .filter_map(|v| v.system.as_deref())
+        {
+            if !systems.contains(&system) {
+                systems.push(system);
+            }
+        }
+        if !systems.is_empty() {
+            text += &format!("  of the systems: {}\n", systems.join(", "));
+        }
     }
     Ok(text)
 }
@@ -61,12 +74,17 @@ macro_rules! built_in {
     };
 }
 
-const BUILT_IN: [BuiltIn; 5] = built_in![
+const BUILT_IN: [BuiltIn; 10] = built_in![
     "paper",
     "patient-split",
     "nih-sample",
     "demo",
-    "demo-backbone"
+    "demo-backbone",
+    "related",
+    "related-demo",
+    "katona-grid",
+    "chexpert-policies",
+    "strong"
 ];
 
 impl FromStr for BuiltIn {

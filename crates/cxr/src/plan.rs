@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use candle_core::Device;
+use cxr_augment::Augmentation;
 use cxr_dataset::{
     ImageName, Part, PrepareOptions, StoreSettings, Survey, TEST_LIST, prepare, read_boxes,
 };
@@ -141,7 +142,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         metadata: args.metadata.clone(),
         allow_missing: args.allow_missing,
     };
-    let plan = estimate(&args.experiment.read()?, data, &args.device.open()?)?;
+    let mut measured = Measured::default();
+    let plan = estimate(
+        &args.experiment.read()?,
+        data,
+        &args.device.open()?,
+        &mut measured,
+    )?;
     if args.json {
         crate::scoring::print(&(serde_json::to_string_pretty(&plan)? + "\n"))?;
     } else {
@@ -150,11 +157,109 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was measured before, by all of an experiment that decides how long its steps take: variants that share a network are
+/// measured once. How a loss, an optimiser or a number of epochs changes a step is too little to measure.
+#[derive(Default)]
+pub(crate) struct Measured(Vec<(Experiment, Rehearsal, Option<f64>)>);
+
+impl Measured {
+    fn of(
+        &mut self,
+        variant: &VariantExperiment,
+        n_labels: usize,
+        device: &Device,
+    ) -> anyhow::Result<(Rehearsal, Option<f64>)> {
+        let experiment = variant.experiment();
+        let is_alike = |(other, ..): &&(Experiment, Rehearsal, Option<f64>)| {
+            let (a, b) = (&experiment.training, &other.training);
+            let is_alike = |(a, b): (&cxr_train::Stage, &cxr_train::Stage)| {
+                a.frozen == b.frozen && a.norm_statistics == b.norm_statistics
+            };
+            experiment.model == other.model
+                && experiment.augmentation.crop_size() == other.augmentation.crop_size()
+                && (a.batch_size, a.precision) == (b.batch_size, b.precision)
+                && a.ema_decay.is_some() == b.ema_decay.is_some()
+                && a.stages.len() == b.stages.len()
+                && a.stages.iter().zip(&b.stages).all(is_alike)
+        };
+        if let Some((_, rehearsal, memory)) = self.0.iter().find(is_alike) {
+            return Ok((rehearsal.clone(), *memory));
+        }
+        let (rehearsal, memory) = match smaller(variant)? {
+            Some(small) => small.measure(n_labels, device)?,
+            None => measure(variant, n_labels, device)?,
+        };
+        (self.0).push((experiment.clone(), rehearsal.clone(), memory));
+        Ok((rehearsal, memory))
+    }
+}
+
+/// The same network on smaller images, which a step takes seconds for where large ones take minutes.
+struct Smaller {
+    variant: VariantExperiment,
+    /// How many times as long the images that are wanted take, by the products of the backbone.
+    times: f64,
+    /// What training keeps more of each of them, in bytes.
+    bytes: f64,
+}
+
+/// Images that are measured as they are.
+const LARGEST_SIDE: usize = 256;
+/// Where larger ones are measured.
+const SMALLER_SIDE: usize = 224;
+
+/// `None` for images of a usual size, and for a network of which it is not known what it costs at another size.
+fn smaller(variant: &VariantExperiment) -> anyhow::Result<Option<Smaller>> {
+    let experiment = variant.experiment();
+    let side = experiment.augmentation.crop_size();
+    let backbone = cxr_model::backbone(&experiment.model.backbone)?;
+    let Some(description) = backbone.description().filter(|_| side > LARGEST_SIDE) else {
+        return Ok(None);
+    };
+    let (large, small) = (
+        description.cost(side, side)?,
+        description.cost(SMALLER_SIDE, SMALLER_SIDE)?,
+    );
+    let augmentation = Augmentation::new(0., 0., SMALLER_SIDE, SMALLER_SIDE)?;
+    let experiment = Experiment {
+        augmentation,
+        ..experiment.clone()
+    };
+    Ok(Some(Smaller {
+        variant: experiment.variant(&variant.chosen().name)?,
+        times: large.multiply_adds as f64 / small.multiply_adds.max(1) as f64,
+        bytes: large.training_bytes as f64 - small.training_bytes as f64,
+    }))
+}
+
+impl Smaller {
+    fn measure(
+        &self,
+        n_labels: usize,
+        device: &Device,
+    ) -> anyhow::Result<(Rehearsal, Option<f64>)> {
+        let (mut rehearsal, memory) = measure(&self.variant, n_labels, device)?;
+        for rate in rehearsal
+            .training
+            .iter_mut()
+            .chain([&mut rehearsal.predicting])
+        {
+            *rate /= self.times;
+        }
+        let batch = self.variant.experiment().training.batch_size;
+        Ok((
+            rehearsal,
+            memory.map(|memory| memory + self.bytes * batch as f64),
+        ))
+    }
+}
+
 /// Measures for some seconds, and multiplies.
 pub(crate) fn estimate(
     experiment: &Experiment,
     data: Data,
     device: &Device,
+    measured: &mut Measured,
 ) -> anyhow::Result<Plan> {
     // A plan of phantoms that are not written yet does without them.
     let folder = (data.folder)
@@ -186,7 +291,7 @@ pub(crate) fn estimate(
         anyhow::bail!("experiment `{}` has no variant", experiment.name);
     };
     let variant = experiment.variant(&first.name)?;
-    let (rehearsal, run_memory) = measure(&variant, n_labels, device)?;
+    let (rehearsal, run_memory) = measured.of(&variant, n_labels, device)?;
     let n_images = (images.train + images.validation + images.test) as f64;
     Ok(Plan {
         phantoms: drawing.map(|drawn| Cost {
@@ -356,20 +461,24 @@ fn measure(
     device: &Device,
 ) -> anyhow::Result<(Rehearsal, Option<f64>)> {
     let wanted = variant.experiment().training.batch_size;
-    let mut batch = wanted.min(4);
+    let mut batch = wanted.min(2);
     let mut marks: Vec<(usize, f64)> = Vec::new();
-    loop {
+    forget_high_water();
+    let rehearsal = loop {
         let begin = Instant::now();
         let quick = rehearse(variant, n_labels, batch, Duration::ZERO, device)?;
         marks.extend(high_water(device)?.map(|bytes| (batch, bytes)));
         let n_steps = 2 * (quick.training.len() + 1);
-        let is_long = begin.elapsed() > BUDGET_OF_A_STEP * n_steps as u32;
-        if batch == wanted || is_long && marks.len() != 1 {
-            break;
+        let took = begin.elapsed();
+        if batch == wanted || took > BUDGET_OF_A_STEP * n_steps as u32 && marks.len() != 1 {
+            // One step that takes longer than the budget is as good as several.
+            break match took > BUDGET * n_steps as u32 {
+                true => quick,
+                false => rehearse(variant, n_labels, batch, BUDGET, device)?,
+            };
         }
         batch = wanted.min(2 * batch);
-    }
-    let rehearsal = rehearse(variant, n_labels, batch, BUDGET, device)?;
+    };
     let memory = match marks[..] {
         [.., (_, _), (last, high)] if last == wanted => Some(high),
         [.., (before, low), (last, high)] if last > before => {
@@ -388,6 +497,12 @@ fn high_water(device: &Device) -> anyhow::Result<Option<f64>> {
         return Ok(cxr_train::cuda_memory_peak(device)?.map(|bytes| bytes as f64));
     }
     Ok(resident_high_water())
+}
+
+/// Linux counts the largest memory from here on again, so that a network that was measured before has no part in it. Where it
+/// does not, the estimate is too high.
+fn forget_high_water() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 fn resident_high_water() -> Option<f64> {

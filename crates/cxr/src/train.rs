@@ -101,13 +101,14 @@ fn train(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
     }
     let device = args.device.open()?;
     provide_weights(&experiment)?;
-    let survey = args.data.survey(&experiment)?;
+    // Its own image size and split, where it has them.
+    let survey = args.data.survey(variant.experiment())?;
     if let Some(profile) = &args.profile {
         let output = args.force.output(profile).inputs(args.experiment.file());
         output.inputs(&survey.read).ours(is_trace).check()?;
     }
     let stop = stop_flag()?;
-    let store = evaluate::store_path(&experiment_folder, &experiment);
+    let store = evaluate::store_path(&experiment_folder, variant.experiment());
     let Some(data) = prepare_on_ranks(job, survey, &store, &stop)? else {
         return Ok(interrupted());
     };

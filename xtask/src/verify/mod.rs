@@ -14,6 +14,7 @@ mod networks;
 mod overfit;
 mod page;
 mod probe;
+mod related;
 mod resume;
 
 use std::path::PathBuf;
@@ -53,6 +54,9 @@ enum Check {
     Demo,
     /// The finished demo against a linear probe on thumbnails: good enough, not trivial, not given away
     Probe,
+    /// A small version of every published system on phantoms, twice: each above its untrained network by more than the
+    /// interval, the same tables; two reproductions of `related-demo`
+    Related,
     /// The report's page in a browser: nothing on the console, no request, every figure drawn, sorting
     /// and pointing work, readable in dark, nothing wider than a phone
     Page,
@@ -88,6 +92,7 @@ enum Check {
 const ALL: [Check; 13] = [
     Check::Demo,
     Check::Probe,
+    Check::Related,
     Check::Page,
     Check::Resume,
     Check::Cluster,
@@ -117,6 +122,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                     .map_or_else(|| Ok(usual()), absolute)?;
                 probe::check(workspace, &interrupt, &demo)?
             }
+            Check::Related => related::check(workspace, &interrupt)?,
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
             #[cfg(unix)]

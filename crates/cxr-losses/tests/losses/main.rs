@@ -7,6 +7,7 @@
 )]
 
 mod balanced_asymmetric;
+mod counts;
 mod finite_differences;
 mod golden;
 mod inputs;

@@ -23,6 +23,17 @@ pub(super) fn file(
     Some((name, from.table(number)?.to_csv()))
 }
 
+/// Adds a table's own figures alone, which are in `file`.
+pub(super) fn add_ours(page: &mut Document, table: &AucTable, file: &str) {
+    let is_mean = |row: &&Row| !matches!(row.subject, Subject::Label(_));
+    page.add(Block::Table(Table {
+        rows: ours(table),
+        feet: table.rows.iter().filter(is_mean).count(),
+        file: Some(file.to_owned()),
+    }));
+    page.list(notes(table, &[]));
+}
+
 fn add_table(page: &mut Document, table: &AucTable, runs: &[RunMetrics]) {
     page.heading(format!("Table {}. {}", table.number, table.title));
     let is_label = |row: &&Row| matches!(row.subject, Subject::Label(_));

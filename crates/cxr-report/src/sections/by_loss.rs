@@ -3,7 +3,7 @@
 use super::paired_tests;
 use super::{Material, Section, auc_table};
 use crate::document::Document;
-use crate::paper::{TABLE_2, is_of_tau_only, loss_heading, paper_variant};
+use crate::paper::{TABLE_2, is_of_a_system, is_of_tau_only, loss_heading, paper_variant};
 use crate::tables::{AucTable, Source, assemble, by_seed};
 use cxr_run::{Part, RunMetrics, ViewSet};
 
@@ -35,7 +35,8 @@ impl Section for TestByLoss {
 }
 
 fn table(runs: &[RunMetrics]) -> Option<AucTable> {
-    let runs = runs.iter().filter(|run| !is_of_tau_only(run));
+    let of_losses = |run: &&RunMetrics| !is_of_tau_only(run) && !is_of_a_system(run);
+    let runs = runs.iter().filter(of_losses);
     let sources = by_seed(runs).into_iter().filter_map(|runs| {
         let run = runs.first()?;
         let name = paper_variant(run).unwrap_or_default();

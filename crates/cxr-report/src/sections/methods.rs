@@ -1,12 +1,12 @@
 //! Table 5: the methods that the paper quotes, the paper's own figures, and ours.
 
+use super::systems::{cell_here, columns_here};
 use super::words::{auc, dash, signed};
 use super::{Material, Section};
 use crate::document::{Block, Document, Table, TableCell};
 use crate::paper::{LABELS, LEFT_OUT_OF_SECOND_MEAN, TABLE_5, TABLE_5_DELTAS, is_proposal};
 use crate::ranks::{Rank, ranks};
-use crate::report::Report;
-use crate::tables::{Subject, or_empty};
+use crate::tables::{AucTable, Subject, or_empty};
 use cxr_run::{RunMetrics, ViewSet};
 use cxr_table::csv_line;
 
@@ -15,7 +15,7 @@ pub(super) struct Methods;
 
 impl Section for Methods {
     fn add(&self, page: &mut Document, from: &Material<'_>) {
-        add(page, from.report);
+        add(page, from);
     }
 
     fn files(&self, from: &Material<'_>) -> Vec<(&'static str, String)> {
@@ -197,17 +197,64 @@ impl MethodsTable {
     }
 }
 
-fn add(page: &mut Document, report: &Report) {
-    let Some(table) = report.methods_table() else {
+/// The systems that were run here, each beside its published column.
+struct Here<'a> {
+    table: Option<&'a AucTable>,
+    /// Columns of the table for each published method, in their order.
+    of_methods: Vec<Vec<usize>>,
+    /// Those of systems without a published column.
+    others: Vec<usize>,
+}
+
+impl<'a> Here<'a> {
+    fn of(from: &'a Material<'_>, published: &MethodsTable) -> Self {
+        let table = from.table(5);
+        let columns = |method: Option<&str>| {
+            let of_table = |table| columns_here(table, &from.report.runs, method);
+            table.map(of_table).unwrap_or_default()
+        };
+        let methods = published.methods.iter();
+        let of_methods: Vec<Vec<usize>> = methods.map(|&method| columns(Some(method))).collect();
+        let all = 0..table.map_or(0, |table| table.columns.len());
+        let is_placed = |at: &usize| of_methods.iter().any(|placed| placed.contains(at));
+        Self {
+            table,
+            others: all.filter(|at| !is_placed(at)).collect(),
+            of_methods,
+        }
+    }
+
+    fn headings(&self, columns: &[usize]) -> Vec<TableCell> {
+        let of_table = |table: &AucTable| {
+            let heading =
+                |&at: &usize| Some(format!("{}, here", table.columns.get(at)?.heading).into());
+            columns.iter().filter_map(heading).collect()
+        };
+        self.table.map(of_table).unwrap_or_default()
+    }
+
+    fn cells(&self, columns: &[usize], subject: &Subject) -> Vec<TableCell> {
+        let of_table = |table| columns.iter().map(move |&at| cell_here(table, at, subject));
+        self.table.map(of_table).into_iter().flatten().collect()
+    }
+}
+
+fn add(page: &mut Document, from: &Material<'_>) {
+    let Some(table) = from.report.methods_table() else {
         return;
     };
+    let here = Here::of(from, &table);
     let is_alone = table.methods.is_empty();
     page.heading(match is_alone {
         true => "Table 5. Test AUC, flip and zoom averaged; phantom data",
         false => "Table 5. Test AUC beside published methods, flip and zoom averaged",
     });
     let mut header: Vec<TableCell> = vec!["finding".into()];
-    header.extend(table.methods.iter().map(|&method| method.into()));
+    for (&method, own) in table.methods.iter().zip(&here.of_methods) {
+        header.push(method.into());
+        header.extend(here.headings(own));
+    }
+    header.extend(here.headings(&here.others));
     let ours: &[&str] = match is_alone {
         true => &["FZLPR (τ = 0.2)"],
         false => &[
@@ -231,12 +278,11 @@ fn add(page: &mut Document, report: &Report) {
             Some((ours, others)) => (*ours, others),
             None => (None, &[][..]),
         };
-        line.extend(
-            row.others
-                .iter()
-                .zip(others)
-                .map(|(&value, &rank)| auc(value).ranked(rank)),
-        );
+        for ((&value, &rank), own) in row.others.iter().zip(others).zip(&here.of_methods) {
+            line.push(auc(value).ranked(rank));
+            line.extend(here.cells(own, &row.subject));
+        }
+        line.extend(here.cells(&here.others, &row.subject));
         if is_alone {
             line.push(auc(row.ours));
         } else {
@@ -265,6 +311,7 @@ fn add(page: &mut Document, report: &Report) {
         ]);
         return;
     }
+    let has_systems = here.table.is_some();
     let mut notes = vec![
         "Bold: best of the six published methods and ours; underlined: runner-up. The other methods' \
          figures are as the paper quotes them; three are not like for like, as their names say: \
@@ -276,6 +323,14 @@ fn add(page: &mut Document, report: &Report) {
          which stands here."
             .to_owned(),
     ];
+    if has_systems {
+        notes.push(
+            "Columns that end in \"here\" are of published systems built and trained here, each by the variant that \
+             validates best: in brackets the 95 % interval, behind it the difference to the published figure. They have no \
+             part in the places of a row; the next section has their means, tests and reasons to differ."
+                .to_owned(),
+        );
+    }
     if table.is_sample {
         notes.push(
             "Ours is of a sample: beside figures of the complete test images an orientation only."

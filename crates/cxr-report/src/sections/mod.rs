@@ -15,6 +15,7 @@ mod repeat;
 mod runs;
 mod stages;
 mod summary;
+mod systems;
 mod temperature;
 mod time;
 mod validation;
@@ -23,6 +24,7 @@ mod words;
 
 pub use methods::{MethodsRow, MethodsTable, methods_table};
 pub use stages::{StageRow, StageTable, stage_table};
+pub use systems::{SystemRow, SystemRuns, SystemsTable, system_runs, systems_table};
 pub(crate) use words::{count, labels_or_none};
 
 use crate::document::{Block, Document};
@@ -53,7 +55,7 @@ pub(crate) trait Section: Sync {
 }
 
 /// All sections in reading order.
-pub(crate) const SECTIONS: [&dyn Section; 16] = [
+pub(crate) const SECTIONS: [&dyn Section; 17] = [
     &summary::Summary,
     &runs::Runs,
     &losses::DataAndLosses,
@@ -62,6 +64,7 @@ pub(crate) const SECTIONS: [&dyn Section; 16] = [
     &views::Views,
     &temperature::Temperature,
     &methods::Methods,
+    &systems::Systems,
     &by_set::BySet,
     &external::External,
     &heat_maps::HeatMaps,

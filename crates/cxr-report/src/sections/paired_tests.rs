@@ -37,7 +37,7 @@ pub(super) fn add_tau(page: &mut Document, report: &Report) {
     add_tests(page, report, tests, "tests-tau.csv");
 }
 
-fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &str) {
+pub(super) fn add_tests(page: &mut Document, report: &Report, tests: &[LossTest], file: &str) {
     let mut header: Vec<TableCell> = vec!["finding".into()];
     header.extend(tests.iter().map(|test| about(report, test).into()));
     let mut rows = vec![header];
@@ -128,7 +128,7 @@ fn about(report: &Report, test: &LossTest) -> String {
     format!("{a} − {b}")
 }
 
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.0001 {
         "< 0.0001".to_owned()
     } else {

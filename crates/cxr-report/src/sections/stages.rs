@@ -3,7 +3,7 @@
 use super::words::auc;
 use super::{Material, Section};
 use crate::document::{Block, Document, Table, TableCell};
-use crate::paper::loss_heading;
+use crate::paper::{is_of_a_system, loss_heading};
 use crate::tables::{PHANTOM_LABEL, or_empty};
 use cxr_run::{MeanAuc, Part, RunMetrics, ViewSet};
 use cxr_table::csv_line as line;
@@ -54,9 +54,10 @@ pub struct StageRow {
 }
 
 /// The table of the runs that kept what it needs; `None` where none has. Runs whose stages are named
-/// otherwise than the first one's are left out.
+/// otherwise than the first one's are left out, and published systems, whose table has their untrained networks.
 pub fn stage_table(runs: &[RunMetrics]) -> Option<StageTable> {
-    let with_stages = runs.iter().filter(|run| !run.stages.is_empty());
+    let kept_them = |run: &&RunMetrics| !run.stages.is_empty() && !is_of_a_system(run);
+    let with_stages = runs.iter().filter(kept_them);
     let names = |run: &RunMetrics| -> Vec<String> {
         let names = run.stages.iter().map(|stage| stage.before.clone());
         names.collect()

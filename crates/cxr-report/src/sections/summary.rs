@@ -111,7 +111,10 @@ fn warnings(report: &Report) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if data.clone().any(|other| Some(other) != data.clone().next()) {
+    // Test images that a system held out for itself are named where the systems are.
+    let mut of_lists = data.clone().filter(|data| data.hold_out.is_none());
+    let first = of_lists.next();
+    if of_lists.any(|other| Some(other) != first) {
         warnings.push(
             "**Not the same data.** The runs were not trained and tested on the same images: their \
              figures are not comparable with each other."

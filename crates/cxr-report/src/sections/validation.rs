@@ -2,7 +2,7 @@
 
 use super::{Material, Section, auc_table};
 use crate::document::Document;
-use crate::paper::{TABLE_1, is_of_tau_only, loss_heading, paper_variant};
+use crate::paper::{TABLE_1, is_of_a_system, is_of_tau_only, loss_heading, paper_variant};
 use crate::tables::{AucTable, Source, Subject, assemble, by_seed};
 use cxr_run::{Part, RunMetrics, ViewSet};
 
@@ -30,7 +30,8 @@ impl Section for ValidationByLoss {
 
 /// Validation mean AUC by loss: the paper prints no more than that.
 fn table(runs: &[RunMetrics]) -> Option<AucTable> {
-    let runs = runs.iter().filter(|run| !is_of_tau_only(run));
+    let of_losses = |run: &&RunMetrics| !is_of_tau_only(run) && !is_of_a_system(run);
+    let runs = runs.iter().filter(of_losses);
     let sources = by_seed(runs).into_iter().filter_map(|runs| {
         let run = runs.first()?;
         let name = paper_variant(run).unwrap_or_default();

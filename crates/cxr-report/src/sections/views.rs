@@ -2,7 +2,7 @@
 
 use super::{Material, Section, auc_table};
 use crate::document::Document;
-use crate::paper::{TABLE_3, is_proposal, loss_heading};
+use crate::paper::{TABLE_3, is_of_a_system, is_proposal, loss_heading};
 use crate::tables::{AucTable, Source, assemble, key};
 use cxr_run::{Part, RunMetrics, ViewSet};
 
@@ -30,7 +30,8 @@ impl Section for Views {
 
 /// Test-time augmentation of FZLPR(0.2), or of the first run that has any.
 fn table(runs: &[RunMetrics]) -> Option<AucTable> {
-    let mut with_views = runs.iter().filter(|run| run.test.len() > 1);
+    let has_views = |run: &&RunMetrics| run.test.len() > 1 && !is_of_a_system(run);
+    let mut with_views = runs.iter().filter(has_views);
     let is_paper = |run: &&RunMetrics| is_proposal(run);
     let run = with_views.clone().find(is_paper).or(with_views.next())?;
     let is_same = |other: &&RunMetrics| key(other) == key(run);

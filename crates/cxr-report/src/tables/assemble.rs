@@ -1,15 +1,32 @@
 //! From runs to tables.
 
+use std::collections::BTreeMap;
+
 use super::{AucTable, Cell, Column, Interval, IntervalMethod, Row, Spread, Subject};
-use crate::paper::{LEFT_OUT_OF_SECOND_MEAN, PublishedTable};
+use crate::paper::{LEFT_OUT_OF_SECOND_MEAN, PublishedTable, variant_without_seed};
 use crate::ranks::ranks;
-use cxr_run::{DataFacts, LabelSummary, Part, RunMetrics, Summary, ViewSet};
+use cxr_run::{DataFacts, LabelSummary, LabelWeights, Part, RunMetrics, Summary, ViewSet};
 
 /// What tells runs apart that are no repetitions of each other: all but the seed.
-pub(crate) fn key(
-    run: &RunMetrics,
-) -> (&str, &std::collections::BTreeMap<String, f64>, &DataFacts) {
-    (&run.loss, &run.loss_parameters, &run.data)
+#[derive(PartialEq)]
+pub(crate) struct Key<'a> {
+    loss: &'a str,
+    parameters: &'a BTreeMap<String, f64>,
+    weights: Option<&'a LabelWeights>,
+    data: &'a DataFacts,
+    /// Variants of systems differ in more than the loss.
+    system: Option<(&'a str, &'a str)>,
+}
+
+pub(crate) fn key(run: &RunMetrics) -> Key<'_> {
+    let system = run.system.as_deref();
+    Key {
+        loss: &run.loss,
+        parameters: &run.loss_parameters,
+        weights: run.label_weights.as_ref(),
+        data: &run.data,
+        system: system.map(|system| (system, variant_without_seed(run))),
+    }
 }
 
 /// Runs that differ in nothing but the seed, together, where the first of them stands.

@@ -12,7 +12,8 @@ pub(crate) use assemble::{Source, assemble, by_seed, key};
 pub(crate) use csv::or_empty;
 
 pub use crate::sections::{
-    MethodsRow, MethodsTable, StageRow, StageTable, methods_table, stage_table,
+    MethodsRow, MethodsTable, StageRow, StageTable, SystemRow, SystemRuns, SystemsTable,
+    methods_table, stage_table, system_runs, systems_table,
 };
 
 use cxr_metrics::APPROXIMATE_BELOW;
@@ -24,7 +25,7 @@ use cxr_run::{BootstrapSummary, Part, RunMetrics, ViewSet};
 /// What the title of a table of phantoms ends in.
 pub(crate) const PHANTOM_LABEL: &str = "; phantom data";
 
-/// Every table of AUCs for which there are runs, in the paper's order: 1 to 4. Runs that differ in
+/// Every table of AUCs for which there are runs, in the paper's order: 1 to 4, then 5 of the published systems that were run. Runs that differ in
 /// nothing but the seed share a column. Columns are in the order of the
 /// runs, which should be that of [`RunFolder::find`](cxr_run::RunFolder::find).
 pub fn tables(runs: &[RunMetrics]) -> Vec<AucTable> {

@@ -157,6 +157,8 @@ fn write_run(
         variant: variant.to_owned(),
         loss: loss.to_owned(),
         loss_parameters,
+        label_weights: None,
+        system: None,
         custom_components: Vec::new(),
         loss_curve: Vec::new(),
         network: Vec::new(),
@@ -164,6 +166,7 @@ fn write_run(
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),
             validation_split: "paper".to_owned(),
+            hold_out: None,
             images: Parts {
                 train: n(0),
                 validation: n(1),

@@ -24,6 +24,8 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         variant: variant.to_owned(),
         loss: loss.to_owned(),
         loss_parameters,
+        label_weights: None,
+        system: None,
         custom_components: Vec::new(),
         loss_curve: Vec::new(),
         network: Vec::new(),
@@ -31,6 +33,7 @@ pub fn run(variant: &str, loss: &str, tau: Option<f64>) -> RunMetrics {
         data: DataFacts {
             release: "ChestX-ray14, v2020 release".to_owned(),
             validation_split: "paper".to_owned(),
+            hold_out: None,
             images: Parts {
                 train: 77_872,
                 validation: 8_652,

@@ -12,6 +12,9 @@ impl Experiment {
         if self.variants.is_empty() {
             return Err(RunError::setting("variants", "at least 1", 0));
         }
+        if self.seeds == 0 {
+            return Err(RunError::setting("seeds", "at least 1", 0));
+        }
         self.check_course("")?;
         for (index, variant) in self.variants.iter().enumerate() {
             if variant.has_tables() {
@@ -34,6 +37,9 @@ impl Experiment {
         self.pipeline()?;
         self.data.uncertain.check()?;
         check_sets(&self.data.sets)?;
+        if let Some(one_in @ ..2) = self.data.hold_out {
+            return setting("data.hold_out", "at least 2", &one_in);
+        }
         let training = &self.training;
         if training.batch_size < 2 {
             return setting("training.batch_size", "at least 2", &training.batch_size);
@@ -87,6 +93,12 @@ impl Experiment {
         for (index, variant) in self.variants.iter().enumerate() {
             let key = format!("variants[{index}].name");
             check_folder_name(&key, &variant.name)?;
+            if let Some(system) = &variant.system {
+                check_folder_name(&format!("variants[{index}].system"), system)?;
+            }
+            if let Some(weights) = &variant.label_weights {
+                weights.check(&format!("variants[{index}].label_weights"))?;
+            }
             let name = variant.name.to_ascii_lowercase();
             if is_of_the_experiment(&name) {
                 let expected = "another name than those of the files in an experiment's folder";

@@ -3,6 +3,7 @@
 //! Reading one checks its form and its numbers. What its network and its losses mean is known where they are built.
 
 mod check;
+mod label_weights;
 mod old_names;
 mod uncertain;
 
@@ -14,6 +15,7 @@ use cxr_dataset::{Blanks, DataSet, LabelMap, Subset, SurveyOptions, ValidationSp
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use label_weights::LabelWeights;
 pub use uncertain::{UNCERTAIN_CLASS, Uncertainty, UncertaintyPolicy};
 
 use crate::{ModelConfig, OptimiserConfig, ParameterGroup, RunError, Schedule};
@@ -37,6 +39,10 @@ pub struct Experiment {
     /// Seed of the split, the initial weights, the order of images and every draw.
     #[serde(default)]
     pub seed: u64,
+    /// With how many seeds, this one and those after it, each variant is meant to be trained: `cxr reproduce` does it unless
+    /// it is asked for another number. At least 1.
+    #[serde(default = "one_seed", skip_serializing_if = "is_one_seed")]
+    pub seeds: u64,
     /// Which images validate.
     #[serde(default)]
     pub data: DataConfig,
@@ -67,6 +73,11 @@ pub struct DataConfig {
     /// seed alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_seed: Option<u64>,
+    /// One in so many images, at least 2, is for the test in the place of the official list, in whole patients with their
+    /// share of each label where patients are known; the others train and validate. Figures on such images are not comparable
+    /// with those on the official ones, and reports say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<usize>,
     /// Which images are wanted, such as PA radiographs of adults; the split is made before, and the
     /// others are counted.
     #[serde(skip_serializing_if = "Subset::is_everything")]
@@ -96,6 +107,7 @@ impl Default for DataConfig {
         Self {
             validation: ValidationSplit::Paper,
             split_seed: None,
+            hold_out: None,
             subset: Subset::default(),
             label_map: None,
             sets: Vec::new(),
@@ -247,6 +259,14 @@ fn is_one(value: &usize) -> bool {
     *value == 1
 }
 
+fn one_seed() -> u64 {
+    1
+}
+
+fn is_one_seed(seeds: &u64) -> bool {
+    *seeds == 1
+}
+
 /// One stage of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -293,14 +313,27 @@ impl NormStatistics {
     }
 }
 
-/// One run of the experiment: a loss, and where it is another system's, its network, images and training. Such a table takes the
-/// place of the experiment's own, whole.
+/// One run of the experiment: a loss, and where it is another system's, its network, images and training. Each such key takes
+/// the place of the experiment's own, a table as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// The name of its run folder, such as `fzlpr-0.2`.
     pub name: String,
     /// The loss, by the name that `cxr-losses` knows it by.
     pub loss: String,
+    /// The published system that it is built after, such as `wang-2017`: a report sets all systems side by side, with the
+    /// variant of each that validates best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// What each label weighs in the loss, where they are not all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_weights: Option<LabelWeights>,
+    /// What its loss makes of uncertain labels, where that is not the experiment's `data.uncertain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<Uncertainty>,
+    /// Its test images, where they are not the experiment's: as `data.hold_out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<usize>,
     /// Its network, where that is not the experiment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelConfig>,
@@ -328,7 +361,7 @@ fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
             other => {
                 let found = other.type_str();
                 return Err(D::Error::custom(format!(
-                    "`{key}` of a variant is a {found}; expected a number, a parameter of its loss, or one of the tables `model`, `augmentation`, `transforms` and `training`"
+                    "`{key}` of a variant is a {found}; expected a number, a parameter of its loss, or one of the keys `system`, `label_weights`, `uncertain`, `hold_out`, `model`, `augmentation`, `transforms` and `training`"
                 )));
             }
         };
@@ -340,7 +373,9 @@ fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
 impl Variant {
     /// Whether it differs from the experiment in more than the loss.
     pub fn has_tables(&self) -> bool {
-        self.model.is_some()
+        self.uncertain.is_some()
+            || self.hold_out.is_some()
+            || self.model.is_some()
             || self.augmentation.is_some()
             || self.transforms.is_some()
             || self.training.is_some()
@@ -435,18 +470,27 @@ impl Experiment {
     /// The experiment with this variant alone, whose own tables are the experiment's then.
     fn with_tables_of(&self, variant: &Variant) -> Self {
         let Variant {
+            uncertain,
+            hold_out,
             model,
             augmentation,
             transforms,
             training,
             ..
         } = variant.clone();
+        let mut data = self.data.clone();
+        data.uncertain = uncertain.unwrap_or(data.uncertain);
+        data.hold_out = hold_out.or(data.hold_out);
         Self {
+            seeds: 1,
+            data,
             model: model.unwrap_or_else(|| self.model.clone()),
             augmentation: augmentation.unwrap_or(self.augmentation),
             transforms: transforms.unwrap_or_else(|| self.transforms.clone()),
             training: training.unwrap_or_else(|| self.training.clone()),
             variants: vec![Variant {
+                uncertain: None,
+                hold_out: None,
                 model: None,
                 augmentation: None,
                 transforms: None,
@@ -491,6 +535,7 @@ impl Experiment {
         };
         Ok(SurveyOptions {
             validation: self.data.validation,
+            hold_out: self.data.hold_out,
             seed: self.split_seed(),
             subset: self.data.subset.clone(),
             label_map: (self.data.label_map.as_deref())
@@ -543,6 +588,7 @@ impl VariantExperiment {
     pub fn with_loss(mut self, loss: &str) -> Self {
         self.1.loss = loss.to_owned();
         self.1.parameters.clear();
+        self.1.label_weights = None;
         self.0.variants = vec![self.1.clone()];
         self
     }

@@ -116,11 +116,16 @@ impl Trainer<'_> {
             variant: self.card.variant.clone(),
             loss: self.card.loss.clone(),
             loss_parameters: self.card.loss_parameters.clone(),
+            label_weights: self.variant.chosen().label_weights.clone(),
+            system: self.variant.chosen().system.clone(),
             custom_components: self.card.own_parts.clone(),
             loss_curve: self.loss_curve(),
             network: self.network(),
             seed: experiment.seed,
-            data: DataFacts::of(data.index(), data.split(), data.is_phantom())?,
+            data: DataFacts {
+                hold_out: experiment.data.hold_out,
+                ..DataFacts::of(data.index(), data.split(), data.is_phantom())?
+            },
             validation: self.summaries(&staged, Part::Validation)?,
             test: self.summaries(&staged, Part::Test)?,
             test_by_set: self.summaries_by_set(&staged)?,

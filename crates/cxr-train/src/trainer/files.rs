@@ -126,10 +126,14 @@ pub(super) fn data_card(
     experiment: &Experiment,
 ) -> Result<DataCard, TrainError> {
     let images = |part| data.split().part(part).len();
+    let rule = data.split().report(data.index())?.rule;
     Ok(DataCard {
         release: data.index().release().to_string(),
         fingerprint: data.fingerprint(),
-        split: data.split().report(data.index())?.rule,
+        split: match experiment.data.hold_out {
+            Some(one_in) => format!("{rule}; one in {one_in} images held out for the test"),
+            None => rule,
+        },
         split_seed: experiment.split_seed(),
         train: images(Part::Train),
         validation: images(Part::Validation),

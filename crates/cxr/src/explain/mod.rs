@@ -134,6 +134,8 @@ enum Method {
     /// By its own gradient: with the head `linear`, exactly what the logit is made of
     #[value(name = "hires-cam")]
     HiResCam,
+    /// By the weights of the head's last layer, without gradients: with the heads `linear` and `transition` (Wang et al. 2017)
+    ClassActivation,
 }
 
 impl From<Method> for CamMethod {
@@ -143,6 +145,7 @@ impl From<Method> for CamMethod {
             Method::GradCamPlusPlus => Self::GradCamPlusPlus,
             Method::LayerCam => Self::LayerCam,
             Method::HiResCam => Self::HiResCam,
+            Method::ClassActivation => Self::ClassActivation,
         }
     }
 }

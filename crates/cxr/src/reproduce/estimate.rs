@@ -68,6 +68,7 @@ pub(super) fn print(
     }
     text += "Time is images × epochs ÷ these rates, validation, predictions of four views and metrics\n\
              included; reading images is taken to be hidden behind the training.\n\
+             A network on images of more than 256 pixels is measured at 224, and counted up by its products.\n\
              Memory is of the largest training step. A run that has begun is counted whole.\n";
     crate::scoring::print(&text)
 }
@@ -80,7 +81,9 @@ struct Plans {
 
 struct OwnPlan {
     variant: String,
-    /// Whether its images are of another size, so that they are prepared apart.
+    /// The side of its images.
+    side: usize,
+    /// Whether its images are of another size than those before it, so that they are prepared apart.
     prepares: bool,
     plan: Plan,
 }
@@ -98,17 +101,23 @@ impl Plans {
             allow_missing: data.allow_missing,
         };
         let opened = device.open()?;
-        let mut own = Vec::new();
+        let mut measured = plan::Measured::default();
+        let mut own: Vec<OwnPlan> = Vec::new();
         for variant in experiment.variants.iter().filter(|v| v.has_tables()) {
             let waits = |(name, state): &(String, State)| {
                 *state != State::Finished && is_run_of(name, &variant.name)
             };
             if states.iter().any(waits) {
                 let alone = experiment.variant(&variant.name)?;
+                let side = alone.experiment().augmentation.image_size();
+                // Images of one size are prepared once.
+                let is_prepared = side == experiment.augmentation.image_size()
+                    || own.iter().any(|other| other.side == side);
                 own.push(OwnPlan {
                     variant: variant.name.clone(),
-                    prepares: variant.augmentation.is_some(),
-                    plan: plan::estimate(alone.experiment(), again(), &opened)?,
+                    side,
+                    prepares: !is_prepared,
+                    plan: plan::estimate(alone.experiment(), again(), &opened, &mut measured)?,
                 });
             }
         }
@@ -117,9 +126,9 @@ impl Plans {
         let common = match plain {
             Some(variant) => {
                 let alone = experiment.variant(&variant.name)?;
-                plan::estimate(alone.experiment(), again(), &opened)?
+                plan::estimate(alone.experiment(), again(), &opened, &mut measured)?
             }
-            None => plan::estimate(experiment, again(), &opened)?,
+            None => plan::estimate(experiment, again(), &opened, &mut measured)?,
         };
         Ok(Self { common, own })
     }
@@ -283,6 +292,7 @@ mod tests {
             common: plan(),
             own: vec![OwnPlan {
                 variant: "large".to_owned(),
+                side: 512,
                 prepares: true,
                 plan: large,
             }],

@@ -21,20 +21,31 @@ fn variants_of<'a>(item: &str, variants: &'a [String]) -> Option<Vec<&'a str>> {
     Some(names.filter(|name| is_needed(&base(name))).collect())
 }
 
-/// The variants to run, in the experiment's order: all, or those that `only` names, each as a variant or
-/// as a table or figure of the paper, such as `table2` or `figure7`.
+/// The variants to run, in the experiment's order: all, or those that `only` names, each as a variant, as the published
+/// system of several (`systems` has that of each variant), or as a table or figure of the paper, such as `table2` or
+/// `figure7`.
 pub(super) fn select<'a>(
     experiment: &str,
     variants: &'a [String],
+    systems: &[Option<String>],
     only: &[String],
 ) -> anyhow::Result<Vec<&'a str>> {
     let mut wanted: Vec<&str> = Vec::new();
     for name in only {
-        match (variants_of(name, variants), variants.contains(name)) {
-            (_, true) => wanted.push(name),
-            (Some(needed), _) => wanted.extend(needed),
-            (None, _) => bail!(
-                "experiment `{experiment}` has no variant `{name}`\nhint: it has {}; a table or figure of the paper is named such as `table2` or `figure7`",
+        if variants.contains(name) {
+            wanted.push(name);
+            continue;
+        }
+        let is_its = |of: &&(&String, &Option<String>)| of.1.as_ref() == Some(name);
+        let of_system: Vec<&str> = (variants.iter().zip(systems))
+            .filter(|of| is_its(&of))
+            .map(|(variant, _)| variant.as_str())
+            .collect();
+        match variants_of(name, variants) {
+            _ if !of_system.is_empty() => wanted.extend(of_system),
+            Some(needed) => wanted.extend(needed),
+            None => bail!(
+                "experiment `{experiment}` has no variant and no system `{name}`\nhint: it has {}; a table or figure of the paper is named such as `table2` or `figure7`",
                 quoted(variants)
             ),
         }
@@ -63,13 +74,15 @@ mod tests {
         let two = ["bce", "fzlpr-0.2"].map(str::to_owned);
         let only = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            select("two", &two, &names)
+            let systems = [None, Some("ours".to_owned())];
+            select("two", &two, &systems, &names)
         };
         assert_eq!(only(&[]).unwrap(), two);
         assert_eq!(only(&["fzlpr-0.2", "bce"]).unwrap(), two);
         assert_eq!(only(&["fzlpr-0.2"]).unwrap(), two[1..]);
         assert_eq!(only(&["table3"]).unwrap(), two[1..]);
         assert_eq!(only(&["figure7", "bce"]).unwrap(), two);
+        assert_eq!(only(&["ours"]).unwrap(), two[1..]);
         assert!(only(&["figure1"]).is_err());
         let error = only(&["fzlpr"]).unwrap_err().to_string();
         assert!(

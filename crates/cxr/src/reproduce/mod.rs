@@ -55,12 +55,14 @@ pub(crate) struct Args {
     /// The folder that has data/ and models/: paths in an experiment are relative to it
     #[arg(long, value_name = "DIR", env = "CXR_HOME", default_value = ".")]
     home: PathBuf,
-    /// Run these variants only, or those that a table or figure needs, such as table2 or figure7
+    /// Run these variants only, those of a published system, such as wang-2017, or those that a table or
+    /// figure needs, such as table2 or figure7
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     only: Vec<String>,
     /// Train each variant with so many seeds: the experiment's, the next, and so on; the split stays
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
+    /// [default: what the experiment says, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
     /// Run so many variants at once, each with its share of the cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -82,6 +84,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "Examples:
   cxr reproduce demo
   cxr reproduce paper --data data/nih --plan
+  cxr reproduce related --data data/nih --only wang-2017,cral-2020,fzlpr-0.2
   cxr reproduce mine.toml --data mine --only bce,table4 --seeds 3
   cxr reproduce paper --data data/nih --seeds 3 --slurm --submit --cpus 16 --sbatch=--partition=long";
 
@@ -101,8 +104,12 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
     let names: Vec<String> = (experiment.variants.iter())
         .map(|variant| variant.name.clone())
         .collect();
-    let variants = items::select(&experiment.name, &names, &args.only)?;
-    let mut selected = runs::runs(experiment.seed, &variants, args.seeds);
+    let systems: Vec<Option<String>> = (experiment.variants.iter())
+        .map(|variant| variant.system.clone())
+        .collect();
+    let variants = items::select(&experiment.name, &names, &systems, &args.only)?;
+    let seeds = args.seeds.unwrap_or(experiment.seeds);
+    let mut selected = runs::runs(experiment.seed, &variants, seeds);
     if let Some(name) = runs::name_of_two(&selected) {
         bail!(
             "two runs would be called `{name}`: a variant has the name of another's seed\nhint: rename it in `{}`",
@@ -180,7 +187,7 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
         runs: &runs,
     };
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    let all = runs::runs(experiment.seed, &all, args.seeds);
+    let all = runs::runs(experiment.seed, &all, seeds);
     let reproduction = Reproduction {
         command: this_command(),
         variants: all.iter().map(Run::name).collect(),
