@@ -274,3 +274,73 @@ fn the_experiments_that_come_with_the_program_are_listed_and_printed() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/demo.toml");
     assert_eq!(cxr(&["demo"]), std::fs::read_to_string(demo).unwrap());
 }
+
+/// The scripts themselves are run by `cargo xtask verify cluster`, in a real Slurm.
+#[test]
+fn scripts_for_slurm_name_every_run_once_and_a_dry_run_writes_nothing() {
+    let folder = made(&["bce", "focal"]);
+    let dry = reproduce(folder.path(), &["--seeds", "2", "--slurm", "--dry-run"]);
+    assert!(dry.status.success(), "{}", errors(&dry));
+    assert!(!folder.path().join("models").exists());
+    let printed = String::from_utf8(dry.stdout).unwrap();
+    let options = [
+        "--seeds",
+        "2",
+        "--slurm",
+        "--cpus",
+        "3",
+        "--sbatch=--partition=long",
+    ];
+    let written = reproduce(folder.path(), &options);
+    assert!(written.status.success(), "{}", errors(&written));
+    let scripts = folder.path().join("models/runs/made/slurm");
+    let read = |name: &str| std::fs::read_to_string(scripts.join(name)).unwrap();
+    for name in [
+        "1-data.sh",
+        "2-prepare.sh",
+        "3-train.sh",
+        "4-explain.sh",
+        "5-report.sh",
+        "submit.sh",
+    ] {
+        assert!(printed.contains(&format!("== {name}\n")), "{name}");
+        let checked = Command::new("sh")
+            .arg("-n")
+            .arg(scripts.join(name))
+            .status();
+        assert!(checked.unwrap().success(), "{name} is a script");
+        assert!(
+            name == "submit.sh" || read(name).contains("\n#SBATCH --partition=long\n"),
+            "{name}"
+        );
+    }
+    assert_eq!(read("tasks.json").matches('"').count(), 2 * 4);
+    let train = read("3-train.sh");
+    assert!(train.contains("\n#SBATCH --array=0-3\n"), "{train}");
+    for (task, (variant, seed)) in [
+        ("bce", ""),
+        ("focal", ""),
+        ("bce", "--seed 1"),
+        ("focal", "--seed 1"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let lines: Vec<&str> = train
+            .lines()
+            .filter(|line| line.starts_with(&format!("{task}) ")))
+            .collect();
+        let [line] = lines[..] else { panic!("{train}") };
+        assert!(
+            line.contains(&format!("--variant {variant} {seed}").trim_end().to_owned()),
+            "{line}"
+        );
+        assert!(line.contains("--threads 3"), "{line}");
+    }
+    let submit = read("submit.sh");
+    assert!(submit.contains("--dependency=afterok:$prepare"), "{submit}");
+    assert!(
+        submit.contains("--dependency=afterany:$train:$explain"),
+        "{submit}"
+    );
+}

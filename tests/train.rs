@@ -131,6 +131,54 @@ fn temporary_files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Jobs of an array begin at once and want the same prepared images: one makes them, the others wait for it or find them.
+#[test]
+fn jobs_that_prepare_the_same_images_at_once_end_with_one_good_store() {
+    let bench = Bench::new();
+    let prepare = |runs: &str| {
+        let mut command = bench.train(&["--runs", runs, "--prepare-only", "--threads", "1"]);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let alone = prepare("alone").wait_with_output().unwrap();
+    assert!(alone.status.success(), "{}", stderr(&alone));
+    let jobs: Vec<Child> = (0..3).map(|_| prepare("shared")).collect();
+    let mut prepared = Vec::new();
+    for job in jobs {
+        let output = job.wait_with_output().unwrap();
+        let message = stderr(&output);
+        assert!(output.status.success(), "{message}");
+        let line = message
+            .lines()
+            .find(|line| line.starts_with("images: ") && line.contains("prepared"));
+        prepared.push(line.unwrap().to_owned());
+    }
+    prepared.sort();
+    let none = "images: 0 prepared, 44 were prepared before";
+    let all = "images: 44 prepared, 0 were prepared before";
+    assert_eq!(prepared, [none, none, all]);
+    let store = |runs: &str| std::fs::read(bench.path(runs).join("tiny/images-64.store")).unwrap();
+    assert!(store("alone") == store("shared"));
+    assert!(!bench.run_folder("shared").exists(), "nothing is trained");
+    assert_eq!(temporary_files(bench.0.path()), Vec::<PathBuf>::new());
+}
+
+/// Each process of a launcher would train the whole run, and all but the first would fail because the folder is in use.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn ranks_of_a_launcher_are_refused_by_a_program_without_mpi() {
+    let bench = Bench::new();
+    for variable in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"] {
+        let mut train = bench.train(&[]);
+        let output = train.env(variable, "4").output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for expected in ["4 processes", "built without MPI", "--features mpi"] {
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(!bench.path("models").exists());
+    }
+}
+
 #[test]
 fn a_run_ends_with_everything_a_report_needs_and_a_second_call_returns_at_once() {
     let bench = Bench::new();

@@ -38,7 +38,8 @@ pub use fit::CalibrationMethod;
 pub use inputs::{InputEncoding, InputValue, count_inputs, encode_inputs};
 pub use model_file::{
     BACKBONE_PREFIX, check_model, load_model, load_model_with, load_weights, model_bytes,
-    read_description, read_weight_file, save_backbone, save_model, unusable, write_weight_file,
+    parse_model, parse_weight_file, read_description, read_weight_file, save_backbone, save_model,
+    unusable, weight_file_bytes, write_weight_file,
 };
 pub use observed::{FittedLabel, NotFitted, Observed, TestedLabel, TestedRate};
 pub use own_network::OwnNetwork;

@@ -63,7 +63,18 @@ pub fn check_model(path: &Path, place: &Path) -> Result<(), ModelError> {
 
 /// The card and the tensors of a model file.
 fn read_model(path: &Path) -> Result<(ModelCard, BTreeMap<String, Tensor>), ModelError> {
-    let (description, tensors) = read_weight_file(path, MODEL)?;
+    parse_model(path, &weight_file_bytes(path)?)
+}
+
+/// The card and the tensors of a model file that was read; errors name it as `path`. The tensors are not looked at.
+///
+/// # Errors
+/// A file that is no model, or was changed after it was written.
+pub fn parse_model(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(ModelCard, BTreeMap<String, Tensor>), ModelError> {
+    let (description, tensors) = parse_weight_file(path, MODEL, bytes)?;
     Ok((parse_card(path, &description)?, tensors))
 }
 
@@ -235,10 +246,29 @@ pub fn read_weight_file(
     path: &Path,
     kind: &'static str,
 ) -> Result<(String, BTreeMap<String, Tensor>), ModelError> {
+    parse_weight_file(path, kind, &weight_file_bytes(path)?)
+}
+
+/// The bytes of a file that may be a weight file: what [`parse_weight_file`] takes, here or in another process.
+///
+/// # Errors
+/// A file that cannot be read, is too large, or does not begin as a weight file does.
+pub fn weight_file_bytes(path: &Path) -> Result<Vec<u8>, ModelError> {
     // A header of JSON follows its length in eight bytes.
     let is_wanted = |start: &[u8]| start.get(8) == Some(&b'{');
-    let bytes = cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)?;
-    let file = WeightFile::parse(&bytes).map_err(unusable(path, kind))?;
+    Ok(cxr_fs::read_recognised(path, MAX_BYTES, is_wanted)?)
+}
+
+/// As [`read_weight_file`], of bytes that were read; errors name them as `path`.
+///
+/// # Errors
+/// As [`read_weight_file`].
+pub fn parse_weight_file(
+    path: &Path,
+    kind: &'static str,
+    bytes: &[u8],
+) -> Result<(String, BTreeMap<String, Tensor>), ModelError> {
+    let file = WeightFile::parse(bytes).map_err(unusable(path, kind))?;
     let description = file.description;
     let description = description.ok_or_else(|| bad(path, kind, no_description()))?;
     if !file.has_digest {

@@ -80,6 +80,7 @@ mod options;
 mod parameters;
 mod pool;
 mod registry;
+mod running;
 mod simd;
 mod weight_file;
 #[cfg(not(feature = "cuda"))]
@@ -119,6 +120,7 @@ pub use options::{OptionEntry, OptionError, check_option, old_names, parse_optio
 pub use parameters::{Init, ParameterPath, Parameters, Role};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use registry::Registry;
+pub use running::{RunningUpdate, RunningUpdates};
 pub use simd::InstructionSet;
 pub use weight_file::{WeightFile, check_weights};
 #[cfg(not(feature = "cuda"))]

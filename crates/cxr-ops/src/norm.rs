@@ -14,6 +14,7 @@ use crate::cpu::{values, with_values};
 use crate::error::OpsError;
 use crate::layers::Phase;
 use crate::parameters::{Init, ParameterPath};
+use crate::running::{RunningUpdate, RunningUpdates};
 
 /// What follows the normalisation in the same pass over the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +158,7 @@ impl BatchNorm {
             #[cfg(feature = "cuda")]
             Phase::Train { .. } if input.device().is_cuda() => {
                 let extent = Extent::new_in_training(input)?;
+                RunningUpdates::refuse_device()?;
                 let (weight, bias) = (&self.weight, &self.bias);
                 let (output, statistics) =
                     crate::gpu::batch_norm_train(input, weight, bias, extent, eps, activation)?;
@@ -198,25 +200,24 @@ impl BatchNorm {
         self.config
     }
 
-    /// Moves the running statistics towards a batch's. [`Self::forward_t`] does it itself; this is for
-    /// who normalises with [`Self::weight`] and [`Self::bias`] by other means.
+    /// Moves the running statistics towards a batch's, or leaves that to the [`RunningUpdates`] in whose scope this is.
+    /// [`Self::forward_t`] does it itself; this is for who normalises with [`Self::weight`] and [`Self::bias`] by other
+    /// means.
     ///
     /// # Errors
     /// Statistics of another number of channels.
     pub fn record(&self, statistics: &BatchStatistics) -> Result<()> {
-        self.update_running(&self.running_mean, &statistics.mean)?;
-        self.update_running(&self.running_var, &statistics.unbiased_variance)
-    }
-
-    fn update_running(&self, running: &Var, batch: &[f64]) -> Result<()> {
-        let momentum = self.config.momentum;
-        let updated: Vec<f32> = running
-            .to_vec1::<f32>()?
-            .iter()
-            .zip(batch)
-            .map(|(&old, &new)| ((1. - momentum) * f64::from(old) + momentum * new) as f32)
-            .collect();
-        running.set(&Tensor::from_vec(updated, batch.len(), running.device())?)
+        for (running, batch) in [
+            (&self.running_mean, &statistics.mean),
+            (&self.running_var, &statistics.unbiased_variance),
+        ] {
+            RunningUpdates::hand_in(RunningUpdate {
+                running: running.clone(),
+                batch: batch.clone(),
+                momentum: self.config.momentum,
+            })?;
+        }
+        Ok(())
     }
 }
 

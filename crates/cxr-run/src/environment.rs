@@ -22,8 +22,10 @@ pub struct Environment {
     pub instruction_set: Vec<String>,
     /// The processor's name, where the system tells.
     pub cpu: Option<String>,
-    /// Threads that compute.
+    /// Threads that compute, of each rank.
     pub threads: usize,
+    /// Processes that train together when the run was last gone on with.
+    pub ranks: usize,
     /// A digest of labels, split and pixels.
     pub data_fingerprint: String,
     /// What was called, argument by argument.

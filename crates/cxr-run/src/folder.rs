@@ -44,12 +44,13 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// A run's folder that this process alone writes in, until it is dropped.
+/// A run's folder that this process alone writes in, until it is dropped; or one that it shares with the process that
+/// does.
 #[derive(Debug)]
 pub struct LockedRunFolder {
     folder: RunFolder,
-    /// Held as long as the folder is used.
-    lock: Lock,
+    /// Held as long as the folder is used; `None` where another rank holds it.
+    lock: Option<Lock>,
 }
 
 impl RunFolder {
@@ -72,7 +73,19 @@ impl RunFolder {
         };
         cxr_fs::remove_unfinished(&folder.path)?;
         cxr_fs::remove_unfinished(&checkpoints)?;
-        Ok(LockedRunFolder { folder, lock })
+        Ok(LockedRunFolder {
+            folder,
+            lock: Some(lock),
+        })
+    }
+
+    /// The folder as a further rank of a training sees it, whose rank 0 has it [open](Self::open): nothing is made, locked
+    /// or removed. Only rank 0 writes there.
+    pub fn of_first_rank(path: impl Into<PathBuf>) -> LockedRunFolder {
+        LockedRunFolder {
+            folder: Self::at(path),
+            lock: None,
+        }
     }
 
     /// The runs of an experiment in the order of [`compare_variants`]. A folder is a run's when it holds an
@@ -251,9 +264,10 @@ impl LockedRunFolder {
     /// # Errors
     /// [`RunError::FolderGone`].
     pub fn check(&self) -> Result<(), RunError> {
-        match self.lock.is_in_place() {
-            true => Ok(()),
-            false => Err(RunError::FolderGone {
+        match &self.lock {
+            None => Ok(()),
+            Some(lock) if lock.is_in_place() => Ok(()),
+            Some(_) => Err(RunError::FolderGone {
                 path: self.folder.path.clone(),
             }),
         }

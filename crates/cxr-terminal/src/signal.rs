@@ -2,7 +2,9 @@
 
 use std::io;
 
-/// Calls `act`, on a thread of its own, for each Ctrl-C, SIGTERM and SIGHUP, which no longer end the process.
+/// Calls `act`, on a thread of its own, for each Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, which no longer end the process.
+/// SIGUSR1 is what schedulers send when a job's time is running out (Slurm's `--signal=USR1@SECONDS`), and what `mpirun`
+/// passes on to its processes.
 ///
 /// Who repeats the signal does not want to wait: the second one that comes half a second or more after the first ends
 /// the process at once with `exit_code`. (`timeout` and schedulers send one request twice within an instant.) A SIGHUP
@@ -21,14 +23,14 @@ mod system {
     use std::thread::Builder;
     use std::time::{Duration, Instant};
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::iterator::Signals;
 
     /// Signals that follow the first within this time are the same request.
     const ONE_REQUEST: Duration = Duration::from_millis(500);
 
     pub(super) fn on_interrupt(exit_code: i32, act: impl Fn() + Send + 'static) -> io::Result<()> {
-        let mut wanted = vec![SIGINT, SIGTERM];
+        let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
         if !is_hangup_ignored() {
             wanted.push(SIGHUP);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use cxr_model::{read_weight_file, unusable, write_weight_file};
+use cxr_model::{parse_weight_file, unusable, write_weight_file};
 use cxr_ops::check_weights;
 use cxr_run::{Progress, TrainingConfig};
 use serde::{Deserialize, Serialize};
@@ -98,15 +98,16 @@ pub(crate) fn save(
     Ok(write_weight_file(path, &description, &tensors)?)
 }
 
-/// Puts the weights into `parameters` and returns the rest.
+/// Puts the weights of a checkpoint, whose bytes were read from `path`, into the network and returns the rest.
 pub(crate) fn load(
     path: &Path,
+    bytes: &[u8],
     identity: Identity<'_>,
     classifier: &Classifier,
     loss_variables: &[(String, candle_core::Var)],
     training: &TrainingConfig,
 ) -> Result<State, TrainError> {
-    let (description, tensors) = read_weight_file(path, "checkpoint")?;
+    let (description, tensors) = parse_weight_file(path, "checkpoint", bytes)?;
     let description = Description::parse(path, &description)?;
     let folder = path.parent().and_then(Path::parent).unwrap_or(path);
     let another = |what: &str| TrainError::AnotherRun {

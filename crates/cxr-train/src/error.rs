@@ -120,6 +120,9 @@ pub enum TrainError {
     /// number.
     #[error(transparent)]
     Model(#[from] cxr_model::ModelError),
+    /// Several ranks that cannot go on together.
+    #[error(transparent)]
+    Ranks(#[from] crate::RanksError),
     /// A thread that the system did not start.
     #[error("cannot start a thread for the loader")]
     Thread {

@@ -89,6 +89,25 @@ impl Gradients {
         Ok(first)
     }
 
+    /// Gradients of parameters in the order of these tensors, which the optimiser multiplies by `scale`.
+    pub(crate) fn of_tensors(tensors: Vec<Tensor>, scale: f64) -> Self {
+        Self {
+            tensors,
+            scale,
+            on_device: None,
+        }
+    }
+
+    /// All values before they are scaled, parameter by parameter, on the CPU.
+    pub(crate) fn values(&self) -> candle_core::Result<Vec<f32>> {
+        let count = self.tensors.iter().map(Tensor::elem_count).sum();
+        let mut values = Vec::with_capacity(count);
+        for tensor in &self.tensors {
+            values.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(values)
+    }
+
     /// Their norm before they are scaled, without waiting for a device.
     pub(crate) fn norm_on_device(&self) -> candle_core::Result<GradientNorm> {
         GradientNorm::of(&self.tensors)

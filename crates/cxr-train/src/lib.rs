@@ -57,6 +57,7 @@ mod own_parts;
 mod predict;
 pub mod prelude;
 mod profile;
+mod ranks;
 mod rehearsal;
 mod sampler;
 mod trainer;
@@ -96,6 +97,9 @@ pub use optimiser::Optimiser;
 pub use own_parts::OwnParts;
 pub use predict::predict;
 pub use profile::{Profile, Span};
+#[cfg(feature = "mpi")]
+pub use ranks::MpiRanks;
+pub use ranks::{Alone, Ranks, RanksError, ThreadRanks};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use sampler::{Sampler, Shuffled, WeightedSampler};
 pub use trainer::{TrainOutcome, Trainer};

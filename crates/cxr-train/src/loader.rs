@@ -265,6 +265,29 @@ pub struct Loader<'a> {
     policies: Vec<UncertaintyPolicy>,
     /// What the head asks for beside the images.
     inputs: Vec<InputEncoding>,
+    share: Share,
+}
+
+/// Which batches of a step one of several ranks computes.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    rank: usize,
+    ranks: usize,
+    /// Batches of a step.
+    of_step: usize,
+}
+
+impl Share {
+    const WHOLE: Self = Self {
+        rank: 0,
+        ranks: 1,
+        of_step: 1,
+    };
+
+    /// Whether the rank computes this batch of an epoch.
+    fn has(self, batch: usize) -> bool {
+        batch % self.of_step % self.ranks == self.rank
+    }
 }
 
 impl std::fmt::Debug for Loader<'_> {
@@ -304,6 +327,7 @@ impl<'a> Loader<'a> {
             sampler: &Shuffled,
             policies: Vec::new(),
             inputs: Vec::new(),
+            share: Share::WHOLE,
         }
         .checked()
     }
@@ -331,6 +355,18 @@ impl<'a> Loader<'a> {
     pub fn with_inputs(self, encodings: &[InputEncoding]) -> Self {
         let inputs = encodings.to_vec();
         Self { inputs, ..self }
+    }
+
+    /// With those batches only that rank `rank` of `ranks` computes, where a step is made of `of_step` batches: the
+    /// batches of a step are dealt to the ranks in turn.
+    #[must_use]
+    pub(crate) fn of_rank(self, rank: usize, ranks: usize, of_step: usize) -> Self {
+        let share = Share {
+            rank,
+            ranks: ranks.max(1),
+            of_step: of_step.max(1),
+        };
+        Self { share, ..self }
     }
 
     fn checked(self) -> Result<Self, TrainError> {
@@ -388,12 +424,18 @@ impl<'a> Loader<'a> {
         };
         let mut failure = None;
         let mut workers = Vec::with_capacity(self.workers);
+        let wanted: std::sync::Arc<Vec<usize>> = std::sync::Arc::new(
+            (first..steps)
+                .filter(|&batch| self.share.has(batch))
+                .collect(),
+        );
         for worker in 0..self.workers {
             // Handed over from thread to thread: what waits is in the worker's hands.
             let (sender, receiver) = sync_channel(0);
             let (loader, order) = (self.clone(), std::sync::Arc::clone(&order));
+            let of_all = std::sync::Arc::clone(&wanted);
             let work = move || {
-                for step in (first + worker..steps).step_by(loader.workers) {
+                for &step in of_all.iter().skip(worker).step_by(loader.workers) {
                     let batch = loader.batch(&order, epoch, step);
                     let failed = batch.is_err();
                     // A receiver that hung up wants no more batches.
@@ -417,7 +459,7 @@ impl<'a> Loader<'a> {
             failure,
             workers,
             next: 0,
-            left: steps.saturating_sub(first),
+            left: wanted.len(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! How fast this machine trains and predicts, before anything is trained.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
@@ -13,7 +14,8 @@ use crate::experiment::loss_of_model;
 use crate::groups;
 use crate::trainer::step::{NotFinite, Step, StepError};
 use crate::{
-    Batch, Classifier, ModelCard, Optimiser, Profile, TrainError, VariantExperiment, WeightAverage,
+    Alone, Batch, Classifier, ModelCard, Optimiser, Profile, TrainError, VariantExperiment,
+    WeightAverage,
 };
 
 /// What a run's parts cost, measured with its own network, loss, optimiser and average on images that are
@@ -108,6 +110,9 @@ pub fn rehearse(
             step: 0,
             // The network stays finite, whatever its images are.
             learning_rate: 0.,
+            n_batches: 1,
+            ranks: &Alone,
+            stop: &AtomicBool::new(false),
             profile: &Profile::OFF,
         };
         let rate = images_a_second(batch, budget, device, &mut || {

@@ -2,8 +2,10 @@
 
 mod course;
 mod evaluation;
+mod exchange;
 mod files;
 mod inputs;
+mod replicas;
 mod sets;
 pub(crate) mod step;
 
@@ -16,7 +18,9 @@ use cxr_augment::{Pipeline, ViewSet};
 use cxr_dataset::{Part, Tone, ValidationSplit};
 use cxr_fs::Staged;
 use cxr_losses::MultiLabelLoss;
-use cxr_model::{BACKBONE_PREFIX, ModelError, check_backbone_is_frozen, check_network};
+use cxr_model::{
+    BACKBONE_PREFIX, ModelError, check_backbone_is_frozen, check_network, weight_file_bytes,
+};
 use cxr_run::{
     BestEpoch, Decision, EpochRecord, Event, EventLog, LastBatch, LockedRunFolder, Position, Stage,
     UncertaintyPolicy, VariantExperiment,
@@ -33,9 +37,10 @@ use crate::dry_pass::check_inputs;
 use crate::experiment::{NOT_OF_THIS_FILE, complete, label_counts, loss_of_model, with_custom};
 use crate::groups;
 use crate::loader::Loader;
+use crate::predict::predict_on;
 use crate::{
-    Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile, Sampler,
-    TrainError, Trained, TrainingData, dry_pass, predict,
+    Alone, Classifier, EpochEnd, Experiment, ModelCard, Observer, Optimiser, OwnParts, Profile,
+    Ranks, Sampler, TrainError, Trained, TrainingData, dry_pass,
 };
 
 /// How a call of [`Trainer::run`] ended.
@@ -52,7 +57,7 @@ pub enum TrainOutcome {
     Stopped(Position),
 }
 
-/// Trains one variant of an experiment in a run folder.
+/// Trains one variant of an experiment in a run folder, alone or as one of several [`Ranks`].
 pub struct Trainer<'a> {
     variant: Arc<VariantExperiment>,
     data: &'a TrainingData,
@@ -68,6 +73,8 @@ pub struct Trainer<'a> {
     data_fingerprints: DataFingerprints,
     state: State,
     profile: &'a Profile,
+    /// The processes that share the batches of a step.
+    ranks: &'a dyn Ranks,
     /// So many steps are read at once.
     sync_every: usize,
 }
@@ -99,6 +106,37 @@ impl<'a> Trainer<'a> {
         device: &Device,
         parts: &OwnParts<'_>,
     ) -> Result<Self, TrainError> {
+        Self::on_ranks(variant, data, folder, device, parts, &Alone)
+    }
+
+    /// The same for one of several processes that train together; every rank makes its trainer and then makes the same
+    /// calls. A step's batches, as many as the experiment accumulates, are dealt to the ranks in turn; their gradients and
+    /// the statistics of normalisations are added up in the order of the batches. So weights, files and events (but for
+    /// times) are, bit by bit, what one process gives that makes all batches itself, and a run goes on with another number
+    /// of ranks. Validation and predictions are shared too.
+    ///
+    /// Rank 0 has the folder [open](cxr_run::RunFolder::open) and writes; the others name it by
+    /// [`RunFolder::of_first_rank`](cxr_run::RunFolder::of_first_rank) and need not see it, as they are sent what they need
+    /// of it. Each rank has the experiment, the data and the pretrained weights. Observers of all ranks are called, and the
+    /// strongest [`Decision`] of any counts; a stop flag that one rank finds set stops all after the same step. On a rank
+    /// that fails the call returns, and the others may wait for it: it should end the job.
+    ///
+    /// # Errors
+    /// As [`Self::with_parts`]; [`RanksError`](crate::RanksError), such as
+    /// [`RanksError::Differ`](crate::RanksError::Differ) where the ranks have other experiments or data; a device that is
+    /// not the CPU where there are several ranks.
+    pub fn on_ranks(
+        variant: &VariantExperiment,
+        data: &'a TrainingData,
+        folder: &'a LockedRunFolder,
+        device: &Device,
+        parts: &OwnParts<'_>,
+        ranks: &'a dyn Ranks,
+    ) -> Result<Self, TrainError> {
+        if ranks.size() > 1 && !device.is_cpu() {
+            let expected = "`cpu` where several ranks train together";
+            return Err(TrainError::setting("--device", expected, "a GPU"));
+        }
         let (names, begins_as) = (parts.names(), &variant.experiment().model.backbone);
         let mut variant = with_custom(variant, names.iter().map(String::as_str));
         if data.split().rule() == ValidationSplit::Lists {
@@ -204,6 +242,7 @@ impl<'a> Trainer<'a> {
             data_fingerprints: data.fingerprints(&experiment.data.uncertain, &inputs),
             state: State::new(training),
             profile: &Profile::OFF,
+            ranks,
             sync_every: compute::of(device).sync_every(),
         };
         trainer.course().check()?;
@@ -212,9 +251,14 @@ impl<'a> Trainer<'a> {
         }
         compute::of(device).recall(folder)?;
         let latest = folder.latest_checkpoint();
-        if latest.exists() {
+        let begun = ranks.from_first(|| match latest.exists() {
+            true => Ok::<_, TrainError>(weight_file_bytes(&latest)?),
+            false => Ok(Vec::new()),
+        })?;
+        if !begun.is_empty() {
             trainer.state = checkpoint::load(
                 &latest,
+                &begun,
                 trainer.identity(),
                 &trainer.classifier,
                 &trainer.loss_variables,
@@ -228,10 +272,13 @@ impl<'a> Trainer<'a> {
                     .map_err(ModelError::from)?
                     .load_weights(weights, parameters, BACKBONE_PREFIX)?;
             }
-            let text = trainer.experiment_text.clone();
-            folder.check()?;
-            cxr_fs::write(&folder.experiment_file(), text.as_bytes())?;
+            if ranks.is_first() {
+                folder.check()?;
+                let text = trainer.experiment_text.as_bytes();
+                cxr_fs::write(&folder.experiment_file(), text)?;
+            }
         }
+        trainer.check_ranks()?;
         Ok(trainer)
     }
 
@@ -325,7 +372,7 @@ impl<'a> Trainer<'a> {
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
         let outcome = self.train(observer, stop)?;
-        if matches!(outcome, TrainOutcome::Finished { .. }) {
+        if matches!(outcome, TrainOutcome::Finished { .. }) && self.ranks.is_first() {
             let mut staged = Staged::new();
             self.stage_model(&mut staged, None)?;
             staged.commit()?;
@@ -338,12 +385,25 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// A loss or gradient that is not finite, an image that cannot be read, a file that cannot be
-    /// written, an error of the observer. The last checkpoint stays.
+    /// written, an error of the observer, more ranks than a step has batches. The last checkpoint stays.
     pub fn train(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<TrainOutcome, TrainError> {
+        let accumulated = self
+            .variant
+            .experiment()
+            .training
+            .gradient_accumulation_steps;
+        if accumulated < self.ranks.size() {
+            let key = "training.gradient_accumulation_steps";
+            let expected = format!(
+                "at least {}, as so many ranks share the batches of a step",
+                self.ranks.size()
+            );
+            return Err(TrainError::setting(key, expected, accumulated));
+        }
         let outcome = self.stages(observer, stop);
         compute::of(self.classifier.parameters().device()).release();
         self.folder.outcome(outcome)
@@ -457,10 +517,13 @@ impl<'a> Trainer<'a> {
         let loader = loader.with_sampler(&*sampler)?;
         let loader = loader.with_uncertainty(&experiment.data.uncertain)?;
         let loader = loader.with_inputs(&self.card.inputs);
+        let accumulated = training.gradient_accumulation_steps;
+        let ranks = self.ranks;
+        let loader = loader.of_rank(ranks.rank(), ranks.size(), accumulated);
         let position = self.state.progress.position;
         let epoch = course.epoch(position);
         std::thread::scope(|scope| {
-            let first = position.step * training.gradient_accumulation_steps;
+            let first = position.step * accumulated;
             let mut batches = loader.epoch(scope, epoch, first);
             let mut pending = PendingSteps::new();
             for step in position.step..steps {
@@ -475,6 +538,9 @@ impl<'a> Trainer<'a> {
                     epoch,
                     step,
                     learning_rate: course.learning_rate(stage, position, step),
+                    n_batches: (loader.steps() - step * accumulated).min(accumulated),
+                    ranks,
+                    stop,
                     profile: self.profile,
                 }
                 .make(
@@ -483,14 +549,18 @@ impl<'a> Trainer<'a> {
                     &mut batches,
                     self.sync_every == 1,
                 );
-                match made {
-                    Ok(made) => pending.push(made),
+                let told_to_stop = match made {
+                    Ok(made) => {
+                        let told = made.stop;
+                        pending.push(made);
+                        told
+                    }
                     Err(error) => {
                         // What went wrong in a step before may be why.
                         self.flush(course, stage, &mut pending, observer)?;
                         return Err(self.step_error(error, stage, epoch, step));
                     }
-                }
+                };
                 self.state.progress.position.step += 1;
                 let is_last = step + 1 == steps;
                 let is_due = course.has_checkpoint_after(step + 1);
@@ -498,7 +568,8 @@ impl<'a> Trainer<'a> {
                     self.flush(course, stage, &mut pending, observer)?;
                     self.folder.check()?;
                 }
-                if stop.load(Ordering::Relaxed) {
+                // What the ranks have told each other stops all of them after the same step.
+                if told_to_stop || ranks.size() == 1 && stop.load(Ordering::Relaxed) {
                     self.flush(course, stage, &mut pending, observer)?;
                     return Ok(false);
                 }
@@ -585,7 +656,8 @@ impl<'a> Trainer<'a> {
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
         let span = self.profile.span("validation");
         let prediction = self.with_average(|trainer| {
-            predict(
+            predict_on(
+                trainer.ranks,
                 &trainer.classifier,
                 &trainer.card,
                 trainer.data,
@@ -658,12 +730,27 @@ impl<'a> Trainer<'a> {
                 history: &trainer.state.progress.history,
                 best: trainer.state.progress.best.as_ref(),
             })
-        })?;
+        });
+        let decision = self.decide(decision)?;
         self.state.progress.position.epoch += 1;
         self.state.progress.position.step = 0;
         self.state.progress.loss_sum = 0.;
         self.state.progress.seconds = 0.;
         Ok(Some(decision))
+    }
+
+    /// The strongest decision of all ranks' observers.
+    fn decide(&self, own: Result<Decision, TrainError>) -> Result<Decision, TrainError> {
+        let no_decision = |error: serde_json::Error| TrainError::Observer {
+            source: Box::new(error),
+        };
+        let own = own.and_then(|decision| serde_json::to_vec(&decision).map_err(no_decision));
+        let mut strongest = Decision::Continue;
+        for decision in self.ranks.agree(own)? {
+            let decision = serde_json::from_slice(&decision).map_err(no_decision)?;
+            strongest = strongest.max(decision);
+        }
+        Ok(strongest)
     }
 
     fn trained(&self, stage: &Stage) -> Vec<Trained> {

@@ -13,6 +13,7 @@ pub(crate) fn write(
     run: &LockedRunFolder,
     data_fingerprint: String,
     device: &Device,
+    ranks: usize,
 ) -> anyhow::Result<()> {
     let environment = Environment {
         cxr: env!("CARGO_PKG_VERSION").to_owned(),
@@ -23,6 +24,7 @@ pub(crate) fn write(
         instruction_set: instruction_set(),
         cpu: cpu(),
         threads: rayon::current_num_threads(),
+        ranks,
         data_fingerprint,
         command: std::env::args().collect(),
     };

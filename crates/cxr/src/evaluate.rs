@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use cxr_run::{Experiment, Part, RunFolder, RunMetrics, ViewSet};
-use cxr_train::Trainer;
+use cxr_train::{OwnParts, Trainer};
 
-use crate::data_folder::{DataArgs, prepare};
+use crate::data_folder::DataArgs;
 use crate::device::DeviceArgs;
 use crate::external::{self, ExternalArgs};
 use crate::progress::say;
-use crate::train::{interrupted, set_threads, stop_flag};
+use crate::ranks::Job;
+use crate::train::{interrupted, observer_of, open_run, prepare_on_ranks, set_threads, stop_flag};
 use crate::watcher::Watcher;
 
 /// Predict and score again with the model of a finished run, or on another data set
@@ -48,6 +49,13 @@ const EXAMPLES: &str = "Examples:
   cxr evaluate models/runs/mine/bce --data data/padchest --by-study max";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let job = Job::join()?;
+    let done = evaluate(args, &job);
+    job.end(done)
+}
+
+fn evaluate(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
+    let ranks = job.ranks();
     set_threads(args.threads)?;
     let experiment = RunFolder::at(&args.run)
         .experiment()
@@ -62,6 +70,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
     let data = args.data.folder();
     if let Some(index) = external::other_index(&RunFolder::at(&args.run), &data)? {
+        ensure!(
+            ranks.size() == 1,
+            "another data set than the run's own is predicted by one process\nhint: start one, or share its images out with `cxr predict --shard`"
+        );
         let folder = RunFolder::open(&args.run)?;
         let stop = stop_flag()?;
         let allow_missing = args.data.allow_missing;
@@ -80,26 +92,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));
     let store = store_path(experiment_folder, &experiment);
-    let Some(data) = prepare(survey, &store, &stop)? else {
+    let Some(data) = prepare_on_ranks(job, survey, &store, &stop)? else {
         return Ok(interrupted());
     };
-    let folder = RunFolder::open(&args.run)?;
-    let trainer = Trainer::new(&variant, &data, &folder, &device)?;
+    let folder = open_run(&args.run, ranks)?;
+    let own_parts = OwnParts::new();
+    let trainer = Trainer::on_ranks(&variant, &data, &folder, &device, &own_parts, ranks)?;
     if trainer.position().stage < experiment.training.stages.len() {
         bail!(
             "`{}` is not trained to its end\nhint: `cxr train` goes on with it",
             args.run.display()
         );
     }
-    let mut watcher = Watcher::new(trainer.event_log()?);
+    let mut watcher = match ranks.is_first() {
+        true => Some(Watcher::new(trainer.event_log()?)),
+        false => None,
+    };
     let made = trainer
-        .evaluate(&mut watcher, &stop)
+        .evaluate(&mut *observer_of(&mut watcher), &stop)
         .with_context(|| format!("`{}` is left as it was", args.run.display()))?;
-    watcher.finish()?;
+    if let Some(watcher) = watcher {
+        watcher.finish()?;
+    }
     let Some(made) = made else {
         return Ok(interrupted());
     };
-    print(&made, &args.run);
+    if ranks.is_first() {
+        print(&made, &args.run);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

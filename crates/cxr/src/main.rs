@@ -33,6 +33,7 @@ mod plan;
 mod predict;
 mod prepare;
 mod progress;
+mod ranks;
 mod report;
 mod reproduce;
 mod runs;
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
     };
     done.unwrap_or_else(|error| {
-        progress::say(&format!("error: {error:#}"));
+        progress::say_error(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }

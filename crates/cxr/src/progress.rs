@@ -2,7 +2,7 @@
 //! a bar on a terminal, plain lines elsewhere, messages, and the log.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cxr_terminal::{bars, is_plain};
@@ -12,9 +12,25 @@ use tracing_subscriber::EnvFilter;
 /// The environment variable that says what is logged, such as `cxr_train=debug`.
 const LOG_VARIABLE: &str = "CXR_LOG";
 
+/// Whether another rank of the job says what this one does too.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process says nothing but errors, and shows no bars: rank 0 does.
+#[cfg(feature = "mpi")]
+pub(crate) fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
 /// Prints a line for people, on standard error: standard output is for results. What of it a terminal would obey is
 /// escaped: it may be a name or a cell of somebody's file.
 pub(crate) fn say(line: &str) {
+    if !IS_QUIET.load(Ordering::Relaxed) {
+        say_error(line);
+    }
+}
+
+/// As [`say`], from every rank.
+pub(crate) fn say_error(line: &str) {
     cxr_terminal::say_line(&cxr_table::printable(line));
 }
 
@@ -73,7 +89,10 @@ impl Bar {
     }
 
     fn with_template(what: &str, template: &str, total: usize, done: usize) -> Self {
-        let bar = bars().add(ProgressBar::new(total as u64));
+        let bar = match IS_QUIET.load(Ordering::Relaxed) {
+            true => ProgressBar::hidden(),
+            false => bars().add(ProgressBar::new(total as u64)),
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }

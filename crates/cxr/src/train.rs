@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use cxr_run::RunFolder;
-use cxr_train::{Profile, TrainOutcome, Trainer, VariantExperiment};
+use cxr_dataset::Survey;
+use cxr_run::{LockedRunFolder, RunFolder};
+use cxr_train::{
+    Observer, OwnParts, Profile, Ranks, TrainOutcome, Trainer, TrainingData, VariantExperiment,
+};
 
 use crate::data_folder::{DataArgs, prepare};
 use crate::device::DeviceArgs;
 use crate::experiments::{ExperimentSource, provide_weights};
 use crate::output::{ForceArg, is_trace};
 use crate::progress::say;
+use crate::ranks::Job;
 use crate::watcher::Watcher;
 use crate::{environment, evaluate};
 
@@ -24,6 +28,11 @@ use crate::{environment, evaluate};
 /// metrics.json. Images are prepared once for all variants, into RUNS/EXPERIMENT, unless there is a store
 /// already. Stop it at any time with Ctrl-C; the same command goes on where it stood, and a
 /// finished run returns at once.
+///
+/// Several processes share a training where `mpirun -n N cxr train …` or `srun --mpi=… cxr train …` starts them and `cxr` was
+/// built with the feature `mpi`: the batches that a step accumulates (`training.gradient_accumulation_steps`, at least N)
+/// are dealt to them in turn. The result is, byte for byte, that of one process, and a stopped run goes on with another
+/// number of them: docs/clusters.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -49,9 +58,14 @@ pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
 
-    /// Threads to compute with; results do not depend on it [default: one per core]
+    /// Threads to compute with, in each of several processes; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+
+    /// Prepare the images into RUNS/EXPERIMENT, where no store has them, and train nothing: a job of its own, before many
+    /// that train
+    #[arg(long, conflicts_with = "profile")]
+    prepare_only: bool,
 
     /// Write a trace of each step's parts to FILE: it opens in ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
@@ -62,9 +76,17 @@ pub(crate) struct Args {
 }
 
 const EXAMPLES: &str = "Example:
-  cxr train --experiment nih-sample --variant fzlpr-0.2 --data DIR --allow-missing";
+  cxr train --experiment nih-sample --variant fzlpr-0.2 --data DIR --allow-missing
+  mpirun -n 4 cxr train --experiment mine.toml --variant bce --data DIR --threads 8";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let job = Job::join()?;
+    let done = train(args, &job);
+    job.end(done)
+}
+
+fn train(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
+    let ranks = job.ranks();
     set_threads(args.threads)?;
     let experiment = args.experiment.read()?;
     let variant = match args.seed {
@@ -73,7 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let experiment_folder = args.runs.join(&experiment.name);
     let path = experiment_folder.join(&variant.chosen().name);
-    if is_finished(&path, &variant)? {
+    if job.decide(|| is_finished(&path, &variant))? {
         say(&format!("`{}` is finished", path.display()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -87,29 +109,89 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let stop = stop_flag()?;
     let store = evaluate::store_path(&experiment_folder, variant.experiment());
-    let Some(data) = prepare(survey, &store, &stop)? else {
+    let Some(data) = prepare_on_ranks(job, survey, &store, &stop)? else {
         return Ok(interrupted());
     };
-    let folder = RunFolder::open(&path)?;
-    let profile = (args.profile.as_deref()).map_or(Ok(Profile::OFF), Profile::create)?;
-    let trainer = Trainer::new(&variant, &data, &folder, &device)?;
+    if args.prepare_only {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = open_run(&path, ranks)?;
+    let profile = match &args.profile {
+        Some(profile) if ranks.is_first() => Profile::create(profile)?,
+        _ => Profile::OFF,
+    };
+    let own_parts = OwnParts::new();
+    let trainer = Trainer::on_ranks(&variant, &data, &folder, &device, &own_parts, ranks)?;
     let mut trainer = trainer.profiled(&profile);
-    environment::write(&folder, data.fingerprint(), &device)?;
-    let mut watcher = Watcher::new(trainer.event_log()?);
-    let metrics = match trainer.train(&mut watcher, &stop)? {
-        TrainOutcome::Finished { .. } => trainer.evaluate(&mut watcher, &stop)?,
+    let mut watcher = None;
+    if ranks.is_first() {
+        environment::write(&folder, data.fingerprint(), &device, ranks.size())?;
+        watcher = Some(Watcher::new(trainer.event_log()?));
+    }
+    let mut observer = observer_of(&mut watcher);
+    let metrics = match trainer.train(&mut *observer, &stop)? {
+        TrainOutcome::Finished { .. } => trainer.evaluate(&mut *observer, &stop)?,
         TrainOutcome::Stopped(_) => None,
     };
+    drop(observer);
     drop(trainer);
     profile.finish()?;
-    let Some(metrics) = metrics else {
+    if let Some(watcher) = watcher {
         watcher.finish()?;
+    }
+    let Some(metrics) = metrics else {
         return Ok(interrupted());
     };
-    watcher.finish()?;
+    if !ranks.is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     cxr_train::record_algorithms(&folder, &device)?;
     evaluate::print(&metrics, &path);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run's folder, which rank 0 opens and writes in.
+pub(crate) fn open_run(path: &Path, ranks: &dyn Ranks) -> anyhow::Result<LockedRunFolder> {
+    Ok(match ranks.is_first() {
+        true => RunFolder::open(path)?,
+        false => RunFolder::of_first_rank(path),
+    })
+}
+
+/// Rank 0 watches; the others have none.
+pub(crate) fn observer_of(watcher: &mut Option<Watcher>) -> Box<dyn Observer + '_> {
+    match watcher {
+        Some(watcher) => Box::new(watcher),
+        None => Box::new(()),
+    }
+}
+
+/// Images are prepared by rank 0, and then read by all; ranks that see another disk prepare them there. `None` when `stop`
+/// was set on any.
+pub(crate) fn prepare_on_ranks(
+    job: &Job,
+    survey: Survey,
+    store: &Path,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<TrainingData>> {
+    let (mut survey, mut data) = (Some(survey), None);
+    let mut prepare_now = || match survey.take() {
+        Some(survey) => prepare(survey, store, stop),
+        None => Ok(None),
+    };
+    let is_prepared = job.decide(|| {
+        data = prepare_now()?;
+        Ok(data.is_some())
+    })?;
+    if !is_prepared {
+        return Ok(None);
+    }
+    if !job.ranks().is_first() {
+        data = prepare_now()?;
+    }
+    let has_data = Ok::<_, anyhow::Error>(vec![u8::from(data.is_some())]);
+    let all = job.ranks().agree(has_data)?;
+    Ok(data.filter(|_| all.iter().all(|has_data| has_data == &[1])))
 }
 
 /// No experiment file is longer.

@@ -246,26 +246,7 @@ impl Bench<'_> {
 
     /// All tables, predictions and pictures, but for the table of times, by name.
     fn files(&self, folder: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-        let root = self.place.join(folder).join(NAME);
-        let mut files = BTreeMap::new();
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let name = path.strip_prefix(&root)?.to_string_lossy().into_owned();
-                let extension = path.extension().and_then(|extension| extension.to_str());
-                let is_compared = extension.is_some_and(|e| ["csv", "svg", "png"].contains(&e));
-                let is_explanation = name.ends_with("explanations.json");
-                if (is_compared || is_explanation) && name != TIME_TABLE {
-                    files.insert(name, std::fs::read(&path)?);
-                }
-            }
-        }
-        Ok(files)
+        results(&self.place.join(folder).join(NAME))
     }
 
     fn compare(&self, folder: &str, expected: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
@@ -296,6 +277,29 @@ impl Bench<'_> {
         }
         Ok(())
     }
+}
+
+/// All tables, predictions and pictures of an experiment's folder, but for the table of times, by name.
+pub(super) fn results(root: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let is_compared = extension.is_some_and(|e| ["csv", "svg", "png"].contains(&e));
+            let is_explanation = name.ends_with("explanations.json");
+            if (is_compared || is_explanation) && name != TIME_TABLE {
+                files.insert(name, std::fs::read(&path)?);
+            }
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(unix)]

@@ -2,6 +2,8 @@
 
 mod bf16;
 mod browser;
+#[cfg(unix)]
+mod cluster;
 mod coverage;
 mod demo;
 mod downstream;
@@ -61,6 +63,9 @@ enum Check {
     /// Real training processes that are killed and resumed, or have another number of threads, end in the
     /// bytes of an undisturbed run; so do phantoms, prepare, evaluate and explain, and none leaves anything half-written
     Resume,
+    /// Ranks of a real MPI and jobs of a real Slurm end in the bytes of one process, undisturbed, with a rank killed and
+    /// requeued five times; without its features `cxr` compiles nothing of MPI. Skips what is not installed
+    Cluster,
     /// Closed terminals, full log disks, signals, pipes, devices and full disks: a training goes on or is stopped
     /// in order, nothing panics, hangs or reads without an end
     Hostile,
@@ -90,6 +95,7 @@ const ALL: [Check; 13] = [
     Check::Related,
     Check::Page,
     Check::Resume,
+    Check::Cluster,
     Check::Hostile,
     Check::Overfit,
     Check::Coverage,
@@ -119,6 +125,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
             Check::Related => related::check(workspace, &interrupt)?,
             Check::Page => page::check(workspace, &interrupt, arguments)?,
             Check::Resume => resume::check(workspace, &interrupt)?,
+            #[cfg(unix)]
+            Check::Cluster => cluster::check(workspace, &interrupt)?,
+            #[cfg(not(unix))]
+            Check::Cluster => {
+                tell!("   skipped: its launchers are those of Unix");
+                Ending::Done
+            }
             #[cfg(unix)]
             Check::Hostile => hostile::check(workspace, &interrupt)?,
             #[cfg(not(unix))]

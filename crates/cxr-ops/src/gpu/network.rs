@@ -149,6 +149,7 @@ impl Training {
 
     /// Moves the running averages towards the batch's statistics; the unbiased variance enters.
     fn record(&self, gpu: &Gpu, tape: &Tape<CudaSlice<f32>>) -> Result<()> {
+        crate::running::RunningUpdates::refuse_device()?;
         let running: Vec<Tensor> = (self.norms.iter())
             .flat_map(|norm| [norm.running_mean().clone(), norm.running_var().clone()])
             .collect();

@@ -9,23 +9,25 @@ use candle_core::{DType, Device, Tensor};
 use cxr_augment::ViewSet;
 use cxr_dataset::{ImageName, Index, Part};
 use cxr_fs::Staged;
-use cxr_model::{network_parts, read_weight_file, unusable};
+use cxr_model::{network_parts, parse_model, unusable, weight_file_bytes};
 use cxr_ops::check_weights;
 use cxr_run::{
-    DataFacts, Evaluation, LabelRow, LabelTable, MeanAuc, NetworkPart, Predictions, RunMetrics,
-    Seconds, StageFacts, Summary, SummaryOptions, Truth, Unscorable,
+    DataFacts, Evaluation, LabelRow, LabelTable, MeanAuc, NetworkPart, Predictions, RunFolder,
+    RunMetrics, Seconds, StageFacts, Summary, SummaryOptions, Truth, Unscorable,
 };
 
 use super::Trainer;
 use super::sets::is_of;
-use crate::{ModelCard, Observer, Prediction, TrainError, predict};
+use crate::predict::predict_on;
+use crate::{Observer, Prediction, TrainError};
 
 impl Trainer<'_> {
     /// Makes all that a finished run has: `model.safetensors`, the predictions of the validation and test images under
     /// each set of views, the labels of all images, and `metrics.json`. They are made and checked beside their places,
     /// and moved there together once all are good. A report of the run's folder needs nothing else.
     ///
-    /// `None` when `stop` was set; nothing is changed then.
+    /// `None` when `stop` was set; nothing is changed then. Of several ranks each predicts its part, rank 0 writes, and all
+    /// return the same.
     ///
     /// # Errors
     /// [`TrainError::NotTrained`] before the end of the last stage; a file that cannot be read or written; logits that are
@@ -50,31 +52,56 @@ impl Trainer<'_> {
             });
         }
         let mut staged = Staged::new();
-        self.stage_model(&mut staged, None)?;
+        let model = self.ranks.from_first(|| {
+            self.stage_model(&mut staged, None)?;
+            // The network that is predicted with is the one in the file.
+            let staged = staged_file(&staged, &folder.model_file())?;
+            Ok::<_, TrainError>(weight_file_bytes(staged)?)
+        })?;
         let start = Instant::now();
-        // The network that is predicted with is the one in the file.
-        let model = staged_file(&staged, &folder.model_file())?.to_owned();
-        let mut validation = None;
+        let (mut validation, mut predictions) = (None, Vec::new());
         for part in [Part::Validation, Part::Test] {
             let views = ViewSet::HorizontalFlipZoom;
-            let prediction = self.predict_with(&model, part, views, observer, stop)?;
+            let place = folder.model_file();
+            let prediction = self.predict_with(&place, &model, part, views, observer, stop)?;
             let Some(prediction) = prediction else {
                 return Ok(None);
             };
             if part == Part::Validation {
                 validation = Some(prediction.validation_aucs(ViewSet::Single, data.index())?);
             }
-            for views in ViewSet::ALL {
-                let path = folder.predictions_file(part, views);
-                prediction.stage(views, &path, &mut staged)?;
-            }
+            predictions.push((part, prediction));
         }
-        // Now the file can say how good the network is.
-        self.stage_model(&mut staged, validation)?;
         let Some(stages) = self.before_stages(observer, stop)? else {
             return Ok(None);
         };
         let predict_seconds = start.elapsed().as_secs_f64();
+        let made = self.ranks.from_first(|| {
+            for (part, prediction) in &predictions {
+                for views in ViewSet::ALL {
+                    let path = folder.predictions_file(*part, views);
+                    prediction.stage(views, &path, &mut staged)?;
+                }
+            }
+            // Now the file can say how good the network is.
+            self.stage_model(&mut staged, validation)?;
+            let metrics = self.commit_metrics(staged, stages, predict_seconds)?;
+            serde_json::to_vec(&metrics).map_err(|error| unreadable_metrics(folder, &error))
+        })?;
+        let metrics = serde_json::from_slice(&made);
+        Ok(Some(
+            metrics.map_err(|error| unreadable_metrics(folder, &error))?,
+        ))
+    }
+
+    /// Stages the labels and the metrics beside the predictions, and puts everything in its place.
+    fn commit_metrics(
+        &self,
+        mut staged: Staged,
+        stages: Vec<StageFacts>,
+        predict_seconds: f64,
+    ) -> Result<RunMetrics, TrainError> {
+        let (experiment, data, folder) = (self.variant.experiment(), self.data, self.folder);
         for part in Part::ALL {
             let table = LabelTable::of(data.index(), data.split().part(part));
             table.stage(&folder.labels_file(part), &mut staged)?;
@@ -116,7 +143,7 @@ impl Trainer<'_> {
         metrics.stage(folder.path(), &mut staged)?;
         folder.check()?;
         staged.commit()?;
-        Ok(Some(metrics))
+        Ok(metrics)
     }
 
     /// The network's parts, where its backbone is described.
@@ -162,21 +189,22 @@ impl Trainer<'_> {
         }
     }
 
-    /// Predictions of a part by the network with the weights of a model file.
+    /// Predictions of a part by the network with the weights of a model file, whose bytes were read from `place`.
     fn predict_with(
         &self,
-        model: &Path,
+        place: &Path,
+        model: &[u8],
         part: Part,
         views: ViewSet,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Prediction>, TrainError> {
-        let card = ModelCard::read(model)?;
-        let (_, weights) = read_weight_file(model, "model")?;
-        check_weights(&weights).map_err(unusable(model, "model"))?;
+        let (card, weights) = parse_model(place, model)?;
+        check_weights(&weights).map_err(unusable(place, "model"))?;
         let batch_size = self.variant.experiment().training.evaluation_batch_size;
         self.with_weights(&weights, |trainer| {
-            predict(
+            predict_on(
+                trainer.ranks,
                 &trainer.classifier,
                 &card,
                 trainer.data,
@@ -207,13 +235,17 @@ impl Trainer<'_> {
             }
             first_epoch += stage.epochs;
             let path = self.folder.before_stage(index);
-            if !path.is_file() {
+            let model = self.ranks.from_first(|| match path.is_file() {
+                true => Ok::<_, TrainError>(weight_file_bytes(&path)?),
+                false => Ok(Vec::new()),
+            })?;
+            if model.is_empty() {
                 // A run of an earlier version; what it did not keep is not guessed.
                 return Ok(Some(Vec::new()));
             }
             let views = ViewSet::Single;
             let mut mean_of = |part| {
-                let prediction = self.predict_with(&path, part, views, observer, stop)?;
+                let prediction = self.predict_with(&path, &model, part, views, observer, stop)?;
                 let Some(prediction) = prediction else {
                     return Ok(None);
                 };
@@ -303,6 +335,14 @@ fn truth_of_set(index: &Index, folder: &ImageName) -> Result<Truth, TrainError> 
         }
     }
     Ok(truth)
+}
+
+fn unreadable_metrics(folder: &RunFolder, error: &serde_json::Error) -> TrainError {
+    TrainError::BadFile {
+        path: folder.metrics_file(),
+        kind: "table of metrics",
+        problem: error.to_string(),
+    }
 }
 
 /// Where a staged file is now.

@@ -27,6 +27,10 @@ impl Trainer<'_> {
             scheduled: course.has_checkpoint_after(step),
         });
         observer.before_checkpoint()?;
+        self.check_replicas()?;
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         compute::of(self.classifier.parameters().device()).record(self.folder)?;
         let mut parameters = self.classifier.parameters().tensors("");
         let of_loss = self.loss_variables.iter();
@@ -68,8 +72,11 @@ impl Trainer<'_> {
         Ok(check_model(written, &place)?)
     }
 
-    /// Writes the network that is evaluated: the average where there is one.
+    /// Writes the network that is evaluated: the average where there is one. Rank 0 does it.
     pub(super) fn save(&self, path: &Path) -> Result<(), TrainError> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         self.folder.check()?;
         let card = self.card_with_thresholds()?;
         self.with_average(|trainer| Ok(save_model(path, &card, &trainer.classifier)?))

@@ -3,6 +3,7 @@
 //! On a CPU a step is checked before it changes a weight. On a GPU there is no host synchronisation within a step: steps
 //! are checked some at a time, later, and what went wrong is still reported of the step in which it did.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use candle_core::{Tensor, Var};
@@ -12,12 +13,17 @@ use cxr_model::BACKBONE_PREFIX;
 use cxr_ops::{GradientSink, Parameters, Phase};
 use cxr_run::{NormStatistics, TrainingConfig};
 
+use super::exchange::{Exchanged, exchange};
 use crate::experiment::{norm_statistics, precision};
 use crate::gradients::GradientNorm;
 use crate::loader::Batch;
 use crate::{
-    Classifier, Gradients, MeanGradients, Optimiser, Profile, TrainError, Trained, WeightAverage,
+    Classifier, Gradients, MeanGradients, Optimiser, Profile, Ranks, TrainError, Trained,
+    WeightAverage,
 };
+
+/// Where a step takes its batches from.
+pub(crate) type Batches<'a> = dyn Iterator<Item = Result<Batch, TrainError>> + 'a;
 
 /// What a step reads and does not change itself: the network and its loss are changed through their variables.
 #[derive(Clone, Copy)]
@@ -37,6 +43,12 @@ pub(crate) struct Step<'a> {
     /// The step within the epoch, from 0.
     pub(crate) step: usize,
     pub(crate) learning_rate: f64,
+    /// The batches that the step is made of, over all ranks.
+    pub(crate) n_batches: usize,
+    /// Who shares them.
+    pub(crate) ranks: &'a dyn Ranks,
+    /// Whether this process was asked to stop; the ranks tell each other.
+    pub(crate) stop: &'a AtomicBool,
     pub(crate) profile: &'a Profile,
 }
 
@@ -71,18 +83,31 @@ pub(crate) struct MadeStep {
     weights: GradientNorm,
     weight_names: Vec<String>,
     trained_names: Vec<String>,
+    /// Whether one of several ranks was asked to stop before the step was made.
+    pub(crate) stop: bool,
 }
 
 /// A batch whose gradients are computed.
-struct MadeBatch {
-    loss: Tensor,
-    gradients: GradientNorm,
+#[derive(Clone)]
+pub(super) struct MadeBatch {
+    loss: BatchLoss,
     names: Vec<ImageName>,
 }
 
+#[derive(Clone)]
+enum BatchLoss {
+    /// Not read yet, as little as the norm of its gradients.
+    Pending {
+        loss: Tensor,
+        gradients: GradientNorm,
+    },
+    /// Of another rank, which has found it and its gradients finite.
+    Known(f64),
+}
+
 impl Step<'_> {
-    /// Makes the step on the next batches, up to so many as the experiment accumulates. With `check` every batch and the
-    /// weights are checked at once, so that a step that goes wrong changes no weight and no average.
+    /// Makes the step on the next batches. With `check` every batch and the weights are checked at once, so that a step
+    /// that goes wrong changes no weight and no average; several ranks check in any case.
     ///
     /// # Errors
     /// What is not finite, where it is checked; no batch; what the network or its loss cannot compute.
@@ -90,34 +115,33 @@ impl Step<'_> {
         &self,
         optimiser: &mut Optimiser,
         average: Option<&mut WeightAverage>,
-        batches: &mut dyn Iterator<Item = Result<Batch, TrainError>>,
+        batches: &mut Batches<'_>,
         check: bool,
     ) -> Result<MadeStep, StepError> {
-        let (mut mean, mut made) = (MeanGradients::default(), Vec::new());
         let span = || self.profile.span("step").of_step(self.epoch, self.step);
         let _span = span();
-        for _ in 0..self.training.gradient_accumulation_steps {
-            let waiting = self.profile.span("loader wait");
-            let waiting = waiting.of_step(self.epoch, self.step);
-            let Some(batch) = batches.next() else {
-                break;
-            };
-            drop(waiting);
-            let (batch, gradients) = self.gradients(batch?)?;
-            if check {
-                batch.check(&|index| self.trained[index].name.clone())?;
-            }
-            mean.add(gradients, batch.names.len())?;
-            made.push(batch);
-        }
-        let Some(mut gradients) = mean.finish() else {
-            let (expected, found) = ("batches to the end of the epoch", "none");
-            return Err(TrainError::setting("loader", expected, found).into());
+        let is_shared = self.ranks.size() > 1;
+        let check = check || is_shared;
+        let Exchanged {
+            batches: made,
+            gradients,
+            stop,
+        } = match is_shared {
+            true => exchange(self, batches)?,
+            false => self.accumulate(batches, check)?,
+        };
+        let Some(mut gradients) = gradients else {
+            return Err(no_batch().into());
         };
         let _span = self.profile.span("optimiser");
         let norm = match &made[..] {
             // The mean of one batch is that batch's.
-            [only] => only.gradients.clone(),
+            [
+                MadeBatch {
+                    loss: BatchLoss::Pending { gradients, .. },
+                    ..
+                },
+            ] => gradients.clone(),
             _ => gradients.norm_on_device()?,
         };
         let factor = gradients.scale();
@@ -141,6 +165,7 @@ impl Step<'_> {
                 true => Vec::new(),
                 false => names.map(|trained| trained.name.clone()).collect(),
             },
+            stop,
         };
         if check {
             made.check_weights()?;
@@ -151,8 +176,39 @@ impl Step<'_> {
         Ok(made)
     }
 
+    /// Loss and gradients of all batches of the step, one after the other.
+    fn accumulate(&self, batches: &mut Batches<'_>, check: bool) -> Result<Exchanged, StepError> {
+        let (mut mean, mut made) = (MeanGradients::default(), Vec::new());
+        for _ in 0..self.n_batches {
+            let (batch, gradients) = self.gradients(self.next(batches)?)?;
+            if check {
+                batch.check(&|index| self.name(index))?;
+            }
+            mean.add(gradients, batch.names.len())?;
+            made.push(batch);
+        }
+        Ok(Exchanged {
+            batches: made,
+            gradients: mean.finish(),
+            stop: false,
+        })
+    }
+
+    /// The next batch of this process.
+    pub(super) fn next(&self, batches: &mut Batches<'_>) -> Result<Batch, TrainError> {
+        let waiting = self.profile.span("loader wait");
+        let _waiting = waiting.of_step(self.epoch, self.step);
+        batches.next().unwrap_or_else(|| Err(no_batch()))
+    }
+
+    /// The name of a trained parameter.
+    pub(super) fn name(&self, index: usize) -> String {
+        let trained = self.trained.get(index);
+        trained.map_or_else(String::new, |trained| trained.name.clone())
+    }
+
     /// Loss and gradients of a batch.
-    fn gradients(&self, batch: Batch) -> Result<(MadeBatch, Gradients), TrainError> {
+    pub(super) fn gradients(&self, batch: Batch) -> Result<(MadeBatch, Gradients), TrainError> {
         let phase = batch.phase();
         let backbone_is_frozen = !self
             .trained
@@ -184,8 +240,10 @@ impl Step<'_> {
         let backward = || Gradients::backward(self.trained, &loss, &sink);
         let gradients = self.profile.time("backward", backward)?;
         let made = MadeBatch {
-            loss: loss.detach(),
-            gradients: gradients.norm_on_device()?,
+            loss: BatchLoss::Pending {
+                loss: loss.detach(),
+                gradients: gradients.norm_on_device()?,
+            },
             names: batch.names,
         };
         Ok((made, gradients))
@@ -228,12 +286,34 @@ impl MadeStep {
     }
 }
 
+fn no_batch() -> TrainError {
+    let (expected, found) = ("batches to the end of the epoch", "none");
+    TrainError::setting("loader", expected, found)
+}
+
 impl MadeBatch {
+    /// A batch that another rank has computed and checked.
+    pub(super) fn known(loss: f64, names: Vec<ImageName>) -> Self {
+        Self {
+            loss: BatchLoss::Known(loss),
+            names,
+        }
+    }
+
+    /// Its images.
+    pub(super) fn names(&self) -> &[ImageName] {
+        &self.names
+    }
+
     /// The loss of the batch, which is finite, as are its gradients; `name` is that of a trained parameter.
-    fn check(&self, name: &dyn Fn(usize) -> String) -> Result<f64, StepError> {
-        let loss = f64::from(self.loss.to_scalar::<f32>()?);
+    pub(super) fn check(&self, name: &dyn Fn(usize) -> String) -> Result<f64, StepError> {
+        let (loss, gradients) = match &self.loss {
+            BatchLoss::Pending { loss, gradients } => (loss, gradients),
+            BatchLoss::Known(loss) => return Ok(*loss),
+        };
+        let loss = f64::from(loss.to_scalar::<f32>()?);
         let what = if loss.is_finite() {
-            let (_, first) = self.gradients.read()?;
+            let (_, first) = gradients.read()?;
             first.map(|index| format!("the gradient of `{}`", name(index)))
         } else {
             Some("the loss".to_owned())

@@ -13,11 +13,26 @@ const REPORT: f64 = 1.4e-3;
 
 /// One line of the estimate.
 #[derive(Debug, PartialEq)]
-struct Line {
-    part: String,
-    seconds: f64,
-    memory: Option<f64>,
+pub(super) struct Line {
+    /// `phantoms`, `prepare`, a run's name, `explain RUN`, `report`, `together`.
+    pub(super) part: String,
+    pub(super) seconds: f64,
+    /// In bytes.
+    pub(super) memory: Option<f64>,
     bytes: f64,
+}
+
+/// Measures, and gives a line for each part that is not finished, and one for all together.
+pub(super) fn measure(
+    experiment: &Experiment,
+    data: &Data,
+    device: &DeviceArgs,
+    states: &[(String, State)],
+    explains: Option<String>,
+) -> anyhow::Result<Vec<Line>> {
+    say("measuring");
+    let plans = Plans::measure(experiment, data, device, states)?;
+    Ok(lines(&plans, states, explains, 1))
 }
 
 /// Measures, and prints a line for each part that is not finished.

@@ -9,6 +9,7 @@ mod estimate;
 mod items;
 mod parts;
 mod runs;
+pub(crate) mod slurm;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use cxr_train::Experiment;
 
 use self::parts::Parts;
 use self::runs::{Run, Shard, State};
+use self::slurm::{Jobs, SlurmArgs};
 use self::work::{Outcome, Work};
 use crate::device::DeviceArgs;
 use crate::experiments::{ExperimentSource, absolute, provide_weights};
@@ -75,13 +77,16 @@ pub(crate) struct Args {
     /// Say what would run, what is done already, and what time, memory and disk it will take; and stop
     #[arg(long)]
     plan: bool,
+    #[command(flatten)]
+    slurm: SlurmArgs,
 }
 
 const EXAMPLES: &str = "Examples:
   cxr reproduce demo
   cxr reproduce paper --data data/nih --plan
   cxr reproduce related --data data/nih --only wang-2017,cral-2020,fzlpr-0.2
-  cxr reproduce mine.toml --data mine --only bce,table4 --seeds 3";
+  cxr reproduce mine.toml --data mine --only bce,table4 --seeds 3
+  cxr reproduce paper --data data/nih --seeds 3 --slurm --submit --cpus 16 --sbatch=--partition=long";
 
 /// How the caller was called, where `cxr` is not what a person typed.
 const CALLED_AS: &str = "CXR_CALLED_AS";
@@ -143,24 +148,25 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
     // What the user named is absolute now; what the experiment names is relative to the home folder.
     std::env::set_current_dir(&home)
         .with_context(|| format!("cannot go to the folder `{}`", home.display()))?;
+    let planned = crate::plan::Data {
+        folder: data.clone(),
+        metadata: metadata.clone(),
+        allow_missing: args.allow_missing,
+    };
+    let is_estimated = args.plan || args.slurm.slurm;
+    let states: Vec<(String, State)> = (selected.iter())
+        .filter(|_| is_estimated)
+        .map(|run| (run.name(), State::of(&folder.join(run.name()))))
+        .collect();
+    let explains = runs::explained(&names, &selected)
+        .filter(|run| !runs::is_explained(&folder.join(run.name())));
     if args.plan {
-        let data = crate::plan::Data {
-            folder: data,
-            metadata,
-            allow_missing: args.allow_missing,
-        };
-        let states: Vec<(String, State)> = (selected.iter())
-            .map(|run| (run.name(), State::of(&folder.join(run.name()))))
-            .collect();
-        let explains = runs::explained(&names, &selected)
-            .filter(|run| !runs::is_explained(&folder.join(run.name())))
-            .map(Run::name);
         estimate::print(
             &experiment,
-            data,
+            planned,
             &args.device,
             &states,
-            explains,
+            explains.map(Run::name),
             args.jobs,
         )?;
         return Ok(Ending::Done);
@@ -180,15 +186,42 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
         device: &args.device,
         runs: &runs,
     };
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let all = runs::runs(experiment.seed, &all, seeds);
-    Reproduction {
+    let reproduction = Reproduction {
         command: this_command(),
         variants: all.iter().map(Run::name).collect(),
+    };
+    if args.slurm.slurm {
+        let name = explains.map(Run::name);
+        let lines = estimate::measure(&experiment, &planned, &args.device, &states, name)?;
+        let waiting: Vec<Run> = (selected.iter().zip(&states))
+            .filter(|(_, (_, state))| *state != State::Finished)
+            .map(|(run, _)| run.clone())
+            .collect();
+        if waiting.is_empty() {
+            bail!(
+                "all runs are finished\nhint: `cxr report {}` writes the report again",
+                folder.display()
+            );
+        }
+        Jobs {
+            work: &work,
+            args: &args.slurm,
+            folder: &folder,
+            home: &home,
+            draws: args.data.is_none(),
+            runs: &waiting,
+            prepared_for: &one_of_each_size(&experiment, &waiting)?,
+            explained: explains,
+            lines: &lines,
+        }
+        .make(&reproduction)?;
+        return Ok(Ending::Done);
     }
-    .write(&folder)?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    reproduction.write(&folder)?;
     let ending = do_all(&work, args, &names, &selected, &mut parts)?;
     if ending == Ending::Done {
         print("\n")?;
@@ -216,6 +249,21 @@ fn reproduce(args: &Args) -> anyhow::Result<Ending> {
         failed.join(", ")
     ));
     Ok(Ending::Failed)
+}
+
+/// The first run of each size of prepared images.
+fn one_of_each_size(experiment: &Experiment, runs: &[Run]) -> anyhow::Result<Vec<Run>> {
+    let mut sizes = Vec::new();
+    let mut first = Vec::new();
+    for run in runs {
+        let variant = experiment.variant(&run.variant)?;
+        let size = variant.experiment().augmentation.image_size();
+        if !sizes.contains(&size) {
+            sizes.push(size);
+            first.push(run.clone());
+        }
+    }
+    Ok(first)
 }
 
 /// Phantoms, trainings, pictures. A failure is recorded in `parts` and stops only what depends on it.

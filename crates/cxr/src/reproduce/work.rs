@@ -62,21 +62,36 @@ impl Work<'_> {
     /// Writes the experiment's phantoms, those that are missing; phantoms of other settings make way.
     pub(super) fn phantoms(&self) -> Outcome {
         self.announce("phantoms");
+        self.alone("phantoms".to_owned(), &mut self.phantoms_command())
+    }
+
+    pub(super) fn phantoms_command(&self) -> Command {
         let mut command = self.cxr("phantoms");
         self.add_experiment(&mut command);
         command.arg("--data").arg(self.data).arg("--replace");
-        self.alone("phantoms".to_owned(), &mut command)
+        command
     }
 
     /// Makes what Figures 4 and 7 show of a finished run; returns at once where that is there.
     pub(super) fn explain(&self, run: &Run) -> Outcome {
         let name = format!("explain {}", run.name());
         self.announce(&name);
+        self.alone(name, &mut self.explain_command(run))
+    }
+
+    pub(super) fn explain_command(&self, run: &Run) -> Command {
         let mut command = self.cxr("explain");
         command.arg(self.folder(run));
         self.device.pass_on(&mut command);
         self.add_data(&mut command);
-        self.alone(name, &mut command)
+        command
+    }
+
+    /// The report of all runs that are finished.
+    pub(super) fn report_command(&self) -> Command {
+        let mut command = self.cxr("report");
+        command.arg(self.runs.join(&self.experiment.name));
+        command
     }
 
     /// Trains `runs`, `jobs` of them at once, and gives back how each went, in their order. After a
@@ -124,7 +139,7 @@ impl Work<'_> {
         }
     }
 
-    fn training(&self, run: &Run, jobs: usize) -> Command {
+    pub(super) fn training(&self, run: &Run, jobs: usize) -> Command {
         let mut command = self.cxr("train");
         self.add_experiment(&mut command);
         command.args(["--variant", &run.variant]);

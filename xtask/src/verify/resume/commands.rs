@@ -219,7 +219,7 @@ fn said(name: &str, when: &str, expected: &Files, found: &Files) -> bool {
 }
 
 /// What a write that did not end has left.
-fn leftovers(folder: &Path) -> anyhow::Result<Vec<String>> {
+pub(in crate::verify) fn leftovers(folder: &Path) -> anyhow::Result<Vec<String>> {
     let left = walk(folder)?.into_iter().filter(|path| is_unfinished(path));
     Ok(left.map(|path| relative(folder, &path)).collect())
 }

@@ -6,6 +6,9 @@
 
 mod commands;
 
+#[cfg(unix)]
+pub(super) use self::commands::leftovers;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ use crate::workspace::{BUILD_CXR, Workspace};
 use cxr_terminal::{Ending, Interrupt};
 
 /// What is trained: the file's name, its text, the variant.
-const EXPERIMENTS: [(&str, &str, &str); 2] = [
+pub(super) const EXPERIMENTS: [(&str, &str, &str); 2] = [
     ("plain", include_str!("plain.toml"), "fzlpr-0.2"),
     ("everything", include_str!("everything.toml"), "hbm"),
 ];
@@ -281,7 +284,7 @@ fn has_unfinished(folder: &Path) -> bool {
 }
 
 /// SHA-256 of a run's model and predictions, by file name.
-fn digests(run: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) fn digests(run: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let failed = || format!("cannot read `{}`", run.display());
     let mut digests = BTreeMap::new();
     for entry in std::fs::read_dir(run).with_context(failed)? {

@@ -1,5 +1,7 @@
 //! `cxr runs`: which runs there are, and how far each is.
 
+mod jobs;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +10,13 @@ use anyhow::Context as _;
 use cxr_run::{Finish, Part, RunFolder, RunStatus, ViewSet};
 use serde::Serialize;
 
+use self::jobs::{Task, TaskState};
 use crate::progress::{duration, say};
 use crate::{SOME_FAILED, scoring};
 
 /// List runs: finished, running or stopped, and where; best validation AUC, last loss, when
+///
+/// Of runs that `cxr reproduce --slurm` submitted it also says which wait in Slurm's queue, and why, and which failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where run folders are kept: a folder of experiments, or one experiment
@@ -28,8 +33,15 @@ pub(crate) struct Args {
 struct Row {
     /// Its folder.
     path: PathBuf,
-    /// `finished`, `running`, `stopped`, or `changed`: finished, but its files are not those any more.
+    /// `finished`, `running`, `stopped`, or `changed`: finished, but its files are not those any more. Of a task of Slurm's
+    /// also `waiting` and `failed`.
     state: State,
+    /// Slurm's number of the task that makes it, where one was submitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    /// Why Slurm lets it wait, or how it failed and where its output is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// What happened to the files of a changed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<String>,
@@ -62,11 +74,14 @@ enum State {
     Running,
     Stopped,
     Changed,
+    Waiting,
+    Failed,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut rows, mut failed) = (Vec::new(), false);
-    for folder in run_folders(&args.folder)? {
+    let (folders, experiments) = run_folders(&args.folder)?;
+    for folder in folders {
         match row(&folder) {
             Ok(row) => {
                 if let Some(changes) = &row.changes {
@@ -83,6 +98,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    for folder in experiments {
+        match jobs::tasks(&folder) {
+            Ok(tasks) => tasks.into_iter().for_each(|task| add_task(&mut rows, task)),
+            Err(error) => {
+                failed = true;
+                say(&format!("`{}`: {error:#}", folder.display()));
+            }
+        }
+    }
+    rows.sort_by(|a, b| a.path.cmp(&b.path));
     if args.json {
         scoring::print_json(&serde_json::to_value(&rows)?)?;
     } else if rows.is_empty() {
@@ -96,9 +121,59 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The folders with an `experiment.toml`, at most two below `folder`, by name.
-fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// Adds what Slurm knows of a run to its row, or a row of its own for one that has not begun.
+fn add_task(rows: &mut Vec<Row>, task: Task) {
+    let place = match rows.iter().position(|row| row.path == task.run) {
+        Some(place) => place,
+        // Over, and nothing was made: its folder was taken away since.
+        None if task.state == TaskState::Over => return,
+        None => {
+            rows.push(Row::not_begun(task.run));
+            rows.len() - 1
+        }
+    };
+    let Some(row) = rows.get_mut(place) else {
+        return;
+    };
+    row.job = Some(task.job);
+    // What its folder says of a run that is at work or done is known better there.
+    let says_more = matches!(row.state, State::Stopped | State::Waiting);
+    match task.state {
+        TaskState::Waiting { reason } if says_more => {
+            (row.state, row.reason) = (State::Waiting, Some(reason));
+        }
+        TaskState::Running if says_more => row.state = State::Running,
+        TaskState::Failed { why } if says_more => {
+            (row.state, row.reason) = (State::Failed, Some(why));
+        }
+        _ => {}
+    }
+}
+
+impl Row {
+    /// A run that only Slurm knows of.
+    fn not_begun(path: PathBuf) -> Self {
+        Self {
+            path,
+            state: State::Waiting,
+            job: None,
+            reason: None,
+            changes: None,
+            stage: None,
+            epoch: 0,
+            step: 0,
+            best: None,
+            loss: None,
+            time: None,
+            test_auc: None,
+        }
+    }
+}
+
+/// The folders with an `experiment.toml`, at most two below `folder`, by name; and those above and beside them, which
+/// may be those of experiments.
+fn run_folders(folder: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut level = vec![folder.to_owned()];
     for _ in 0..=2 {
         let mut below = Vec::new();
@@ -107,6 +182,7 @@ fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
                 found.push(folder);
                 continue;
             }
+            others.push(folder.clone());
             let entries = std::fs::read_dir(&folder)
                 .with_context(|| format!("cannot read `{}`", folder.display()))?;
             for entry in entries {
@@ -119,7 +195,7 @@ fn run_folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         level = below;
     }
     found.sort();
-    Ok(found)
+    Ok((found, others))
 }
 
 fn row(folder: &Path) -> anyhow::Result<Row> {
@@ -140,7 +216,7 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
         State::Finished => Some(run.metrics()?),
         // As it stands; what is said of the run says that it may not be trusted.
         State::Changed | State::Running => run.metrics().ok(),
-        State::Stopped => None,
+        State::Stopped | State::Waiting | State::Failed => None,
     };
     let epoch_of_checkpoint = status.first_epoch.saturating_add(status.position.epoch);
     let (mut epoch, mut step) = (epoch_of_checkpoint, status.position.step);
@@ -156,6 +232,8 @@ fn row(folder: &Path) -> anyhow::Result<Row> {
     Ok(Row {
         path: folder.to_owned(),
         state,
+        job: None,
+        reason: None,
         changes: finish.changes(),
         stage,
         epoch,
@@ -222,7 +300,9 @@ fn name(row: &Row, folder: &Path) -> String {
 }
 
 fn state(row: &Row) -> String {
+    let reason = row.reason.as_deref().unwrap_or_default();
     let place = match &row.stage {
+        None if row.state == State::Running && row.time.is_none() => "beginning".to_owned(),
         Some(stage) => format!("`{stage}`, epoch {}, step {}", row.epoch, row.step),
         None => "prediction".to_owned(),
     };
@@ -231,6 +311,8 @@ fn state(row: &Row) -> String {
         State::Changed => "finished, changed since".to_owned(),
         State::Running => format!("running: {place}"),
         State::Stopped => format!("stopped: {place}"),
+        State::Waiting => format!("waiting: {reason}"),
+        State::Failed => format!("failed: {reason}"),
     }
 }
 
