@@ -89,7 +89,7 @@ enum Check {
     Import,
 }
 
-const ALL: [Check; 13] = [
+const ALL: [Check; 14] = [
     Check::Demo,
     Check::Probe,
     Check::Related,
