@@ -100,10 +100,11 @@ pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
-    CudaImages, CudaSize, CudaValues, DenseNetPlan, autotuned, cuda_adamw, cuda_densenet_evaluate,
-    cuda_densenet_train, cuda_device, cuda_graph_launches, cuda_lerp, cuda_memory_peak,
-    cuda_rmsprop, cuda_sgd, end_autotune, is_exact_f32, release_step_memory, set_autotune,
-    set_exact_f32, set_graphs, uses_graphs,
+    ConvolutionTrial, CudaImages, CudaSize, CudaValues, DenseNetPlan, KernelTime, autotuned,
+    cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device, cuda_graph_launches,
+    cuda_lerp, cuda_memory_peak, cuda_probe, cuda_profile, cuda_rmsprop, cuda_sgd, cuda_versions,
+    end_autotune, is_exact_f32, release_step_memory, set_autotune, set_exact_f32, set_graphs,
+    uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};

@@ -17,6 +17,17 @@ use super::peer;
 use crate::workspace::Workspace;
 use cxr_terminal::{Ending, Interrupt};
 
+/// How the program is built, on a machine with a CUDA toolkit.
+pub(crate) const BUILD: [&str; 8] = [
+    "build",
+    "--release",
+    "--package",
+    "cxr-train",
+    "--features",
+    "cuda",
+    "--example",
+    "gpu",
+];
 /// Steps of a measurement.
 const STEPS: &str = "50";
 
@@ -102,17 +113,7 @@ pub(super) fn run(
     let program = match program {
         Some(program) => std::path::absolute(program)?,
         None => {
-            let build = [
-                "build",
-                "--release",
-                "--package",
-                "cxr-train",
-                "--features",
-                "cuda",
-                "--example",
-                "gpu",
-            ];
-            let Some(program) = built(workspace, interrupt, &build, "gpu")? else {
+            let Some(program) = built(workspace, interrupt, &BUILD, "gpu")? else {
                 return Ok(Ending::Interrupted);
             };
             program

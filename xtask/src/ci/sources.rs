@@ -51,6 +51,10 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
         "NVRTC for one GPU, which no binding makes safe",
     ),
     (
+        "crates/cxr-ops/src/gpu/probe.rs",
+        "cuBLAS's version, for which there is no safe call",
+    ),
+    (
         "crates/cxr-ops/src/gpu/settings.rs",
         "settings of the driver's and cuBLAS's memory",
     ),

@@ -119,6 +119,12 @@ impl Sizes {
         self.images * self.outputs * self.pixels_out()
     }
 
+    /// Products that a pass adds up, those with the border's zeros included.
+    #[cfg(feature = "cuda")]
+    pub(super) fn products(&self) -> usize {
+        self.n_output() * self.patch()
+    }
+
     /// Activations that a pass writes, and those that it reads, its first operand and its second.
     pub(super) fn n_of<M: ?Sized>(&self, pass: &Pass<'_, M>) -> (usize, [usize; 2]) {
         let (input, weight, output) = (self.n_input(), self.n_weight(), self.n_output());

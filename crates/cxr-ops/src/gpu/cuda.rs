@@ -13,6 +13,8 @@ use super::convolution::Sizes;
 use super::machine::{Argument, Blocks, Convolution, Machine, Pass, Product, THREADS, View};
 use super::memory::{Lot, Pool};
 use super::nvrtc::Kernels;
+use super::profile;
+use super::traffic::{self, Least};
 use crate::Precision;
 
 /// The values of a tensor on a CUDA device.
@@ -84,7 +86,7 @@ impl Machine for Gpu {
         }
         // SAFETY: every value is a valid `f32`, and each call writes all of what it allocates before anything reads it,
         // which the emulator, whose fresh memory is NaN, would show. The gain: no kernel that zeroes it.
-        Ok(unsafe { self.device.alloc(len) }?.into())
+        Ok(unsafe { self.device.alloc::<f32>(len) }?.into())
     }
 
     fn upload(&self, table: &[u64]) -> Result<Self::Table> {
@@ -121,7 +123,17 @@ impl Machine for Gpu {
     }
 
     fn multiply(&self, product: Product<'_, Self::Memory>) -> Result<()> {
-        super::cublas::multiply(self, product)
+        let (name, least) = match profile::is_on() {
+            true => {
+                // The rows of a weight's gradient are what is summed over.
+                let rows = product.rows.max(product.inner);
+                let least = traffic::of_product(&product, self.precision);
+                (format!("products over {rows} rows"), least)
+            }
+            false => Default::default(),
+        };
+        let run = || super::cublas::multiply(self, product);
+        profile::around(&self.stream, || (name, least), run)
     }
 
     fn convolve(
@@ -130,7 +142,17 @@ impl Machine for Gpu {
         pass: Pass<'_, Self::Memory>,
         out: &mut Self::Memory,
     ) -> Result<()> {
-        super::cudnn::convolve(self, &Sizes::from(convolution), pass, out)
+        let sizes = &Sizes::from(convolution);
+        let what = || {
+            let (n_out, [first, second]) = sizes.n_of(&pass);
+            let name = format!("{} {}", pass.name(), sizes.words(self.precision.name()));
+            let least =
+                traffic::of_convolution(n_out + first + second, sizes.products(), self.precision);
+            (name, least)
+        };
+        profile::around(&self.stream, what, || {
+            super::cudnn::convolve(self, sizes, pass, out)
+        })
     }
 
     fn launch(
@@ -140,6 +162,10 @@ impl Machine for Gpu {
         arguments: &mut [Argument<'_, Self::Memory, Self::Table>],
     ) -> Result<()> {
         let function = self.kernels.get(kernel)?;
+        let least = match profile::is_on() {
+            true => traffic::of_kernel(kernel, arguments, self.precision).unwrap_or_default(),
+            false => Least::default(),
+        };
         let mut held: Vec<Held<'_>> = arguments
             .iter_mut()
             .map(|argument| match argument {
@@ -169,7 +195,8 @@ impl Machine for Gpu {
         };
         // SAFETY: the arguments are those of the kernel, and it stays inside them: the emulator runs the same
         // calls with the same text. There is no safe way to start a kernel.
-        unsafe { launch.launch(config) }.map_err(Error::wrap)?;
+        let run = || unsafe { launch.launch(config) }.map_err(Error::wrap);
+        profile::around(&self.stream, || (kernel.to_owned(), least), run)?;
         Ok(())
     }
 }

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::backend::BackendDevice as _;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
@@ -105,18 +104,26 @@ impl Arithmetic {
 
     /// What cuDNN calls it, best first. By default it multiplies single precision as TF32, but bf16 on tensor cores only
     /// where it is asked to.
-    pub(super) fn maths(self) -> &'static [Math] {
+    fn maths(self) -> &'static [Math] {
         match self {
             Self::F32 => &[Math::CUDNN_FMA_MATH],
             Self::Tf32 => &[Math::CUDNN_DEFAULT_MATH],
             Self::Bf16 => &[Math::CUDNN_TENSOR_OP_MATH, Math::CUDNN_DEFAULT_MATH],
         }
     }
+
+    /// What a probe tries.
+    fn probed_maths(self) -> &'static [Math] {
+        match self {
+            Self::F32 => self.maths(),
+            Self::Tf32 | Self::Bf16 => Self::Bf16.maths(),
+        }
+    }
 }
 
 /// One of cuDNN's algorithms.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Routine {
+enum Routine {
     Forward(Algorithm),
     OfInput(DataAlgorithm),
     OfWeight(FilterAlgorithm),
@@ -124,7 +131,7 @@ pub(super) enum Routine {
 
 /// A way to do a pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Method {
+enum Method {
     Cudnn(Math, Routine),
     /// The product of patches, when nothing else does it.
     Product,
@@ -201,16 +208,13 @@ const OF_WEIGHT: [Named; 3] = [
 ];
 
 /// All ways to do a pass, in the order in which they are tried.
-pub(super) fn methods(
-    pass: &Pass<'_, CudaSlice<f32>>,
-    arithmetic: Arithmetic,
-) -> Vec<(Method, &'static str)> {
+fn methods(pass: &Pass<'_, CudaSlice<f32>>, maths: &[Math]) -> Vec<(Method, &'static str)> {
     let routines: &[Named] = match pass {
         Pass::Forward { .. } => &FORWARD,
         Pass::OfInput { .. } => &OF_INPUT,
         Pass::OfWeight { .. } => &OF_WEIGHT,
     };
-    let by_cudnn = arithmetic.maths().iter().flat_map(|&math| {
+    let by_cudnn = maths.iter().flat_map(|&math| {
         let is_tensor_op = usize::from(math == Math::CUDNN_TENSOR_OP_MATH);
         let routines = routines.iter();
         routines.map(move |&(routine, names)| (Method::Cudnn(math, routine), names[is_tensor_op]))
@@ -227,7 +231,7 @@ struct Descriptors<T> {
 }
 
 impl<T: Element> Descriptors<T> {
-    fn new(device: &CudaDevice, s: &Sizes, arithmetic: Arithmetic) -> Result<Self> {
+    fn new(device: &CudaDevice, s: &Sizes, maths: &[Math]) -> Result<Self> {
         let handle = handle(device)?;
         let ints = |sizes: [usize; 4]| -> Result<[i32; 4]> {
             match sizes.map(i32::try_from) {
@@ -258,9 +262,7 @@ impl<T: Element> Descriptors<T> {
             images: tensor([s.images, s.inputs, s.height, s.width])?,
             weight: weight.map_err(Error::wrap)?,
             output: tensor([s.images, s.outputs, s.height_out, s.width_out])?,
-            convolutions: (arithmetic.maths().iter())
-                .map(convolution)
-                .collect::<Result<_>>()?,
+            convolutions: maths.iter().map(convolution).collect::<Result<_>>()?,
         })
     }
 
@@ -387,18 +389,27 @@ impl Known {
         if let Some(known) = KNOWN.with_borrow(|known| known.get(&key).cloned()) {
             return Ok(known);
         }
-        let (device, sizes, arithmetic) = (&gpu.device, &key.sizes, key.arithmetic);
-        let descriptors = match gpu.precision {
-            Precision::Single => Typed::Single(Descriptors::new(device, sizes, arithmetic)?),
-            Precision::Bf16 => Typed::Bf16(Descriptors::new(device, sizes, arithmetic)?),
-        };
-        let known = Rc::new(Self {
-            descriptors,
-            methods: methods(pass, arithmetic),
-            chosen: Cell::new(None),
-        });
+        let known = Rc::new(Self::new(gpu, &key.sizes, key.arithmetic.maths(), pass)?);
         KNOWN.with_borrow_mut(|all| all.insert(key, known.clone()));
         Ok(known)
+    }
+
+    fn new(
+        gpu: &Gpu,
+        sizes: &Sizes,
+        maths: &[Math],
+        pass: &Pass<'_, CudaSlice<f32>>,
+    ) -> Result<Self> {
+        let device = &gpu.device;
+        let descriptors = match gpu.precision {
+            Precision::Single => Typed::Single(Descriptors::new(device, sizes, maths)?),
+            Precision::Bf16 => Typed::Bf16(Descriptors::new(device, sizes, maths)?),
+        };
+        Ok(Self {
+            descriptors,
+            methods: methods(pass, maths),
+            chosen: Cell::new(None),
+        })
     }
 
     fn bytes(&self, method: Method) -> std::result::Result<usize, Trouble> {
@@ -474,6 +485,13 @@ impl Convolve<'_> {
     }
 }
 
+/// The first `n` values of activations.
+fn read<'a, T>(values: Values<'a>, n: usize) -> Option<CudaView<'a, T>> {
+    let view = values.memory.try_slice(values.offset..)?;
+    // SAFETY: any bits are a value of `f32` and of bf16, the only types this is called with.
+    unsafe { view.transmute::<T>(n) }
+}
+
 /// Runs a routine on operands and an output of so many values.
 fn launch<T: Element>(
     of: &Descriptors<T>,
@@ -484,15 +502,10 @@ fn launch<T: Element>(
     (out, n_out): (&mut CudaSlice<f32>, usize),
 ) -> std::result::Result<(), Trouble> {
     let too_small = || Error::msg("conv2d: a memory is smaller than its activations");
-    let read = |values: Values<'_>, n: usize| {
-        let view = values.memory.try_slice(values.offset..)?;
-        // SAFETY: any bits are a value of `f32` and of bf16, the only types this is called with.
-        unsafe { view.transmute::<T>(n) }
-    };
     let [first, second] = operands;
-    let first = read(first, n_operands[0]).ok_or_else(too_small)?;
-    let second = read(second, n_operands[1]).ok_or_else(too_small)?;
-    // SAFETY: as above.
+    let first = read::<T>(first, n_operands[0]).ok_or_else(too_small)?;
+    let second = read::<T>(second, n_operands[1]).ok_or_else(too_small)?;
+    // SAFETY: as in `read`.
     let out = unsafe { out.transmute_mut::<T>(n_out) };
     let mut out = out.ok_or_else(too_small)?;
     of.launch(routine, room, [&first, &second], &mut out)
@@ -636,6 +649,38 @@ pub(super) fn convolve(
         bytes,
         generation,
     }));
+    Ok(())
+}
+
+/// What came of one way to do a pass: seconds of a run, and whether no NaN came out.
+pub(super) type Tried = std::result::Result<(f64, Option<bool>), Trouble>;
+
+/// Tries every way to do a pass of a convolution, and calls `see` with its name and what came of it.
+pub(super) fn try_all(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    arithmetic: Arithmetic,
+    pass: Pass<'_, CudaSlice<f32>>,
+    out: &mut CudaSlice<f32>,
+    see: &mut dyn FnMut(&str, Tried),
+) -> Result<()> {
+    let known = Known::new(gpu, sizes, arithmetic.probed_maths(), &pass)?;
+    let mut work = Convolve {
+        gpu,
+        sizes,
+        arithmetic,
+        known: &known,
+        pass,
+        out,
+        last: None,
+    };
+    for &(method, name) in &known.methods {
+        let tried = work.time(method);
+        see(
+            name,
+            tried.and_then(|seconds| Ok((seconds, work.is_sound()?))),
+        );
+    }
     Ok(())
 }
 

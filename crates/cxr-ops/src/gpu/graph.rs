@@ -129,8 +129,9 @@ pub(super) fn forward(
                 recorded.lately = Some((key, times));
                 return Ok(None);
             }
-            // What is there no more makes room first.
+            // What is there no more makes room first, and what launches one by one have used.
             recorded.graphs = None;
+            release_pools();
             let graphs = recorded.recorders.with(
                 gpu.device.id(),
                 || Recorder::new(&gpu.device),

@@ -36,11 +36,16 @@ mod nvrtc;
 mod operations;
 #[cfg(feature = "cuda")]
 mod optimiser;
+#[cfg(feature = "cuda")]
+mod probe;
+#[cfg(feature = "cuda")]
+mod profile;
 mod rows;
 #[cfg(feature = "cuda")]
 mod settings;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 #[cfg(feature = "cuda")]
 pub use densenet::DenseNetPlan;
@@ -59,6 +64,10 @@ pub(crate) use operations::{
 };
 #[cfg(feature = "cuda")]
 pub use optimiser::{CudaSize, CudaValues, cuda_adamw, cuda_lerp, cuda_rmsprop, cuda_sgd};
+#[cfg(feature = "cuda")]
+pub use probe::{ConvolutionTrial, cuda_probe, cuda_versions};
+#[cfg(feature = "cuda")]
+pub use profile::{KernelTime, cuda_profile};
 #[cfg(feature = "cuda")]
 pub use settings::{
     autotuned, cuda_device, cuda_graph_launches, cuda_memory_peak, end_autotune, is_exact_f32,

@@ -53,7 +53,7 @@ impl Kernels {
             }
             Err(error) => return Err(not_taken(&error.to_string(), nvrtc)),
         };
-        let function = |name| {
+        let function = |name| -> Result<(&'static str, CudaFunction)> {
             let function = module.load_function(name).map_err(Error::wrap)?;
             Ok((name, function))
         };

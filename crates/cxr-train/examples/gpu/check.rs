@@ -196,6 +196,20 @@ pub(super) fn run(seed: u64, cuda: &Device) -> Result<ExitCode> {
     })
 }
 
+/// One training step of a tiny DenseNet in each precision, which compares nothing.
+pub(super) fn tiny(device: &Device) -> Result<ExitCode> {
+    for precision in Precision::ALL {
+        let results = precision.scope(|| densenet(&mut Noise::new(1), device))?;
+        let mut squares = 0.;
+        for (_, tensor) in &results {
+            squares += norm(tensor)?.powi(2);
+        }
+        let (name, n) = (precision.name(), results.len());
+        println!("{name}: {n} results of size {:.6}", squares.sqrt());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// A training whose passes are repeated as graphs, beside one whose launches are made one by one: the same bits.
 fn check_graphs(checks: &mut Checks<'_>, precision: Precision) {
     // The fourth pass is the second that graphs repeat.
