@@ -2,6 +2,7 @@
 //!
 //! - `fetch`, `reproduce` and `report` build the `cxr` binary and hand over to it;
 //! - `bench` runs the crates' benchmark binaries, and their Python peers in turn;
+//! - `gpu-kit` puts together what a borrowed machine with a GPU needs to say how it does;
 //! - `verify` checks what is too slow for every day: the report's page in a browser, training that is
 //!   killed and resumed, every loss on a few images, the demo's sameness and its figures;
 //! - `ci` checks what a change must pass, cheapest first.
@@ -17,6 +18,7 @@
 mod bench;
 mod ci;
 mod cuda;
+mod gpu_kit;
 mod pass_on;
 mod verify;
 mod workspace;
@@ -54,6 +56,9 @@ enum Command {
     Report(PassedOn),
     /// Measure our throughput, and that of the usual Python tools where they are installed
     Bench(bench::Arguments),
+    /// Put together a folder for a machine with an NVIDIA GPU and no Rust: a program, a script of 15 minutes, and the
+    /// Python peer
+    GpuKit(gpu_kit::Arguments),
     /// Check what is too slow, or needs too much, for every day: the demo's sameness, the finished demo beside a
     /// linear probe, the report's page in a browser, runs that are killed and resumed, every loss on a few images
     Verify(verify::Arguments),
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
             Command::Reproduce(passed) => return pass_on("reproduce", passed),
             Command::Report(passed) => return pass_on("report", passed),
             Command::Bench(arguments) => bench::run(&workspace, &arguments)?,
+            Command::GpuKit(arguments) => gpu_kit::run(&workspace, &arguments)?,
             Command::Verify(arguments) => verify::run(&workspace, &arguments)?,
             Command::Ci(arguments) => ci::run(&workspace, &arguments)?,
         };

@@ -55,11 +55,11 @@ pub(crate) fn warp_lines(
         .zip(green.chunks_exact_mut(width))
         .zip(blue.chunks_exact_mut(width));
     for (row, ((red, green), blue)) in channels.enumerate() {
-        let x = map.xy * row as f64 + map.x0 - plane.left as f64;
-        let y = map.yy * row as f64 + map.y0 - plane.top as f64;
+        let x = map.xy * row as f64 + map.x0;
+        let y = map.yy * row as f64 + map.y0;
         warp_row(
             &plane,
-            (fixed(x), fixed(y)),
+            (fixed_from(x, plane.left), fixed_from(y, plane.top)),
             &mut row_of,
             lines,
             [red, green, blue],
@@ -71,6 +71,11 @@ pub(crate) fn warp_lines(
 /// A position or a part of one, 16 bits behind the point.
 fn fixed(position: f64) -> i32 {
     (position * ONE).round() as i32
+}
+
+/// The same counted from pixel `first` on. Rounded before `first` is taken off, as on a GPU, which has no plane.
+fn fixed_from(position: f64, first: i64) -> i32 {
+    ((position * ONE).round() as i64 - (first << FRACTION_BITS)) as i32
 }
 
 /// What one output row needs, one value for each column.
@@ -295,8 +300,8 @@ mod tests {
             let plane = Plane::around(image, &map, (37, 40))?;
             let mut row_of = RowOfPositions::new(&map, 37);
             let begin = (
-                fixed(map.x0 - plane.left as f64),
-                fixed(map.y0 - plane.top as f64),
+                fixed_from(map.x0, plane.left),
+                fixed_from(map.y0, plane.top),
             );
             let mut output = vec![0.0; 3 * 37];
             let (red, rest) = output.split_at_mut(37);

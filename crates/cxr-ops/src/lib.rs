@@ -101,10 +101,11 @@ pub use error::{OpsError, TensorDifference};
 pub use fused::{Fused, GradientSink, apply_fused};
 #[cfg(feature = "cuda")]
 pub use gpu::{
-    CudaImages, CudaSize, CudaValues, DenseNetPlan, autotuned, cuda_adamw, cuda_densenet_evaluate,
-    cuda_densenet_train, cuda_device, cuda_graph_launches, cuda_lerp, cuda_memory_peak,
-    cuda_rmsprop, cuda_sgd, end_autotune, is_exact_f32, release_graphs, set_autotune,
-    set_exact_f32, set_graphs, uses_graphs,
+    ConvolutionTrial, CudaImages, CudaSize, CudaValues, DenseNetPlan, KernelTime, autotuned,
+    cuda_adamw, cuda_densenet_evaluate, cuda_densenet_train, cuda_device, cuda_graph_launches,
+    cuda_lerp, cuda_memory_peak, cuda_probe, cuda_profile, cuda_rmsprop, cuda_sgd, cuda_versions,
+    end_autotune, is_exact_f32, release_step_memory, set_autotune, set_exact_f32, set_graphs,
+    uses_graphs,
 };
 pub use layers::{Conv2d, Linear, Phase, dropout};
 pub use linear::{linear, linear_by_row};
@@ -126,7 +127,7 @@ pub use weight_file::{WeightFile, check_weights};
 #[cfg(not(feature = "cuda"))]
 pub use without_cuda::{
     CudaImages, CudaSize, CudaValues, autotuned, cuda_adamw, cuda_device, cuda_lerp,
-    cuda_memory_peak, cuda_rmsprop, cuda_sgd, release_graphs, set_autotune,
+    cuda_memory_peak, cuda_rmsprop, cuda_sgd, release_step_memory, set_autotune,
 };
 
 /// The README's example is a test.

@@ -131,8 +131,8 @@ pub fn cuda_memory_peak(_device: &Device) -> Result<Option<u64>> {
     absent()
 }
 
-/// Nothing: there are no graphs.
-pub fn release_graphs() {}
+/// Nothing: passes hold no memory.
+pub fn release_step_memory() {}
 
 /// None: nothing is timed.
 pub fn autotuned() -> Option<Algorithms> {

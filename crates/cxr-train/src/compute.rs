@@ -191,6 +191,6 @@ impl Compute for Cuda {
     }
 
     fn release(&self) {
-        cxr_ops::release_graphs();
+        cxr_ops::release_step_memory();
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench gpu`: the operations held to the CPU's, then DenseNet121 with the top network beside PyTorch on
+//! `cargo xtask bench gpu`: the operations compared with the CPU's, then DenseNet121 with the top network beside PyTorch on
 //! the same GPU, then whole trainings: how long the paper's would take, and whether two epochs end where the CPU's do.
 //!
 //! The program that is measured is an example of `cxr-train`. `--built` names one that was built elsewhere, for a machine
@@ -17,6 +17,17 @@ use super::peer;
 use crate::workspace::Workspace;
 use cxr_terminal::{Ending, Interrupt};
 
+/// How the program is built, on a machine with a CUDA toolkit.
+pub(crate) const BUILD: [&str; 8] = [
+    "build",
+    "--release",
+    "--package",
+    "cxr-train",
+    "--features",
+    "cuda",
+    "--example",
+    "gpu",
+];
 /// Steps of a measurement.
 const STEPS: &str = "50";
 
@@ -59,7 +70,7 @@ struct Row {
     work: String,
     dtype: String,
     batch: usize,
-    ours_img_s: f64,
+    ours_img_s: Option<f64>,
     eager_img_s: Option<f64>,
     eager_ratio: Option<f64>,
     compiled_img_s: Option<f64>,
@@ -67,7 +78,7 @@ struct Row {
     ours_peak_mib: Option<f64>,
     peer_peak_mib: Option<f64>,
     /// Of the time, how much the floor is.
-    floor_share: f64,
+    floor_share: Option<f64>,
 }
 
 /// A training on phantoms, and what it says of the paper's.
@@ -86,7 +97,7 @@ struct Course {
 /// What is printed as JSON.
 #[derive(Serialize)]
 struct Results<'a> {
-    rates: Rates,
+    rates: Option<Rates>,
     rows: &'a [Row],
     courses: &'a [Course],
 }
@@ -102,22 +113,14 @@ pub(super) fn run(
     let program = match program {
         Some(program) => std::path::absolute(program)?,
         None => {
-            let build = [
-                "build",
-                "--release",
-                "--package",
-                "cxr-train",
-                "--features",
-                "cuda",
-                "--example",
-                "gpu",
-            ];
-            let Some(program) = built(workspace, interrupt, &build, "gpu")? else {
+            let Some(program) = built(workspace, interrupt, &BUILD, "gpu")? else {
                 return Ok(Ending::Interrupted);
             };
             program
         }
     };
+    // What fails is shown and counted, and hides nothing of what comes after.
+    let mut failures = Vec::new();
     let mut check = Command::new(&program);
     check.arg("check");
     if is_json {
@@ -125,20 +128,25 @@ pub(super) fn run(
     }
     match interrupt.run(&mut check)?.ending {
         Ending::Done => {}
-        Ending::Failed => bail!("the GPU's results are not the CPU's: nothing is timed"),
+        Ending::Failed => {
+            say!("some of the GPU's results are not the CPU's (see above): timed all the same");
+            failures.push("check".to_owned());
+        }
         Ending::Interrupted => return Ok(Ending::Interrupted),
     }
     let mut command = Command::new(&program);
     command.arg("rates");
-    let Some(rates) = read::<Rates>(interrupt, command)? else {
-        return Ok(Ending::Interrupted);
+    let rates = match read::<Rates>(interrupt, command, &mut failures)? {
+        Read::Interrupted => return Ok(Ending::Interrupted),
+        Read::Printed(rates) => Some(rates),
+        Read::Failed => None,
     };
     let python = peer::python(&["torch", "torchvision"])?;
     if python.is_none() {
         say!("the peer is not installed (see CXR_PYTHON): only ours is measured");
     }
     if !is_json {
-        print_head(&rates);
+        print_head(rates.as_ref());
     }
     let mut rows = Vec::new();
     // By (batch, dtype) what the peers' training was, which also stands beside ours with graphs.
@@ -153,8 +161,10 @@ pub(super) fn run(
                 let shape = [work, &batch.to_string(), STEPS, dtype];
                 let mut command = Command::new(&program);
                 command.arg("time").args(shape);
-                let Some(ours) = read::<Timed>(interrupt, command)? else {
-                    return Ok(Ending::Interrupted);
+                let ours = match read::<Timed>(interrupt, command, &mut failures)? {
+                    Read::Interrupted => return Ok(Ending::Interrupted),
+                    Read::Printed(ours) => Some(ours),
+                    Read::Failed => None,
                 };
                 let mut peers = [None; 2];
                 if work == "graphs" {
@@ -162,14 +172,11 @@ pub(super) fn run(
                 } else if let Some(python) = &python {
                     for (peer, mode) in peers.iter_mut().zip(["eager", "compiled"]) {
                         let command = peer_command(workspace, python, shape, mode);
-                        *peer = match read::<Timed>(interrupt, command) {
-                            Ok(Some(timed)) => Some(timed),
-                            Ok(None) => return Ok(Ending::Interrupted),
-                            // A compiler that is missing, say, must not cost the rows before.
-                            Err(error) => {
-                                say!("{error:#}; going on without");
-                                None
-                            }
+                        // A compiler that is missing, say, is no fault of ours.
+                        *peer = match read::<Timed>(interrupt, command, &mut Vec::new())? {
+                            Read::Interrupted => return Ok(Ending::Interrupted),
+                            Read::Printed(timed) => Some(timed),
+                            Read::Failed => None,
                         };
                     }
                 }
@@ -177,19 +184,19 @@ pub(super) fn run(
                     trained.insert((batch, dtype), peers);
                 }
                 let [eager, compiled] = peers;
-                let ratio = |peer: Option<Timed>| peer.map(|peer| ours.img_s / peer.img_s);
+                let ratio = |peer: Option<Timed>| Some(ours?.img_s / peer?.img_s);
                 let row = Row {
                     work: work.to_owned(),
                     dtype: dtype.to_owned(),
                     batch,
-                    ours_img_s: ours.img_s,
+                    ours_img_s: ours.map(|ours| ours.img_s),
                     eager_img_s: eager.map(|peer| peer.img_s),
                     eager_ratio: ratio(eager),
                     compiled_img_s: compiled.map(|peer| peer.img_s),
                     compiled_ratio: ratio(compiled),
-                    ours_peak_mib: ours.peak_mib,
+                    ours_peak_mib: ours.and_then(|ours| ours.peak_mib),
                     peer_peak_mib: eager.and_then(|peer| peer.peak_mib),
-                    floor_share: rates.floor(&ours, dtype) * ours.img_s,
+                    floor_share: floor_share(rates.as_ref(), ours, dtype),
                 };
                 if !is_json {
                     row.print();
@@ -202,8 +209,10 @@ pub(super) fn run(
     for dtype in ["f32", "bf16"] {
         let mut command = Command::new(&program);
         command.args(["course", dtype]);
-        let Some(course) = read::<Course>(interrupt, command)? else {
-            return Ok(Ending::Interrupted);
+        let course = match read::<Course>(interrupt, command, &mut failures)? {
+            Read::Interrupted => return Ok(Ending::Interrupted),
+            Read::Printed(course) => course,
+            Read::Failed => continue,
         };
         let course = Course {
             dtype: dtype.to_owned(),
@@ -228,11 +237,21 @@ pub(super) fn run(
         parity.stdout(Stdio::null());
     }
     match interrupt.run(&mut parity)?.ending {
-        Ending::Failed => bail!(
-            "two epochs on the GPU did not end where the CPU's do, or did not end (see above)"
-        ),
-        ending => Ok(ending),
+        Ending::Done => {}
+        // It says itself what is wrong.
+        Ending::Failed => failures.push("parity".to_owned()),
+        Ending::Interrupted => return Ok(Ending::Interrupted),
     }
+    if !failures.is_empty() {
+        bail!("these failed (see above): {}", failures.join(", "));
+    }
+    Ok(Ending::Done)
+}
+
+/// Of the time that an image takes, how much it takes at least.
+fn floor_share(rates: Option<&Rates>, ours: Option<Timed>, dtype: &str) -> Option<f64> {
+    let ours = ours?;
+    Some(rates?.floor(&ours, dtype) * ours.img_s)
 }
 
 fn peer_command(workspace: &Workspace, python: &Path, shape: [&str; 4], mode: &str) -> Command {
@@ -244,33 +263,58 @@ fn peer_command(workspace: &Workspace, python: &Path, shape: [&str; 4], mode: &s
     command
 }
 
-/// The JSON object that a program prints last; `None` when interrupted.
+/// What came of a program that prints a JSON object.
+enum Read<T> {
+    Printed(T),
+    Failed,
+    Interrupted,
+}
+
+/// The JSON object that a program prints last. Where it fails, that is shown, and the program added to `failures`.
 fn read<T: for<'de> Deserialize<'de>>(
     interrupt: &Interrupt,
     mut command: Command,
-) -> anyhow::Result<Option<T>> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let (ended, output) = interrupt.output(&mut command)?;
-    match ended.ending {
-        Ending::Done => {}
-        Ending::Failed => bail!("`{name}` failed: {}", ended.status),
-        Ending::Interrupted => return Ok(None),
+    failures: &mut Vec<String>,
+) -> anyhow::Result<Read<T>> {
+    let arguments = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy());
+    let words = arguments.collect::<Vec<_>>().join(" ");
+    let printed = match interrupt.output(&mut command) {
+        Ok((ended, output)) => match ended.ending {
+            Ending::Done => last_object(&output),
+            Ending::Failed => Err(anyhow::anyhow!("{}", ended.status)),
+            Ending::Interrupted => return Ok(Read::Interrupted),
+        },
+        Err(error) => Err(error.into()),
+    };
+    match printed {
+        Ok(printed) => Ok(Read::Printed(printed)),
+        Err(error) => {
+            let name = command.get_program().to_string_lossy().into_owned();
+            say!("`{name} {words}` failed: {error:#}; going on without");
+            failures.push(words);
+            Ok(Read::Failed)
+        }
     }
-    let last = output.trim().lines().last().unwrap_or_default();
-    let read = serde_json::from_str(last);
-    Ok(Some(
-        read.with_context(|| format!("`{name}` printed `{last}`"))?,
-    ))
 }
 
-fn print_head(rates: &Rates) {
-    tell!(
-        "\nTFLOP/s: f32 {:.0}, TF32 {:.0}, bf16 {:.0}; GB/s: {:.0}",
-        rates.f32_flops / 1e12,
-        rates.tf32_flops / 1e12,
-        rates.bf16_flops / 1e12,
-        rates.bytes_a_second / 1e9
-    );
+/// What the last line of an output says.
+fn last_object<T: for<'de> Deserialize<'de>>(output: &str) -> anyhow::Result<T> {
+    let last = output.trim().lines().last().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("it printed `{last}`"))
+}
+
+fn print_head(rates: Option<&Rates>) {
+    if let Some(rates) = rates {
+        tell!(
+            "\nTFLOP/s: f32 {:.0}, TF32 {:.0}, bf16 {:.0}; GB/s: {:.0}",
+            rates.f32_flops / 1e12,
+            rates.tf32_flops / 1e12,
+            rates.bf16_flops / 1e12,
+            rates.bytes_a_second / 1e9
+        );
+    }
     tell!(
         "{:<20} {:>10} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>6}",
         "",
@@ -291,16 +335,16 @@ impl Row {
             value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
         };
         tell!(
-            "{:<20} {:>10.0} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>5.0}%",
+            "{:<20} {:>10} {:>10} {:>6} {:>10} {:>6} {:>9} {:>9} {:>5}%",
             format!("{} {} × {}", self.work, self.dtype, self.batch),
-            self.ours_img_s,
+            or_dash(self.ours_img_s, 0),
             or_dash(self.eager_img_s, 0),
             or_dash(self.eager_ratio, 2),
             or_dash(self.compiled_img_s, 0),
             or_dash(self.compiled_ratio, 2),
             or_dash(self.ours_peak_mib, 0),
             or_dash(self.peer_peak_mib, 0),
-            100. * self.floor_share,
+            or_dash(self.floor_share.map(|share| 100. * share), 0),
         );
     }
 }
@@ -341,5 +385,29 @@ mod tests {
         assert_eq!(rates.floor(&timed(100., 8.), "f32"), 10.);
         assert_eq!(rates.floor(&timed(100., 8.), "bf16"), 5.);
         assert_eq!(rates.floor(&timed(10., 8.), "bf16"), 2.);
+        let ours = Some(timed(10., 8.));
+        assert_eq!(floor_share(Some(&rates), ours, "bf16"), Some(2.));
+        assert_eq!(floor_share(None, ours, "bf16"), None);
+        assert_eq!(floor_share(Some(&rates), None, "bf16"), None);
+    }
+
+    /// One refusal once ended the whole table.
+    #[test]
+    fn a_program_that_fails_is_counted_and_the_next_is_read() -> anyhow::Result<()> {
+        let interrupt = Interrupt::install()?;
+        let mut failures = Vec::new();
+        let mut shell = |script: &str| -> anyhow::Result<Option<f64>> {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            Ok(match read::<f64>(&interrupt, command, &mut failures)? {
+                Read::Printed(number) => Some(number),
+                Read::Failed | Read::Interrupted => None,
+            })
+        };
+        assert_eq!(shell("exit 3")?, None);
+        assert_eq!(shell("echo first; echo no number")?, None);
+        assert_eq!(shell("echo first; echo 2.5")?, Some(2.5));
+        assert_eq!(failures, ["-c exit 3", "-c echo first; echo no number"]);
+        Ok(())
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn programs(
 }
 
 /// Builds a benchmark; `None` when interrupted.
-pub(super) fn built(
+pub(crate) fn built(
     workspace: &Workspace,
     interrupt: &Interrupt,
     build: &[&str],

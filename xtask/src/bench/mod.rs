@@ -22,6 +22,9 @@ use serde::Serialize;
 use crate::workspace::Workspace;
 use cxr_terminal::{Ending, Interrupt};
 
+pub(crate) use gpu::BUILD as BUILD_GPU;
+pub(crate) use metrics::built;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to measure

@@ -43,8 +43,20 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
         "CUDA graphs: launches, and memory that belongs to one",
     ),
     (
+        "crates/cxr-ops/src/gpu/memory.rs",
+        "pieces of one device memory, which no binding divides",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/nvrtc.rs",
+        "NVRTC for one GPU, which no binding makes safe",
+    ),
+    (
+        "crates/cxr-ops/src/gpu/probe.rs",
+        "cuBLAS's version, for which there is no safe call",
+    ),
+    (
         "crates/cxr-ops/src/gpu/settings.rs",
-        "settings of the driver's memory",
+        "settings of the driver's and cuBLAS's memory",
     ),
     (
         "crates/cxr-ops/src/cpu.rs",

@@ -99,7 +99,8 @@ fn cuda_plan(config: &DenseNetConfig) -> Option<cxr_ops::DenseNetPlan> {
         block_layers: config.block_layers.clone(),
         eps: config.norm.eps,
     };
-    plan.is_fitting().then_some(plan)
+    // In bf16 fewer fit; which it is shows when images come.
+    plan.is_fitting(cxr_ops::Precision::Single).then_some(plan)
 }
 
 /// A DenseNet without its classifier: it ends in the ReLU after `norm5`.
@@ -288,7 +289,8 @@ impl Backbone for DenseNet {
         if let (Some(plan), true) = (
             &self.cuda_plan,
             Self::is_for_plans(phase) && self.is_for_cuda_plan(images)?,
-        ) {
+        ) && plan.is_fitting(cxr_ops::Precision::current())
+        {
             let norms: Vec<BatchNorm> = self.norms().cloned().collect();
             let parameters: Vec<Tensor> = self.trained().cloned().collect();
             return match phase {

@@ -8,7 +8,7 @@ use crate::norm::{Activation, Extent};
 use crate::pool::Windows;
 
 /// A count that a kernel takes as an `int`.
-pub(super) fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
+pub(super) fn int<'a, M: ?Sized, T>(value: usize) -> Result<Argument<'a, M, T>> {
     match i32::try_from(value) {
         Ok(value) => Ok(Argument::Int(value)),
         Err(_) => bail!(
@@ -18,11 +18,11 @@ pub(super) fn int<'a, M, T>(value: usize) -> Result<Argument<'a, M, T>> {
     }
 }
 
-pub(super) fn long<'a, M, T>(value: usize) -> Argument<'a, M, T> {
+pub(super) fn long<'a, M: ?Sized, T>(value: usize) -> Argument<'a, M, T> {
     Argument::Long(value as i64)
 }
 
-fn is_relu<'a, M, T>(activation: Activation) -> Argument<'a, M, T> {
+fn is_relu<'a, M: ?Sized, T>(activation: Activation) -> Argument<'a, M, T> {
     Argument::Int(i32::from(activation == Activation::Relu))
 }
 
@@ -48,7 +48,7 @@ pub(super) fn statistics<M: Machine>(
     x: View<'_, M::Memory>,
     extent: Extent,
     eps: f64,
-) -> Result<Statistics<M::Memory>> {
+) -> Result<Statistics<M::Owned>> {
     let (channels, count) = (extent.channels, extent.values_per_channel());
     let n_parts = parts(count);
     let mut sums = machine.alloc(4 * channels * n_parts as usize)?;
@@ -62,25 +62,13 @@ pub(super) fn statistics<M: Machine>(
         blocks,
         &mut [
             x.into(),
-            (&mut shifts).into(),
-            (&mut sums).into(),
+            (&mut *shifts).into(),
+            (&mut *sums).into(),
             int(count)?,
             int(channels)?,
             int(extent.positions)?,
         ],
     )?;
-    finish_statistics(machine, (&shifts, &sums), n_parts, count, channels, eps)
-}
-
-/// From the parts of [`statistics`], or of the same over rows.
-pub(super) fn finish_statistics<M: Machine>(
-    machine: &M,
-    (shifts, sums): (&M::Memory, &M::Memory),
-    n_parts: u32,
-    count: usize,
-    channels: usize,
-    eps: f64,
-) -> Result<Statistics<M::Memory>> {
     let [mut mean, mut variance, mut inverse] = [
         machine.alloc(channels)?,
         machine.alloc(channels)?,
@@ -88,13 +76,13 @@ pub(super) fn finish_statistics<M: Machine>(
     ];
     machine.launch(
         "statistics",
-        Blocks::for_each(channels),
+        Blocks::for_channels(channels),
         &mut [
-            shifts.into(),
-            sums.into(),
-            (&mut mean).into(),
-            (&mut variance).into(),
-            (&mut inverse).into(),
+            (&*shifts).into(),
+            (&*sums).into(),
+            (&mut *mean).into(),
+            (&mut *variance).into(),
+            (&mut *inverse).into(),
             Argument::Int(n_parts as i32),
             int(count)?,
             int(channels)?,
@@ -114,14 +102,14 @@ pub(super) fn inverse_deviation<M: Machine>(
     variance: View<'_, M::Memory>,
     channels: usize,
     eps: f64,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let mut inverse = machine.alloc(channels)?;
     machine.launch(
         "inverse_deviation",
         Blocks::for_each(channels),
         &mut [
             variance.into(),
-            (&mut inverse).into(),
+            (&mut *inverse).into(),
             int(channels)?,
             Argument::Float(eps as f32),
         ],
@@ -152,7 +140,7 @@ pub(super) fn update_running<M: Machine>(
 }
 
 /// The running averages of a normalisation, and a batch's statistics towards which they move.
-pub(super) struct Moving<'a, M> {
+pub(super) struct Moving<'a, M: ?Sized> {
     /// Addresses of mean and variance: they are written to.
     pub(super) running: [u64; 2],
     pub(super) batch: [View<'a, M>; 2],
@@ -192,8 +180,7 @@ pub(super) fn update_all_running<M: Machine>(
 }
 
 /// What a normalisation reads besides its input.
-#[derive(Debug)]
-pub(super) struct Affine<'a, M> {
+pub(super) struct Affine<'a, M: ?Sized> {
     pub(super) mean: View<'a, M>,
     pub(super) inverse: View<'a, M>,
     pub(super) weight: View<'a, M>,
@@ -207,7 +194,7 @@ pub(super) fn normalise<M: Machine>(
     x: View<'_, M::Memory>,
     affine: &Affine<'_, M::Memory>,
     extent: Extent,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = extent.images * extent.channels * extent.positions;
     let mut out = machine.alloc(n)?;
     machine.launch(
@@ -219,7 +206,7 @@ pub(super) fn normalise<M: Machine>(
             affine.inverse.into(),
             affine.weight.into(),
             affine.bias.into(),
-            (&mut out).into(),
+            (&mut *out).into(),
             long(n),
             int(extent.channels)?,
             int(extent.positions)?,
@@ -252,7 +239,7 @@ pub(super) fn normalise_gradients<M: Machine>(
     extent: Extent,
     of_batch: bool,
     is_input_wanted: bool,
-) -> Result<NormaliseGradients<M::Memory>> {
+) -> Result<NormaliseGradients<M::Owned>> {
     let (channels, count, n) = (
         extent.channels,
         extent.values_per_channel(),
@@ -272,7 +259,7 @@ pub(super) fn normalise_gradients<M: Machine>(
             y.into(),
             x.into(),
             affine.mean.into(),
-            (&mut sums).into(),
+            (&mut *sums).into(),
             int(count)?,
             int(channels)?,
             int(extent.positions)?,
@@ -282,12 +269,12 @@ pub(super) fn normalise_gradients<M: Machine>(
     let (mut of_weight, mut of_bias) = (machine.alloc(channels)?, machine.alloc(channels)?);
     machine.launch(
         "gradients",
-        Blocks::for_each(channels),
+        Blocks::for_channels(channels),
         &mut [
-            (&sums).into(),
+            (&*sums).into(),
             affine.inverse.into(),
-            (&mut of_weight).into(),
-            (&mut of_bias).into(),
+            (&mut *of_weight).into(),
+            (&mut *of_bias).into(),
             Argument::Int(n_parts as i32),
             int(channels)?,
         ],
@@ -304,9 +291,9 @@ pub(super) fn normalise_gradients<M: Machine>(
                 affine.mean.into(),
                 affine.inverse.into(),
                 affine.weight.into(),
-                (&of_weight).into(),
-                (&of_bias).into(),
-                (&mut out).into(),
+                (&*of_weight).into(),
+                (&*of_bias).into(),
+                (&mut *out).into(),
                 long(n),
                 int(channels)?,
                 int(extent.positions)?,
@@ -334,10 +321,10 @@ fn pool<M: Machine>(
     n: usize,
     w: &Windows,
     may_overlap: bool,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let mut out = machine.alloc(n)?;
     let mut arguments: Vec<Argument<'_, _, _>> = inputs.iter().map(|&input| input.into()).collect();
-    arguments.push((&mut out).into());
+    arguments.push((&mut *out).into());
     arguments.push(long(n));
     for size in [w.height, w.width, w.height_out, w.width_out, w.kernel] {
         arguments.push(int(size)?);
@@ -355,7 +342,7 @@ pub(super) fn max_pool<M: Machine>(
     machine: &M,
     input: View<'_, M::Memory>,
     w: &Windows,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = w.images * w.channels * w.pixels_out();
     pool(machine, "max_pool", &[input], n, w, true)
 }
@@ -366,7 +353,7 @@ pub(super) fn max_pool_gradient<M: Machine>(
     input: View<'_, M::Memory>,
     gradient: View<'_, M::Memory>,
     w: &Windows,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = w.images * w.channels * w.pixels();
     pool(machine, "max_pool_gradient", &[input, gradient], n, w, true)
 }
@@ -376,7 +363,7 @@ pub(super) fn average_pool<M: Machine>(
     machine: &M,
     input: View<'_, M::Memory>,
     w: &Windows,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = w.images * w.channels * w.pixels_out();
     pool(machine, "average_pool", &[input], n, w, false)
 }
@@ -386,7 +373,7 @@ pub(super) fn average_pool_gradient<M: Machine>(
     machine: &M,
     gradient: View<'_, M::Memory>,
     w: &Windows,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = w.images * w.channels * w.pixels();
     pool(machine, "average_pool_gradient", &[gradient], n, w, false)
 }
@@ -417,7 +404,7 @@ pub(super) struct Squares<M> {
 pub(super) fn sums_of_squares<M: Machine>(
     machine: &M,
     tensors: &[(View<'_, M::Memory>, usize)],
-) -> Result<Squares<M::Memory>> {
+) -> Result<Squares<M::Owned>> {
     let rows = tensors.iter();
     let table: Vec<u64> = rows
         .flat_map(|&(values, n)| [machine.address(values), n as u64])
@@ -428,7 +415,7 @@ pub(super) fn sums_of_squares<M: Machine>(
     machine.launch(
         "squares_parts",
         blocks_for_tensors(tensors.len())?,
-        &mut [Argument::Table(&table), (&mut parts).into()],
+        &mut [Argument::Table(&table), (&mut *parts).into()],
     )?;
     Ok(Squares { parts, stride })
 }
@@ -450,42 +437,20 @@ pub(super) fn lerp<M: Machine>(
     machine.launch("lerp", blocks, arguments)
 }
 
-/// For [`gather`]: of each tensor its address and number of values, in the order in which they are to lie.
-pub(super) fn gather_rows(tensors: &[(u64, usize)]) -> Vec<u64> {
-    let mut begin = 0;
-    let rows = tensors.iter().flat_map(|&(address, values)| {
-        let row = [address, values as u64, begin];
-        begin += values as u64;
-        row
-    });
-    rows.collect()
-}
-
-/// Copies `n` tensors to one memory, side by side.
-pub(super) fn gather<M: Machine>(
-    machine: &M,
-    rows: &M::Table,
-    n: usize,
-    out: &mut M::Memory,
-) -> Result<()> {
-    let blocks = blocks_for_tensors(n)?;
-    machine.launch("gather", blocks, &mut [Argument::Table(rows), out.into()])
-}
-
 /// From the parts of [`sums_of_squares`] of `n` tensors three values: their norm as two that are to be added in double
 /// precision, and the first tensor that has a value which is not finite, or −1.
 pub(super) fn size<M: Machine>(
     machine: &M,
-    squares: &Squares<M::Memory>,
+    squares: &Squares<M::Owned>,
     n: usize,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let mut out = machine.alloc(3)?;
     machine.launch(
         "size",
         Blocks { x: 1, y: 1 },
         &mut [
-            (&squares.parts).into(),
-            (&mut out).into(),
+            (&*squares.parts).into(),
+            (&mut *out).into(),
             int(n)?,
             int(squares.stride / 2)?,
         ],
@@ -499,14 +464,14 @@ pub(super) fn bound<M: Machine>(
     size: View<'_, M::Memory>,
     factor: f32,
     largest: f32,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let mut scale = machine.alloc(1)?;
     machine.launch(
         "bound",
         Blocks { x: 1, y: 1 },
         &mut [
             size.into(),
-            (&mut scale).into(),
+            (&mut *scale).into(),
             Argument::Float(factor),
             Argument::Float(largest),
         ],
@@ -515,7 +480,7 @@ pub(super) fn bound<M: Machine>(
 }
 
 /// One tensor of an optimiser's step.
-pub(super) struct Updated<'a, M> {
+pub(super) struct Updated<'a, M: ?Sized> {
     /// Their address: they are written to.
     pub(super) weights: u64,
     pub(super) gradient: View<'a, M>,
@@ -629,7 +594,7 @@ pub(super) fn dropout<M: Machine>(
     keys: &[[u64; 4]],
     threshold: u32,
     kept: f32,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     /// Values of one block of draws.
     const DRAWS: usize = 16;
     let table = machine.upload(keys.as_flattened())?;
@@ -642,7 +607,7 @@ pub(super) fn dropout<M: Machine>(
         &mut [
             x.into(),
             Argument::Table(&table),
-            (&mut out).into(),
+            (&mut *out).into(),
             long(blocks),
             int(blocks_an_image)?,
             int(values_an_image)?,
@@ -669,19 +634,22 @@ pub(super) fn warp<M: Machine>(
     machine: &M,
     images: &[(u64, [f64; 6])],
     warp: &Warp,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let size = warp.size;
     let rows = images.iter();
     let table: Vec<u64> = rows
         .flat_map(|(address, map)| std::iter::once(*address).chain(map.map(f64::to_bits)))
         .collect();
     let table = machine.upload(&table)?;
-    let n = images.len() * size * size;
-    let mut out = machine.alloc(3 * n)?;
+    // The kernel counts an image's pixels in `int`, a step beyond the last included.
+    if size > 1 << 15 {
+        bail!("a GPU makes images of up to 32,768 pixels a side, got {size}");
+    }
+    let blocks = Blocks::for_images(size * size, images.len())?;
+    let mut out = machine.alloc(3 * images.len() * size * size)?;
     let mut arguments = vec![
         Argument::Table(&table),
-        (&mut out).into(),
-        long(n),
+        (&mut *out).into(),
         int(warp.side)?,
         int(size)?,
     ];
@@ -692,7 +660,7 @@ pub(super) fn warp<M: Machine>(
             .copied()
             .map(Argument::Float),
     );
-    machine.launch("warp", Blocks::for_values(n), &mut arguments)?;
+    machine.launch("warp", blocks, &mut arguments)?;
     drop(arguments);
     Ok(out)
 }

@@ -20,6 +20,7 @@ pub(super) fn multiply(gpu: &Gpu, product: Product<'_, CudaSlice<f32>>) -> Resul
         left,
         right,
         out,
+        out_offset,
         out_pitch,
         is_out_single,
     } = product;
@@ -55,11 +56,16 @@ pub(super) fn multiply(gpu: &Gpu, product: Product<'_, CudaSlice<f32>>) -> Resul
     };
     let (alpha, beta) = (1f32, 0f32);
     let number = |value: &f32| std::ptr::from_ref(value).cast::<c_void>();
-    let stream = gpu.device.cuda_stream();
+    let stream = gpu.stream();
     let blas = gpu.device.cublas_handle();
-    let (left_address, _left) = left.memory.device_ptr(&stream);
-    let (right_address, _right) = right.memory.device_ptr(&stream);
-    let (out_address, _out) = out.device_ptr_mut(&stream);
+    let (left_address, _left) = left.memory.device_ptr(stream);
+    let (right_address, _right) = right.memory.device_ptr(stream);
+    let (out_address, _out) = out.device_ptr_mut(stream);
+    let bytes = |offset: usize, is_single: bool| (offset * if is_single { 4 } else { 2 }) as u64;
+    let is_single = gpu.precision == Precision::Single;
+    let left_address = left_address + bytes(left.offset, is_single);
+    let right_address = right_address + bytes(right.offset, is_single);
+    let out_address = out_address + bytes(out_offset, is_single || is_out_single);
     // SAFETY: the three matrices lie inside their memory, which the emulator's product would show by a panic, and
     // the scalars outlive the call. cudarc has no safe product of bf16 with a single-precision result.
     unsafe {

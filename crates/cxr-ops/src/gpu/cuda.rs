@@ -1,16 +1,20 @@
 //! A [`Machine`] on a CUDA device, and candle's storages and tensors as its memory.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, CudaViewMut, DevicePtr, LaunchConfig, PushKernelArg,
+    CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, LaunchConfig, PushKernelArg,
 };
-use candle_core::cuda_backend::cudarc::nvrtc;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
+use super::convolution::Sizes;
 use super::machine::{Argument, Blocks, Convolution, Machine, Pass, Product, THREADS, View};
+use super::memory::{Lot, Pool};
+use super::nvrtc::Kernels;
+use super::profile;
+use super::traffic::{self, Least};
 use crate::Precision;
 
 /// The values of a tensor on a CUDA device.
@@ -21,30 +25,10 @@ pub(super) type Values<'a> = View<'a, CudaSlice<f32>>;
 pub(super) struct Gpu {
     pub(super) device: CudaDevice,
     pub(super) precision: Precision,
-}
-
-/// `kernels.cu` for every GPU that the installed NVRTC knows; the driver translates it for the one at hand.
-fn ptx(precision: Precision) -> Result<&'static str> {
-    static PTX: [OnceLock<std::result::Result<String, String>>; 2] = [const { OnceLock::new() }; 2];
-    let (compiled, options) = match precision {
-        Precision::Single => (&PTX[0], Vec::new()),
-        Precision::Bf16 => (&PTX[1], vec!["-DBF16".to_owned()]),
-    };
-    let compiled = compiled.get_or_init(|| {
-        let options = nvrtc::CompileOptions {
-            options,
-            ..Default::default()
-        };
-        nvrtc::compile_ptx_with_opts(include_str!("kernels.cu"), options)
-            .map(|ptx| ptx.to_src())
-            .map_err(|error| error.to_string())
-    });
-    match compiled {
-        Ok(ptx) => Ok(ptx),
-        Err(error) => bail!(
-            "NVRTC could not compile the GPU kernels: {error}\nhint: docs/cuda.md names the libraries to install"
-        ),
-    }
+    stream: Arc<CudaStream>,
+    kernels: Arc<Kernels>,
+    /// Out of which memory comes; without one the driver lends it.
+    pool: Option<Arc<Pool>>,
 }
 
 /// An argument as the driver takes it.
@@ -58,23 +42,51 @@ enum Held<'a> {
 }
 
 impl Gpu {
-    /// With activations of single precision.
-    pub(super) fn single(device: &CudaDevice) -> Self {
-        Self {
+    /// # Errors
+    /// Kernels that cannot be compiled or loaded.
+    pub(super) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
+        let stream = device.cuda_stream();
+        Ok(Self {
             device: device.clone(),
-            precision: Precision::Single,
-        }
+            precision,
+            kernels: Kernels::of(stream.context(), precision)?,
+            stream,
+            pool: None,
+        })
+    }
+
+    /// With activations of single precision.
+    pub(super) fn single(device: &CudaDevice) -> Result<Self> {
+        Self::new(device, Precision::Single)
+    }
+
+    /// With memory out of a pool.
+    pub(super) fn with_pool(self, pool: Option<Arc<Pool>>) -> Self {
+        Self { pool, ..self }
+    }
+
+    /// With memory that the driver lends.
+    pub(super) fn without_pool(&self) -> Self {
+        self.clone().with_pool(None)
+    }
+
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
     }
 }
 
 impl Machine for Gpu {
     type Memory = CudaSlice<f32>;
+    type Owned = Lot;
     type Table = CudaSlice<u64>;
 
-    fn alloc(&self, len: usize) -> Result<Self::Memory> {
+    fn alloc(&self, len: usize) -> Result<Lot> {
+        if let Some(pool) = &self.pool {
+            return pool.alloc(len);
+        }
         // SAFETY: every value is a valid `f32`, and each call writes all of what it allocates before anything reads it,
         // which the emulator, whose fresh memory is NaN, would show. The gain: no kernel that zeroes it.
-        unsafe { self.device.alloc(len) }
+        Ok(unsafe { self.device.alloc::<f32>(len) }?.into())
     }
 
     fn upload(&self, table: &[u64]) -> Result<Self::Table> {
@@ -95,11 +107,14 @@ impl Machine for Gpu {
         self.device.memcpy_htod(bytes, &mut room)
     }
 
+    fn read(&self, memory: &Self::Memory) -> Result<Vec<f32>> {
+        self.device.clone_dtoh(memory)
+    }
+
     fn address(&self, values: View<'_, Self::Memory>) -> u64 {
         let view = values.memory.slice(values.offset..);
         // Of work on this stream nothing has to be waited for, and a device has one.
-        let stream = self.device.cuda_stream();
-        let (address, _sync) = view.device_ptr(&stream);
+        let (address, _sync) = view.device_ptr(&self.stream);
         address
     }
 
@@ -108,7 +123,17 @@ impl Machine for Gpu {
     }
 
     fn multiply(&self, product: Product<'_, Self::Memory>) -> Result<()> {
-        super::cublas::multiply(self, product)
+        let (name, least) = match profile::is_on() {
+            true => {
+                // The rows of a weight's gradient are what is summed over.
+                let rows = product.rows.max(product.inner);
+                let least = traffic::of_product(&product, self.precision);
+                (format!("products over {rows} rows"), least)
+            }
+            false => Default::default(),
+        };
+        let run = || super::cublas::multiply(self, product);
+        profile::around(&self.stream, || (name, least), run)
     }
 
     fn convolve(
@@ -117,7 +142,17 @@ impl Machine for Gpu {
         pass: Pass<'_, Self::Memory>,
         out: &mut Self::Memory,
     ) -> Result<()> {
-        super::cudnn::convolve(self, convolution, pass, out)
+        let sizes = &Sizes::from(convolution);
+        let what = || {
+            let (n_out, [first, second]) = sizes.n_of(&pass);
+            let name = format!("{} {}", pass.name(), sizes.words(self.precision.name()));
+            let least =
+                traffic::of_convolution(n_out + first + second, sizes.products(), self.precision);
+            (name, least)
+        };
+        profile::around(&self.stream, what, || {
+            super::cudnn::convolve(self, sizes, pass, out)
+        })
     }
 
     fn launch(
@@ -126,15 +161,11 @@ impl Machine for Gpu {
         blocks: Blocks,
         arguments: &mut [Argument<'_, Self::Memory, Self::Table>],
     ) -> Result<()> {
-        let module = match self.precision {
-            Precision::Single => "cxr-ops-f32",
-            Precision::Bf16 => "cxr-ops-bf16",
+        let function = self.kernels.get(kernel)?;
+        let least = match profile::is_on() {
+            true => traffic::of_kernel(kernel, arguments, self.precision).unwrap_or_default(),
+            false => Least::default(),
         };
-        let text = ptx(self.precision)?;
-        let function = self.device.get_or_load_custom_func(kernel, module, text);
-        let function = function.map_err(|error| {
-            error.context("the driver does not take the kernels that NVRTC compiled\nhint: an NVRTC newer than the driver does that; docs/cuda.md")
-        })?;
         let mut held: Vec<Held<'_>> = arguments
             .iter_mut()
             .map(|argument| match argument {
@@ -146,7 +177,7 @@ impl Machine for Gpu {
                 Argument::Float(value) => Held::Float(*value),
             })
             .collect();
-        let mut launch = function.builder();
+        let mut launch = self.stream.launch_builder(function);
         for argument in &mut held {
             match argument {
                 Held::Read(view) => launch.arg(&*view),
@@ -164,7 +195,8 @@ impl Machine for Gpu {
         };
         // SAFETY: the arguments are those of the kernel, and it stays inside them: the emulator runs the same
         // calls with the same text. There is no safe way to start a kernel.
-        unsafe { launch.launch(config) }.map_err(Error::wrap)?;
+        let run = || unsafe { launch.launch(config) }.map_err(Error::wrap);
+        profile::around(&self.stream, || (kernel.to_owned(), least), run)?;
         Ok(())
     }
 }
@@ -204,37 +236,22 @@ pub(super) fn with_values<const N: usize, T>(
     let (Ok(views), Some(first)) = (<[_; N]>::try_from(views), tensors.first()) else {
         bail!("{op}: expected at least one tensor");
     };
-    f(&Gpu::single(first.device().as_cuda_device()?), views)
+    f(&Gpu::single(first.device().as_cuda_device()?)?, views)
 }
 
-/// A storage that owns `memory`.
-pub(super) fn storage(memory: CudaSlice<f32>, gpu: &Gpu) -> CudaStorage {
-    CudaStorage::wrap_cuda_slice(memory, gpu.device.clone())
+/// A storage that owns `memory`, which is no piece of a pool.
+pub(super) fn storage(memory: Lot, gpu: &Gpu) -> Result<CudaStorage> {
+    let device = gpu.device.clone();
+    Ok(CudaStorage::wrap_cuda_slice(memory.into_slice()?, device))
 }
 
-/// A tensor that owns `memory`, outside autograd.
-pub(super) fn tensor(memory: CudaSlice<f32>, gpu: &Gpu, shape: impl Into<Shape>) -> Tensor {
-    let storage = Storage::Cuda(storage(memory, gpu));
-    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
-}
-
-#[cfg(test)]
-mod tests {
-    /// NVRTC needs no GPU.
-    #[test]
-    fn nvrtc_takes_the_kernels() {
-        for precision in crate::Precision::ALL {
-            let ptx = super::ptx(precision).unwrap();
-            for kernel in [
-                "statistics_parts",
-                "max_pool",
-                "adamw",
-                "rmsprop",
-                "add_masked_parts",
-                "warp",
-            ] {
-                assert!(ptx.contains(&format!(".entry {kernel}(")), "{kernel}");
-            }
-        }
-    }
+/// A tensor that owns `memory`, which is no piece of a pool, outside autograd.
+pub(super) fn tensor(memory: Lot, gpu: &Gpu, shape: impl Into<Shape>) -> Result<Tensor> {
+    let storage = Storage::Cuda(storage(memory, gpu)?);
+    Ok(Tensor::from_storage(
+        storage,
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
 }

@@ -1,4 +1,4 @@
-//! A [`Machine`] on the processor: `kernels.cu`, compiled by the C compiler that Rust links with.
+//! A [`Machine`] on the processor: the kernels, compiled by the C compiler that Rust links with.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{Result, bail};
 
+use super::compile::KERNELS;
+use super::convolution::{Layout, Sizes};
 use super::machine::{Argument, Blocks, Convolution, Machine, Matrix, Pass, Product, View};
 use crate::Precision;
-
-const KERNELS: &str = include_str!("kernels.cu");
 
 type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, *mut *mut c_void) -> c_int;
 
@@ -163,7 +163,13 @@ fn build(precision: Precision) -> Option<libloading::Library> {
     Some(unsafe { libloading::Library::new(&path) }.unwrap())
 }
 
-impl<M, T> Argument<'_, M, T> {
+impl<'a> From<&'a Vec<f32>> for View<'a, [f32]> {
+    fn from(memory: &'a Vec<f32>) -> Self {
+        Self::from(&**memory)
+    }
+}
+
+impl<M: ?Sized, T> Argument<'_, M, T> {
     fn of(&self) -> Type {
         match self {
             Self::Read(_) => Type::Values,
@@ -208,14 +214,87 @@ impl Emulator {
         }
     }
 
+    /// Writes activations to a memory.
+    pub(super) fn write(&self, memory: &mut [f32], values: &[f32]) {
+        for (at, &value) in values.iter().enumerate() {
+            self.store(memory, at, f64::from(value));
+        }
+    }
+
     /// The first `n` activations of a memory.
     pub(super) fn activations(&self, memory: &[f32], n: usize) -> Vec<f32> {
         (0..n).map(|at| self.load(memory, at)).collect()
     }
 }
 
+/// Where the operands and the output of a convolution meet: calls `see` with the places of input, weight and output
+/// of every product.
+fn products(s: &Sizes, mut see: impl FnMut(usize, usize, usize)) {
+    let [kernel_height, kernel_width] = s.kernel;
+    let taps = kernel_height * kernel_width;
+    for at in 0..s.n_output() * taps {
+        let (output, tap) = (at / taps, at % taps);
+        let (image, output_channel, row, column) = match s.layout {
+            Layout::Nhwc => {
+                let (pixel, channel) = (output / s.outputs, output % s.outputs);
+                let line = pixel / s.width_out;
+                let (image, row) = (line / s.height_out, line % s.height_out);
+                (image, channel, row, pixel % s.width_out)
+            }
+            Layout::Nchw => {
+                let line = output / s.width_out;
+                let plane = line / s.height_out;
+                let (image, channel) = (plane / s.outputs, plane % s.outputs);
+                (image, channel, line % s.height_out, output % s.width_out)
+            }
+        };
+        let (tap_y, tap_x) = (tap / kernel_width, tap % kernel_width);
+        let place = |at: usize, tap: usize, size: usize| {
+            (at * s.stride + tap)
+                .checked_sub(s.padding)
+                .filter(|&at| at < size)
+        };
+        let (Some(y), Some(x)) = (place(row, tap_y, s.height), place(column, tap_x, s.width))
+        else {
+            continue;
+        };
+        for channel in 0..s.inputs {
+            let (input, weight) = match s.layout {
+                Layout::Nhwc => (
+                    ((image * s.height + y) * s.width + x) * s.inputs + channel,
+                    (output_channel * taps + tap) * s.inputs + channel,
+                ),
+                Layout::Nchw => (
+                    ((image * s.inputs + channel) * s.height + y) * s.width + x,
+                    (output_channel * s.inputs + channel) * taps + tap,
+                ),
+            };
+            see(input, weight, output);
+        }
+    }
+}
+
+impl Emulator {
+    /// A pass of a convolution by its definition.
+    pub(super) fn convolve_sizes(&self, s: &Sizes, pass: Pass<'_, [f32]>, out: &mut [f32]) {
+        let mut sums = vec![0f64; s.n_of(&pass).0];
+        let load =
+            |of: View<'_, [f32]>, at: usize| f64::from(self.load(&of.memory[of.offset..], at));
+        let [first, second] = pass.operands();
+        products(s, |x, w, y| match pass {
+            Pass::Forward { .. } => sums[y] += load(first, x) * load(second, w),
+            Pass::OfInput { .. } => sums[x] += load(first, y) * load(second, w),
+            Pass::OfWeight { .. } => sums[w] += load(first, y) * load(second, x),
+        });
+        for (at, sum) in sums.into_iter().enumerate() {
+            self.store(out, at, sum);
+        }
+    }
+}
+
 impl Machine for Emulator {
-    type Memory = Vec<f32>;
+    type Memory = [f32];
+    type Owned = Vec<f32>;
     type Table = Vec<u64>;
 
     fn alloc(&self, len: usize) -> Result<Vec<f32>> {
@@ -227,7 +306,7 @@ impl Machine for Emulator {
         Ok(table.to_vec())
     }
 
-    fn write_bytes(&self, memory: &mut Vec<f32>, offset: usize, bytes: &[u8]) -> Result<()> {
+    fn write_bytes(&self, memory: &mut [f32], offset: usize, bytes: &[u8]) -> Result<()> {
         for (at, &byte) in (offset..).zip(bytes) {
             let value = &mut memory[at / 4];
             let mut four = value.to_bits().to_ne_bytes();
@@ -237,7 +316,11 @@ impl Machine for Emulator {
         Ok(())
     }
 
-    fn address(&self, values: View<'_, Vec<f32>>) -> u64 {
+    fn read(&self, memory: &[f32]) -> Result<Vec<f32>> {
+        Ok(memory.to_vec())
+    }
+
+    fn address(&self, values: View<'_, [f32]>) -> u64 {
         values.memory[values.offset..].as_ptr() as u64
     }
 
@@ -245,7 +328,7 @@ impl Machine for Emulator {
         self.precision
     }
 
-    fn multiply(&self, product: Product<'_, Vec<f32>>) -> Result<()> {
+    fn multiply(&self, product: Product<'_, [f32]>) -> Result<()> {
         let Product {
             rows,
             columns,
@@ -253,21 +336,24 @@ impl Machine for Emulator {
             left,
             right,
             out,
+            out_offset,
             out_pitch,
             is_out_single,
         } = product;
-        let at = |matrix: &Matrix<'_, Vec<f32>>, row: usize, column: usize| {
+        let at = |matrix: &Matrix<'_, [f32]>, row: usize, column: usize| {
             let (row, column) = if matrix.is_transposed {
                 (column, row)
             } else {
                 (row, column)
             };
-            f64::from(self.load(matrix.memory, row * matrix.pitch + column))
+            let place = matrix.offset + row * matrix.pitch + column;
+            f64::from(self.load(matrix.memory, place))
         };
         for row in 0..rows {
             for column in 0..columns {
                 let products = (0..inner).map(|k| at(&left, row, k) * at(&right, k, column));
-                let (sum, place) = (products.sum::<f64>(), row * out_pitch + column);
+                let place = out_offset + row * out_pitch + column;
+                let sum = products.sum::<f64>();
                 if is_out_single {
                     out[place] = sum as f32;
                 } else {
@@ -280,57 +366,11 @@ impl Machine for Emulator {
 
     fn convolve(
         &self,
-        c: &Convolution,
-        pass: Pass<'_, Vec<f32>>,
-        out: &mut Vec<f32>,
+        convolution: &Convolution,
+        pass: Pass<'_, [f32]>,
+        out: &mut [f32],
     ) -> Result<()> {
-        let (height, width) = (c.height_out(), c.width_out());
-        let values = match pass {
-            Pass::Forward { .. } => c.images * height * width * c.outputs,
-            Pass::OfInput { .. } => c.images * c.height * c.width * c.inputs,
-            Pass::OfWeight { .. } => c.outputs * c.kernel * c.kernel * c.inputs,
-        };
-        let mut sums = vec![0f64; values];
-        for at in 0..c.images * height * width * c.outputs * c.kernel * c.kernel {
-            let (at, tap_x) = (at / c.kernel, at % c.kernel);
-            let (at, tap_y) = (at / c.kernel, at % c.kernel);
-            let (at, output) = (at / c.outputs, at % c.outputs);
-            let (at, column) = (at / width, at % width);
-            let (image, row) = (at / height, at % height);
-            let place = |at: usize, tap: usize, size: usize| {
-                (at * c.stride + tap)
-                    .checked_sub(c.padding)
-                    .filter(|&at| at < size)
-            };
-            let (Some(y), Some(x)) = (place(row, tap_y, c.height), place(column, tap_x, c.width))
-            else {
-                continue;
-            };
-            let of_output = ((image * height + row) * width + column) * c.outputs + output;
-            let of_input = ((image * c.height + y) * c.width + x) * c.inputs;
-            let of_weight = ((output * c.kernel + tap_y) * c.kernel + tap_x) * c.inputs;
-            for input in 0..c.inputs {
-                let product = |a: &[f32], i: usize, b: &[f32], j: usize| {
-                    f64::from(self.load(a, i)) * f64::from(self.load(b, j))
-                };
-                match pass {
-                    Pass::Forward { input: x, weight } => {
-                        sums[of_output] += product(x, of_input + input, weight, of_weight + input);
-                    }
-                    Pass::OfInput { gradient, weight } => {
-                        sums[of_input + input] +=
-                            product(gradient, of_output, weight, of_weight + input);
-                    }
-                    Pass::OfWeight { gradient, input: x } => {
-                        sums[of_weight + input] +=
-                            product(gradient, of_output, x, of_input + input);
-                    }
-                }
-            }
-        }
-        for (at, sum) in sums.into_iter().enumerate() {
-            self.store(out, at, sum);
-        }
+        self.convolve_sizes(&Sizes::from(convolution), pass, out);
         Ok(())
     }
 
@@ -338,7 +378,7 @@ impl Machine for Emulator {
         &self,
         kernel: &'static str,
         blocks: Blocks,
-        arguments: &mut [Argument<'_, Vec<f32>, Vec<u64>>],
+        arguments: &mut [Argument<'_, [f32], Vec<u64>>],
     ) -> Result<()> {
         let Some(types) = self.definitions.get(kernel) else {
             bail!("kernels.cu has no kernel `{kernel}`");

@@ -1,15 +1,14 @@
 //! A DenseNet's training passes as CUDA graphs: a thousand launches told to the driver once, and repeated by one call.
 //!
 //! A graph repeats launches with the very addresses that they had. Images and the gradient of the features are therefore
-//! copied to a place of their own before it; the memory between belongs to the graph; features and gradients are
-//! copied out of it after. Parameters are where the optimiser changes them in place. That nothing else enters, no number
-//! from the host and no table, is what the test `graph` of the emulator shows.
+//! copied to a place of their own before it, features and gradients out of one after it, and all memory between is a
+//! pool that is there before anything is recorded: a graph has no memory of its own. Parameters are where the optimiser
+//! changes them in place. That nothing else enters, no number from the host and no table, is what the test `graph` of the
+//! emulator shows.
 //!
 //! Launches are recorded on a stream that nobody else uses: other threads work on the device's own meanwhile.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,16 +18,16 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
     CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaSlice, result};
-use candle_core::{CudaDevice, Error, Result, Tensor, bail};
+use candle_core::{CudaDevice, Error, Result, bail};
 
-use super::calls;
-use super::cuda::{self, Gpu, Values};
+use super::cuda::{Gpu, Values};
+use super::cudnn::release_rooms;
 use super::densenet::{self, DenseNetPlan, Statistics, Tape};
+use super::kept::Kept;
 use super::machine::{Machine as _, View};
+use super::memory::{Lot, Pool, release_pools};
 use super::rows::Grid;
-use super::settings::{
-    GRAPH_LAUNCHES, give_back_freed_memory, give_back_memory_of_graphs, is_exact_f32, uses_graphs,
-};
+use super::settings::{GRAPH_LAUNCHES, blas_workspace, is_exact_f32, uses_graphs};
 use crate::Precision;
 
 /// What has to be the same for passes to be repeated.
@@ -51,8 +50,8 @@ struct Recorded {
     lately: Option<(Key, usize)>,
     /// Passes that could not be recorded.
     refused: Option<Key>,
-    /// By device the same one with a stream that nobody else uses.
-    recorders: HashMap<DeviceId, CudaDevice>,
+    /// By device the same one as it records.
+    recorders: Kept<DeviceId, Recorder>,
 }
 
 thread_local! {
@@ -67,29 +66,25 @@ pub(super) struct Repeated {
     turn: Arc<()>,
 }
 
-/// One pass.
-struct Pass {
-    graph: CudaGraph,
-    /// Memory that the graph has not freed is freed by its next launch.
-    was_launched: bool,
+/// A device with a stream that nobody else uses.
+#[derive(Debug)]
+struct Recorder {
+    device: CudaDevice,
+    /// cuBLAS's.
+    _workspace: CudaSlice<u8>,
 }
 
 struct Graphs {
     key: Key,
     turn: Arc<()>,
     gpu: Gpu,
-    /// The device by the stream that recorded.
-    recorder: Gpu,
+    forward: CudaGraph,
+    backward: CudaGraph,
     images: CudaSlice<f32>,
     gradient: CudaSlice<f32>,
-    forward: Pass,
-    backward: Pass,
-    // Of the graphs, which give it a place at every launch: not to be freed while they live.
-    features: ManuallyDrop<CudaSlice<f32>>,
-    tape: ManuallyDrop<Tape<CudaSlice<f32>>>,
-    gradients: ManuallyDrop<CudaSlice<f32>>,
-    /// What the backward graph reads to gather the gradients.
-    _rows: CudaSlice<u64>,
+    features: Lot,
+    tape: Tape<Lot>,
+    gradients: Lot,
 }
 
 /// Repeats a training step's forward pass, and calls `see` with what it left. `None` where it is not to be repeated, or
@@ -99,8 +94,8 @@ pub(super) fn forward(
     plan: &DenseNetPlan,
     (images, grid): (Values<'_>, Grid),
     parameters: &[Values<'_>],
-    see: impl FnOnce(&Tape<CudaSlice<f32>>) -> Result<()>,
-) -> Result<Option<(CudaSlice<f32>, Repeated)>> {
+    see: impl FnOnce(&Tape<Lot>) -> Result<()>,
+) -> Result<Option<(Lot, Repeated)>> {
     /// Batches of another size, at the end of an epoch, come once.
     const TIMES: usize = 3;
     if !uses_graphs() {
@@ -134,10 +129,18 @@ pub(super) fn forward(
                 recorded.lately = Some((key, times));
                 return Ok(None);
             }
-            // What is there no more makes room first.
+            // What is there no more makes room first, and what launches one by one have used.
             recorded.graphs = None;
-            let recorder = recorded.recorder(gpu)?;
-            match Graphs::record(gpu, recorder, plan, (images, grid), parameters, key.clone()) {
+            release_pools();
+            let graphs = recorded.recorders.with(
+                gpu.device.id(),
+                || Recorder::new(&gpu.device),
+                |recorder| {
+                    let images = (images, grid);
+                    Graphs::record(gpu, recorder, plan, images, parameters, key.clone())
+                },
+            );
+            match graphs {
                 Ok(graphs) => recorded.graphs = Some(graphs),
                 Err(error) => {
                     tracing::warn!(%error, "a DenseNet's passes cannot be recorded as graphs: launched one by one");
@@ -153,47 +156,38 @@ pub(super) fn forward(
     })
 }
 
-/// Frees what graphs of this thread hold, but for passes that wait for their backward pass.
-pub fn release_graphs() {
+/// Frees what passes on CUDA devices keep from one step to the next: memory, and the graphs and workspaces of this thread.
+/// What a pass needs that waits for its backward pass stays.
+pub fn release_step_memory() {
     RECORDED.with_borrow_mut(|recorded| {
-        if recorded.graphs.as_ref().is_some_and(Graphs::is_idle) {
+        if recorded.graphs.as_ref().is_none_or(Graphs::is_idle) {
             recorded.graphs = None;
+            recorded.recorders.clear();
+            release_rooms();
         }
     });
+    release_pools();
 }
 
-impl Recorded {
-    fn recorder(&mut self, gpu: &Gpu) -> Result<Gpu> {
-        let id = gpu.device.id();
-        let device = match self.recorders.get(&id) {
-            Some(device) => device.clone(),
-            None => {
-                let ordinal = gpu.device.cuda_stream().context().ordinal();
-                let device = CudaDevice::new_with_stream(ordinal)?;
-                // SAFETY: what one stream writes the other reads only after a wait of the host, or when it launches the
-                // graph.
-                unsafe { device.disable_event_tracking() };
-                self.recorders.insert(id, device.clone());
-                device
-            }
-        };
-        Ok(Gpu {
+impl Recorder {
+    fn new(device: &CudaDevice) -> Result<Self> {
+        let ordinal = device.cuda_stream().context().ordinal();
+        let device = CudaDevice::new_with_stream(ordinal)?;
+        // SAFETY: what one stream writes the other reads only after a wait of the host, or when it launches the
+        // graph.
+        unsafe { device.disable_event_tracking() };
+        let workspace = blas_workspace(&device)?;
+        Ok(Self {
             device,
-            precision: gpu.precision,
+            _workspace: workspace,
         })
     }
 }
 
-/// The backward pass of one that was repeated.
-pub(super) fn backward(
-    repeated: &Repeated,
-    gradient: Values<'_>,
-    shapes: &[Vec<usize>],
-) -> Result<Vec<Tensor>> {
+/// The backward pass of one that was repeated: the gradients of all parameters, one behind the other.
+pub(super) fn backward(repeated: &Repeated, gradient: Values<'_>) -> Result<Lot> {
     RECORDED.with_borrow_mut(|recorded| match &mut recorded.graphs {
-        Some(graphs) if Arc::ptr_eq(&graphs.turn, &repeated.turn) => {
-            graphs.backward(gradient, shapes)
-        }
+        Some(graphs) if Arc::ptr_eq(&graphs.turn, &repeated.turn) => graphs.backward(gradient),
         _ => bail!("a DenseNet's backward pass came on another thread than its forward pass"),
     })
 }
@@ -201,80 +195,63 @@ pub(super) fn backward(
 impl Graphs {
     fn record(
         gpu: &Gpu,
-        recorder: Gpu,
+        recorder: &Recorder,
         plan: &DenseNetPlan,
         (images, grid): (Values<'_>, Grid),
         parameters: &[Values<'_>],
         key: Key,
     ) -> Result<Self> {
-        let stream = gpu.device.cuda_stream();
-        if !stream.context().has_async_alloc() {
-            bail!("this driver has no stream-ordered memory, which CUDA graphs need");
-        }
-        let features = plan.feature_grid(grid).rows() * plan.feature_maps();
-        let input = copied(gpu, images, 3 * grid.rows())?;
-        let gradient = gpu.device.alloc_zeros::<f32>(features)?;
-        let shapes = plan.parameter_shapes();
-        let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
-        let mut rows = gpu.device.alloc_zeros::<u64>(3 * sizes.len())?;
+        let Some(pool) = Pool::of(&recorder.device) else {
+            bail!("CUDA graphs need a device without event tracking, as `cuda_device` opens it");
+        };
+        let recorder = Gpu::new(&recorder.device, gpu.precision)?.with_pool(Some(pool.clone()));
+        let plain = gpu.without_pool();
+        let n_features = plan.feature_grid(grid).rows() * plan.feature_maps();
+        let input = copied(gpu, images, 3 * grid.rows())?.into_slice()?;
+        let gradient = gpu.device.alloc_zeros::<f32>(n_features)?;
+        let mut features = plain.alloc(n_features)?;
+        let mut gradients = plain.alloc(plan.n_parameters())?;
         gpu.device.synchronize()?;
 
-        let forward = || {
+        let mut forward = || {
             let images = (View::from(&input), grid);
-            densenet::forward(&recorder, plan, images, parameters, Statistics::OfBatch)
+            let statistics = Statistics::OfBatch;
+            densenet::forward(
+                &recorder,
+                plan,
+                images,
+                parameters,
+                statistics,
+                &mut features,
+            )
         };
-        // Once as it is: what libraries load and choose at the first call cannot be recorded.
-        let (_, tape) = forward()?;
-        drop(densenet::backward(
-            &recorder,
-            plan,
-            &tape,
-            (&gradient).into(),
-        )?);
+        let mut backward = |tape: &Tape<Lot>| {
+            let gradient = View::from(&gradient);
+            densenet::backward(&recorder, plan, tape, gradient, &mut gradients)
+        };
+        // Once as it is: what libraries load and choose at the first call cannot be recorded, and the pool learns how
+        // much the passes need.
+        let tape = forward()?;
+        backward(&tape)?;
         drop(tape);
-        // Rows of zeros copy nothing.
-        let mut all = recorder.alloc(sizes.iter().sum())?;
-        calls::gather(&recorder, &rows, sizes.len(), &mut all)?;
-        drop(all);
         recorder.device.synchronize()?;
-        give_back_freed_memory(&gpu.device)?;
-
-        let (graph, (features, tape)) = recorded(&recorder, forward)?;
-        let (features, tape) = (ManuallyDrop::new(features), ManuallyDrop::new(tape));
-        let forward = Pass {
-            graph,
-            was_launched: false,
-        };
-        let mut places = Vec::new();
-        let (graph, gradients) = recorded(&recorder, || {
-            let gradients = densenet::backward(&recorder, plan, &tape, (&gradient).into())?;
-            let each = gradients.iter().zip(&sizes);
-            places = each
-                .map(|(memory, &size)| (recorder.address(memory.into()), size))
-                .collect();
-            let mut all = recorder.alloc(sizes.iter().sum())?;
-            calls::gather(&recorder, &rows, sizes.len(), &mut all)?;
-            Ok(all)
-        })?;
-        let backward = Pass {
-            graph,
-            was_launched: false,
-        };
-        gpu.device
-            .memcpy_htod(&calls::gather_rows(&places), &mut rows)?;
+        pool.fit()?;
+        let (forward, tape) = recorded(&recorder, forward)?;
+        let (backward, ()) = recorded(&recorder, || backward(&tape))?;
+        if pool.outside() > 0 {
+            bail!("the recorded passes need more memory than the pass before them");
+        }
         Ok(Self {
             key,
             turn: Arc::new(()),
             gpu: gpu.clone(),
-            recorder,
-            images: input,
-            gradient,
             forward,
             backward,
+            images: input,
+            gradient,
             features,
             tape,
-            gradients: ManuallyDrop::new(gradients),
-            _rows: rows,
+            gradients,
         })
     }
 
@@ -286,74 +263,49 @@ impl Graphs {
     fn forward(
         &mut self,
         images: Values<'_>,
-        see: impl FnOnce(&Tape<CudaSlice<f32>>) -> Result<()>,
-    ) -> Result<(CudaSlice<f32>, Repeated)> {
+        see: impl FnOnce(&Tape<Lot>) -> Result<()>,
+    ) -> Result<(Lot, Repeated)> {
         copy(&self.gpu, images, &mut self.images)?;
-        self.forward.launch(&self.gpu)?;
+        launch(&self.gpu, &self.forward)?;
         see(&self.tape)?;
         let features = copied(&self.gpu, (&*self.features).into(), self.features.len())?;
         let turn = Arc::clone(&self.turn);
         Ok((features, Repeated { turn }))
     }
 
-    fn backward(&mut self, gradient: Values<'_>, shapes: &[Vec<usize>]) -> Result<Vec<Tensor>> {
+    fn backward(&mut self, gradient: Values<'_>) -> Result<Lot> {
         copy(&self.gpu, gradient, &mut self.gradient)?;
-        self.backward.launch(&self.gpu)?;
+        launch(&self.gpu, &self.backward)?;
         let n = self.gradients.len();
-        let all = copied(&self.gpu, (&*self.gradients).into(), n)?;
-        let all = cuda::tensor(all, &self.gpu, n);
-        let mut begin = 0;
-        let each = shapes.iter().map(|shape| {
-            let values = shape.iter().product();
-            let gradient = all.narrow(0, begin, values)?.reshape(shape.as_slice());
-            begin += values;
-            gradient
-        });
-        each.collect()
+        copied(&self.gpu, (&*self.gradients).into(), n)
     }
 }
 
-impl Pass {
-    fn launch(&mut self, gpu: &Gpu) -> Result<()> {
-        let stream = gpu.device.cuda_stream();
-        stream.context().bind_to_thread().map_err(Error::wrap)?;
-        // SAFETY: the graph and the stream live, and are of one context; the graph is this thread's.
-        unsafe { result::graph::launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
-            .map_err(Error::wrap)?;
-        self.was_launched = true;
-        GRAPH_LAUNCHES.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
+fn launch(gpu: &Gpu, graph: &CudaGraph) -> Result<()> {
+    let stream = gpu.stream();
+    stream.context().bind_to_thread().map_err(Error::wrap)?;
+    // SAFETY: the graph and the stream live, and are of one context; the graph is this thread's.
+    unsafe { result::graph::launch(graph.cu_graph_exec(), stream.cu_stream()) }
+        .map_err(Error::wrap)?;
+    GRAPH_LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 impl Drop for Graphs {
     fn drop(&mut self) {
-        // Nothing may be at work on what is freed. An error is one of the work before, and is told where that is read.
+        // Nothing may be at work on what is freed. An error is one of the work before, and is reported where that is read.
         let _ = self.gpu.device.synchronize();
-        if self.forward.was_launched {
-            // SAFETY: neither is used again. The launch has given them their place, which is freed once.
-            unsafe {
-                ManuallyDrop::drop(&mut self.features);
-                ManuallyDrop::drop(&mut self.tape);
-            }
-        }
-        if self.backward.was_launched {
-            // SAFETY: as above.
-            unsafe { ManuallyDrop::drop(&mut self.gradients) };
-        }
-        let _ = self.recorder.device.synchronize();
-        let _ = give_back_memory_of_graphs(&self.gpu.device);
     }
 }
 
-/// What `work` asks of a device, as a graph, and what it returned. Memory that it has not freed is the graph's.
+/// What `work` asks of a device, as a graph, and what it returned.
 fn recorded<T>(recorder: &Gpu, work: impl FnOnce() -> Result<T>) -> Result<(CudaGraph, T)> {
-    let stream = recorder.device.cuda_stream();
+    let stream = recorder.stream();
     let mode = Mode::CU_STREAM_CAPTURE_MODE_RELAXED;
     stream.begin_capture(mode).map_err(Error::wrap)?;
     let done = work();
     // Ended whatever came of it: a stream that still records does nothing else.
-    let graph = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    let graph = stream.end_capture(Flags(0));
     let done = done?;
     match graph.map_err(Error::wrap)? {
         Some(graph) => Ok((graph, done)),
@@ -371,9 +323,9 @@ fn copy(gpu: &Gpu, from: Values<'_>, to: &mut CudaSlice<f32>) -> Result<()> {
     }
 }
 
-/// A copy of the first `n` values.
-fn copied(gpu: &Gpu, from: Values<'_>, n: usize) -> Result<CudaSlice<f32>> {
-    let mut to = gpu.alloc(n)?;
+/// A copy of the first `n` values, of its own.
+fn copied(gpu: &Gpu, from: Values<'_>, n: usize) -> Result<Lot> {
+    let mut to = gpu.without_pool().alloc(n)?;
     copy(gpu, from, &mut to)?;
     Ok(to)
 }

@@ -1,6 +1,7 @@
 //! Images in a device's memory, where they stay as far as there is room, and the batches made of them.
 
 use std::collections::HashMap;
+use std::ops::DerefMut;
 
 use candle_core::{Result, bail};
 
@@ -12,18 +13,18 @@ use crate::device::StoredImage;
 ///
 /// They lie in slabs, in the order in which they came; one that finds no room goes over again with every batch it is in.
 #[derive(Debug)]
-pub(super) struct Residents<M> {
+pub(super) struct Residents<O> {
     side: usize,
     /// How many may stay.
     most: usize,
     /// How many a slab holds.
     of_slab: usize,
-    slabs: Vec<M>,
+    slabs: Vec<O>,
     /// Where an image is: slabs count on from one another.
     places: HashMap<usize, usize>,
 }
 
-impl<M> Residents<M> {
+impl<O> Residents<O> {
     /// Room for `most` images.
     pub(super) fn new(side: usize, most: usize, of_slab: usize) -> Self {
         Self {
@@ -41,13 +42,16 @@ impl<M> Residents<M> {
     }
 
     /// `N×3×size×size`: each image resampled once, bilinear, mirrored at its edges, and normalised.
-    pub(super) fn warp<N: Machine<Memory = M>>(
+    pub(super) fn warp<N: Machine<Owned = O>>(
         &mut self,
         machine: &N,
         images: &[StoredImage<'_>],
         lines: [[f32; 2]; 3],
         size: usize,
-    ) -> Result<M> {
+    ) -> Result<O>
+    where
+        O: DerefMut<Target = N::Memory>,
+    {
         self.check(images, size)?;
         let mut seen = HashMap::new();
         let mut new: Vec<StoredImage<'_>> = Vec::new();
@@ -68,7 +72,7 @@ impl<M> Residents<M> {
                 Some(memory)
             }
         };
-        let start = |memory| machine.address(View { memory, offset: 0 });
+        let start = |memory: &O| machine.address(View::from(&**memory));
         let address = |number: usize| match self.places.get(&number) {
             Some(place) => {
                 let slab = self.slabs.get(place / self.of_slab)?;
@@ -89,11 +93,10 @@ impl<M> Residents<M> {
     }
 
     /// Sends images to slabs.
-    fn keep<N: Machine<Memory = M>>(
-        &mut self,
-        machine: &N,
-        images: &[StoredImage<'_>],
-    ) -> Result<()> {
+    fn keep<N: Machine<Owned = O>>(&mut self, machine: &N, images: &[StoredImage<'_>]) -> Result<()>
+    where
+        O: DerefMut<Target = N::Memory>,
+    {
         let mut images = images;
         while !images.is_empty() {
             let (slab, place) = (self.len() / self.of_slab, self.len() % self.of_slab);
@@ -152,11 +155,11 @@ pub use on_device::CudaImages;
 mod on_device {
     use std::sync::{Mutex, PoisonError};
 
-    use candle_core::cuda_backend::cudarc::driver::CudaSlice;
     use candle_core::{Device, Error, Result, Tensor};
 
     use super::{Residents, StoredImage};
     use crate::gpu::cuda::{self, Gpu};
+    use crate::gpu::memory::Lot;
 
     /// Images of one store in the memory of a CUDA device.
     ///
@@ -167,7 +170,7 @@ mod on_device {
     pub struct CudaImages {
         gpu: Gpu,
         side: usize,
-        residents: Mutex<Residents<CudaSlice<f32>>>,
+        residents: Mutex<Residents<Lot>>,
     }
 
     impl CudaImages {
@@ -178,7 +181,7 @@ mod on_device {
         pub fn new(side: usize, device: &Device) -> Result<Self> {
             /// Bytes that are taken at once.
             const SLAB: usize = 1 << 26;
-            let gpu = Gpu::single(device.as_cuda_device()?);
+            let gpu = Gpu::single(device.as_cuda_device()?)?;
             let context = gpu.device.cuda_stream().context().clone();
             let (free, _) = context.mem_get_info().map_err(Error::wrap)?;
             let bytes = (side * side).max(1);
@@ -215,11 +218,7 @@ mod on_device {
                 .unwrap_or_else(PoisonError::into_inner);
             let batch = residents.warp(&self.gpu, images, lines, size)?;
             drop(residents);
-            Ok(cuda::tensor(
-                batch,
-                &self.gpu,
-                (images.len(), 3, size, size),
-            ))
+            cuda::tensor(batch, &self.gpu, (images.len(), 3, size, size))
         }
     }
 }

@@ -1,5 +1,6 @@
-// The kernels of cxr-ops. NVRTC compiles them for the GPU at hand; the tests compile the same text as C for the
-// processor (emulator.c), so nothing here goes beyond what both languages share: no headers, no templates.
+// The kernels of cxr-ops. NVRTC compiles them for the GPU in use; the tests compile the same text as C for the
+// processor (emulator.c), so nothing here goes beyond what both languages share: no headers, no templates. Neither
+// contracts a product and a sum to one operation, so that both round alike.
 //
 // Images are N×C×H×W, `positions` is H·W. Sums are single precision within a thread, double across threads, and
 // their order depends on shapes alone. A double that is handed on is stored as two floats, the second being
@@ -36,14 +37,28 @@ INLINE double block_sum(double value, double *shared) {
     return sum;
 }
 
-// Both sums of a channel over all its parts.
-INLINE void sum_parts(const float *parts, int channel, int n_parts, double *first, double *second) {
-    *first = 0., *second = 0.;
-    for (int part = 0; part < n_parts; part++) {
-        const float *of = parts + 4 * ((long long)channel * n_parts + part);
-        *first += joined(of);
-        *second += joined(of + 2);
+// Threads that add up one channel's parts; a block has THREADS / WARP channels.
+#define WARP 32
+
+// Both sums of a channel over all its parts, by the warp that has it; every thread of the block comes here. A channel
+// that there is not has no parts.
+INLINE void sum_parts(const float *parts, int n_parts, double *shared, double *first, double *second) {
+    int thread = threadIdx.x, lane = thread % WARP;
+    double sum = 0., other = 0.;
+    for (int part = lane; part < n_parts; part += WARP) {
+        sum += joined(parts + 4 * part);
+        other += joined(parts + 4 * part + 2);
     }
+    shared[thread] = sum, shared[THREADS + thread] = other;
+    __syncthreads();
+    for (int half = WARP / 2; half > 0; half /= 2) {
+        if (lane < half) {
+            shared[thread] += shared[thread + half];
+            shared[THREADS + thread] += shared[THREADS + thread + half];
+        }
+        __syncthreads();
+    }
+    *first = shared[thread - lane], *second = shared[THREADS + thread - lane];
 }
 
 // Where value `index` of one channel stands, counted image after image.
@@ -75,19 +90,24 @@ KERNEL statistics_parts(const float *x, float *shifts, float *parts, int count, 
     }
 }
 
+// Mean and biased variance from both sums of `count` values less `shift`.
+INLINE void moments(double sum, double squares, float shift, int count, float *mean, float *variance) {
+    double shifted = sum / count;
+    double spread = squares / count - shifted * shifted;
+    *mean = (float)((double)shift + shifted);
+    *variance = (float)(spread < 0. ? 0. : spread);
+}
+
 // Per channel: mean, biased variance and 1/√(variance + ε).
 KERNEL statistics(const float *shifts, const float *parts, float *mean, float *variance, float *inverse,
                   int n_parts, int count, int channels, float eps) {
-    int channel = blockIdx.x * THREADS + threadIdx.x;
-    if (channel >= channels) return;
+    __shared__ double shared[2 * THREADS];
+    int channel = (blockIdx.x * THREADS + threadIdx.x) / WARP, is_there = channel < channels;
     double sum, squares;
-    sum_parts(parts, channel, n_parts, &sum, &squares);
-    double shifted = sum / count;
-    double spread = squares / count - shifted * shifted;
-    if (spread < 0.) spread = 0.;
-    mean[channel] = (float)((double)shifts[channel] + shifted);
-    variance[channel] = (float)spread;
-    inverse[channel] = (float)(1. / sqrt(spread + (double)eps));
+    sum_parts(parts + 4 * (long long)channel * n_parts, is_there ? n_parts : 0, shared, &sum, &squares);
+    if (!is_there || threadIdx.x % WARP) return;
+    moments(sum, squares, shifts[channel], count, mean + channel, variance + channel);
+    inverse[channel] = (float)(1. / sqrt((double)variance[channel] + (double)eps));
 }
 
 // 1/√(variance + ε).
@@ -160,10 +180,11 @@ KERNEL gradient_parts(const float *gradient, const float *y, const float *x, con
 // Per channel: the gradients of weight, Σ g·(x − mean)·inverse, and bias, Σ g.
 KERNEL gradients(const float *parts, const float *inverse, float *of_weight, float *of_bias, int n_parts,
                  int channels) {
-    int channel = blockIdx.x * THREADS + threadIdx.x;
-    if (channel >= channels) return;
+    __shared__ double shared[2 * THREADS];
+    int channel = (blockIdx.x * THREADS + threadIdx.x) / WARP, is_there = channel < channels;
     double sum, products;
-    sum_parts(parts, channel, n_parts, &sum, &products);
+    sum_parts(parts + 4 * (long long)channel * n_parts, is_there ? n_parts : 0, shared, &sum, &products);
+    if (!is_there || threadIdx.x % WARP) return;
     of_weight[channel] = (float)(products * (double)inverse[channel]);
     of_bias[channel] = (float)sum;
 }
@@ -285,16 +306,6 @@ KERNEL lerp(const unsigned long long *table, float share) {
         average[i] += share * (x[i] - average[i]);
 }
 
-// A tensor of the table: {its address, its values, where they begin in `out`}. Copies all of them.
-KERNEL gather(const unsigned long long *table, float *out) {
-    const unsigned long long *row = table + 3 * blockIdx.y;
-    const float *x = (const float *)row[0];
-    long long n = (long long)row[1];
-    float *to = out + row[2];
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS)
-        to[i] = x[i];
-}
-
 // Of n tensors, whose squares are summed in `n_parts` parts each: the norm of all of them as two floats, and the first
 // that has a value which is not finite, or whose sum is not in single precision; −1 where there is none.
 KERNEL size(const float *parts, float *out, int n, int n_parts) {
@@ -311,9 +322,12 @@ KERNEL size(const float *parts, float *out, int n, int n_parts) {
     }
     firsts[thread] = first;
     double all = block_sum(sum, sums);
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (thread < half && firsts[thread + half] < firsts[thread]) firsts[thread] = firsts[thread + half];
+        __syncthreads();
+    }
     if (thread > 0) return;
-    for (int other = 1; other < THREADS; other++)
-        if (firsts[other] < first) first = firsts[other];
+    first = firsts[0];
     split(sqrt(all), out);
     out[2] = first < n ? (float)first : -1.f;
 }
@@ -392,380 +406,6 @@ KERNEL sgd(const unsigned long long *table, float *buffers, const float *scale, 
     }
 }
 
-// ---- a DenseNet on rows: a pixel's channels side by side (N×H×W×C), `pitch` values from one row to the next ----
-//
-// Activations are bf16 or single, by how this text is compiled; statistics, sums and parameters are single. Loops
-// over values take four at a time: channels, pitches and first channels are multiples of four.
-
-#ifdef BF16
-typedef unsigned short value;
-
-INLINE float load(const value *x) {
-    union {
-        unsigned bits;
-        float number;
-    } wide;
-    wide.bits = (unsigned)*x << 16;
-    return wide.number;
-}
-
-// To nearest, ties to even; a NaN stays one.
-INLINE void store(value *x, float number) {
-    union {
-        unsigned bits;
-        float number;
-    } wide;
-    wide.number = number;
-    if (number != number)
-        *x = (value)(wide.bits >> 16 | 0x40);
-    else
-        *x = (value)((wide.bits + 0x7fff + (wide.bits >> 16 & 1)) >> 16);
-}
-#else
-typedef float value;
-
-INLINE float load(const value *x) { return *x; }
-INLINE void store(value *x, float number) { *x = number; }
-#endif
-
-// Four values, moved at once.
-#ifdef __cplusplus
-struct __align__(4 * sizeof(value)) four { value of[4]; };
-#else
-struct four { value of[4]; };
-#endif
-
-INLINE float rectified(const value *x, const float *scale, const float *shift, int channel) {
-    float y = scale[channel] * load(x) + shift[channel];
-    return y <= 0.f ? 0.f : y;
-}
-
-// Sums over rows: 32 channels by 8 rows of threads; block (channels / 32, part).
-#define LANES 32
-#define ROWS (THREADS / LANES)
-
-// For the first thread row: both sums over all thread rows, to `parts` of the channel.
-INLINE void store_row_sums(float sum, float products, float *parts, int channel, int channels, double *shared) {
-    for (int which = 0; which < 2; which++) {
-        shared[threadIdx.x] = which ? products : sum;
-        __syncthreads();
-        if (threadIdx.x < LANES && channel < channels) {
-            double all = 0.;
-            for (int row = 0; row < ROWS; row++) all += shared[row * LANES + threadIdx.x];
-            split(all, parts + 4 * ((long long)channel * gridDim.y + blockIdx.y) + 2 * which);
-        }
-        __syncthreads();
-    }
-}
-
-// As statistics_parts, of rows.
-KERNEL row_statistics_parts(const value *x, float *shifts, float *parts, int rows, int channels, int pitch) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    float sum = 0.f, squares = 0.f;
-    if (channel < channels) {
-        float shift = load(x + channel);
-        if (blockIdx.y == 0 && threadIdx.x < LANES) shifts[channel] = shift;
-        for (int row = blockIdx.y * ROWS + threadIdx.x / LANES; row < rows; row += gridDim.y * ROWS) {
-            float number = load(x + (long long)row * pitch + channel) - shift;
-            sum += number;
-            squares += number * number;
-        }
-    }
-    store_row_sums(sum, squares, parts, channel, channels, shared);
-}
-
-// A normalisation as scale·x + shift, and 1/√(variance + ε).
-KERNEL affine(const float *mean, const float *variance, const float *weight, const float *bias, float *scale,
-              float *shift, float *inverse, int channels, float eps) {
-    int channel = blockIdx.x * THREADS + threadIdx.x;
-    if (channel >= channels) return;
-    double root = 1. / sqrt((double)variance[channel] + (double)eps);
-    double factor = (double)weight[channel] * root;
-    scale[channel] = (float)factor;
-    shift[channel] = (float)((double)bias[channel] - factor * (double)mean[channel]);
-    inverse[channel] = (float)root;
-}
-
-// relu(scale·x + shift), rows without gaps.
-KERNEL activate(const value *x, const float *scale, const float *shift, value *out, long long n, int channels,
-                int pitch) {
-    for (long long i = 4 * ((long long)blockIdx.x * THREADS + threadIdx.x); i < n;
-         i += 4 * (long long)gridDim.x * THREADS) {
-        long long row = i / channels;
-        int channel = (int)(i - row * channels);
-        struct four in = *(const struct four *)(x + row * pitch + channel), result;
-        for (int k = 0; k < 4; k++) store(result.of + k, rectified(in.of + k, scale, shift, channel + k));
-        *(struct four *)(out + i) = result;
-    }
-}
-
-// Rows without gaps to channels `first` and after of rows of a block.
-KERNEL append(const value *x, value *maps, long long n, int channels, int pitch, int first) {
-    for (long long i = 4 * ((long long)blockIdx.x * THREADS + threadIdx.x); i < n;
-         i += 4 * (long long)gridDim.x * THREADS) {
-        long long row = i / channels;
-        *(struct four *)(maps + row * pitch + first + (i - row * channels)) = *(const struct four *)(x + i);
-    }
-}
-
-// What is complete of the gradient of channels `first` and after: g + of_x·x + constant, rows without gaps.
-KERNEL take_gradient(const value *gradient, const value *maps, const float *of_x, const float *constant,
-                     value *out, long long n, int channels, int pitch, int first) {
-    for (long long i = 4 * ((long long)blockIdx.x * THREADS + threadIdx.x); i < n;
-         i += 4 * (long long)gridDim.x * THREADS) {
-        long long row = i / channels;
-        int channel = (int)(i - row * channels);
-        long long from = row * pitch + first + channel;
-        struct four g = *(const struct four *)(gradient + from), x = *(const struct four *)(maps + from), result;
-        for (int k = 0; k < 4; k++) {
-            float number = load(g.of + k) + (of_x[channel + k] * load(x.of + k) + constant[channel + k]);
-            store(result.of + k, number);
-        }
-        *(struct four *)(out + i) = result;
-    }
-}
-
-// g ← scale·g + of_x·x + constant, rows without gaps.
-KERNEL combine(value *gradient, const value *x, const float *scale, const float *of_x, const float *constant,
-               long long n, int channels) {
-    for (long long i = 4 * ((long long)blockIdx.x * THREADS + threadIdx.x); i < n;
-         i += 4 * (long long)gridDim.x * THREADS) {
-        int channel = (int)(i % channels);
-        struct four g = *(const struct four *)(gradient + i), in = *(const struct four *)(x + i);
-        for (int k = 0; k < 4; k++) {
-            int c = channel + k;
-            store(g.of + k, scale[c] * load(g.of + k) + (of_x[c] * load(in.of + k) + constant[c]));
-        }
-        *(struct four *)(gradient + i) = g;
-    }
-}
-
-// The gradient g in front of a ReLU, in place, and Σ g, Σ g·(x − mean); rows without gaps.
-KERNEL mask_parts(value *gradient, const value *x, const float *scale, const float *shift, const float *mean,
-                  float *parts, int rows, int channels) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    float sum = 0.f, products = 0.f;
-    if (channel < channels) {
-        for (int row = blockIdx.y * ROWS + threadIdx.x / LANES; row < rows; row += gridDim.y * ROWS) {
-            long long at = (long long)row * channels + channel;
-            float g = rectified(x + at, scale, shift, channel) > 0.f ? load(gradient + at) : 0.f;
-            store(gradient + at, g);
-            sum += g;
-            products += g * (load(x + at) - mean[channel]);
-        }
-    }
-    store_row_sums(sum, products, parts, channel, channels, shared);
-}
-
-// As mask_parts, but adds scale·g to the gradient of a block's rows and leaves `gradient`, which has no gaps.
-KERNEL add_masked_parts(const value *gradient, const value *x, value *sum_of_gradients, const float *scale,
-                        const float *shift, const float *mean, float *parts, int rows, int channels, int pitch) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    float sum = 0.f, products = 0.f;
-    if (channel < channels) {
-        for (int row = blockIdx.y * ROWS + threadIdx.x / LANES; row < rows; row += gridDim.y * ROWS) {
-            long long at = (long long)row * pitch + channel;
-            float g = rectified(x + at, scale, shift, channel) > 0.f
-                          ? load(gradient + (long long)row * channels + channel)
-                          : 0.f;
-            store(sum_of_gradients + at, load(sum_of_gradients + at) + scale[channel] * g);
-            sum += g;
-            products += g * (load(x + at) - mean[channel]);
-        }
-    }
-    store_row_sums(sum, products, parts, channel, channels, shared);
-}
-
-// From Σ g and Σ g·(x − mean) of a normalisation over `count` values: the gradients of weight and bias, and what
-// has to be added to the gradient of x besides scale·g, of_x·x + constant. Where `is_added` the last two are
-// added to what is there.
-KERNEL norm_gradients(const float *parts, const float *mean, const float *inverse, const float *scale,
-                      float *of_weight, float *of_bias, float *of_x, float *constant, int n_parts, int channels,
-                      int count, int is_added) {
-    int channel = blockIdx.x * THREADS + threadIdx.x;
-    if (channel >= channels) return;
-    double sum, products;
-    sum_parts(parts, channel, n_parts, &sum, &products);
-    double root = inverse[channel], factor = scale[channel];
-    of_weight[channel] = (float)(products * root);
-    of_bias[channel] = (float)sum;
-    double slope = -factor * root * root * products / count;
-    double rest = -factor * sum / count - slope * (double)mean[channel];
-    of_x[channel] = (float)(slope + (is_added ? (double)of_x[channel] : 0.));
-    constant[channel] = (float)(rest + (is_added ? (double)constant[channel] : 0.));
-}
-
-// The mean over 2×2 pixels of relu(scale·x + shift), odd rows and columns dropped; rows without gaps.
-KERNEL activate_pool(const value *x, const float *scale, const float *shift, value *out, long long n, int channels,
-                     int pitch, int height, int width) {
-    int height_out = height / 2, width_out = width / 2;
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        long long pixel = i / channels;
-        int channel = (int)(i - pixel * channels);
-        long long line = pixel / width_out, image = line / height_out;
-        int column = (int)(pixel - line * width_out), row = (int)(line - image * height_out);
-        const value *corner = x + ((image * height + 2 * row) * width + 2 * column) * pitch + channel;
-        float sum = 0.f;
-        for (int dy = 0; dy < 2; dy++)
-            for (int dx = 0; dx < 2; dx++)
-                sum += rectified(corner + ((long long)dy * width + dx) * pitch, scale, shift, channel);
-        store(out + i, 0.25f * sum);
-    }
-}
-
-// Its gradient in front of the ReLU, g: scale·g goes to the gradient of the block's rows; Σ g and Σ g·(x − mean).
-KERNEL unpool_parts(const value *gradient, const value *x, value *out, const float *scale, const float *shift,
-                    const float *mean, float *parts, int rows, int channels, int pitch, int height, int width) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    int height_out = height / 2, width_out = width / 2;
-    float sum = 0.f, products = 0.f;
-    if (channel < channels) {
-        for (int row = blockIdx.y * ROWS + threadIdx.x / LANES; row < rows; row += gridDim.y * ROWS) {
-            int line = row / width, image = line / height;
-            int column = (row - line * width) / 2, y = (line - image * height) / 2;
-            long long at = (long long)row * pitch + channel;
-            float g = 0.f;
-            if (y < height_out && column < width_out && rectified(x + at, scale, shift, channel) > 0.f) {
-                long long pixel = ((long long)image * height_out + y) * width_out + column;
-                g = 0.25f * load(gradient + pixel * channels + channel);
-            }
-            store(out + at, scale[channel] * g);
-            sum += g;
-            products += g * (load(x + at) - mean[channel]);
-        }
-    }
-    store_row_sums(sum, products, parts, channel, channels, shared);
-}
-
-// Images N×3×H×W as rows of four channels, the last 0.
-KERNEL image_rows(const float *images, value *out, long long n, int positions) {
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        long long image = i / positions, position = i - image * positions;
-        struct four row;
-        for (int k = 0; k < 3; k++) store(row.of + k, images[(image * 3 + k) * positions + position]);
-        store(row.of + 3, 0.f);
-        *(struct four *)(out + 4 * i) = row;
-    }
-}
-
-// The maximum of 3×3 windows, two pixels apart in an image padded by one, of relu(scale·x + shift): to the first
-// channels of a block's rows.
-KERNEL stem_pool(const value *x, const float *scale, const float *shift, value *maps, long long n, int channels,
-                 int pitch, int height, int width) {
-    int height_out = (height - 1) / 2 + 1, width_out = (width - 1) / 2 + 1;
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        long long pixel = i / channels;
-        int channel = (int)(i - pixel * channels);
-        long long line = pixel / width_out, image = line / height_out;
-        int column = (int)(pixel - line * width_out), row = (int)(line - image * height_out);
-        float best = 0.f;
-        for (int y = 2 * row - 1; y < 2 * row + 2; y++)
-            for (int at = 2 * column - 1; at < 2 * column + 2; at++)
-                if (y >= 0 && y < height && at >= 0 && at < width) {
-                    const value *here = x + ((image * height + y) * width + at) * channels + channel;
-                    float number = rectified(here, scale, shift, channel);
-                    if (number > best || number != number) best = number;
-                }
-        store(maps + pixel * pitch + channel, best);
-    }
-}
-
-// Whether pixel (y, column) has the first maximum of window (row, window) in reading order, its own value being
-// `own`, above 0.
-INLINE int is_first_maximum(const value *x, float own, int y, int column, int row, int window, int height,
-                            int width, int channels, const float *scale, const float *shift, int channel) {
-    for (int other = 2 * row - 1; other < 2 * row + 2; other++)
-        for (int at = 2 * window - 1; at < 2 * window + 2; at++)
-            if (other >= 0 && other < height && at >= 0 && at < width && !(other == y && at == column)) {
-                float number = rectified(x + ((long long)other * width + at) * channels, scale, shift, channel);
-                int is_before = other < y || (other == y && at < column);
-                if (number > own || (number == own && is_before)) return 0;
-            }
-    return 1;
-}
-
-// Its gradient in front of the ReLU, and Σ g, Σ g·(x − mean); rows without gaps.
-KERNEL stem_unpool_parts(const value *gradient, const value *x, value *out, const float *scale, const float *shift,
-                         const float *mean, float *parts, int rows, int channels, int height, int width) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    int height_out = (height - 1) / 2 + 1, width_out = (width - 1) / 2 + 1;
-    float sum = 0.f, products = 0.f;
-    if (channel < channels) {
-        for (int pixel = blockIdx.y * ROWS + threadIdx.x / LANES; pixel < rows; pixel += gridDim.y * ROWS) {
-            int line = pixel / width, image = line / height;
-            int column = pixel - line * width, y = line - image * height;
-            long long at = (long long)pixel * channels + channel;
-            const value *plane = x + (long long)image * height * width * channels + channel;
-            float own = rectified(x + at, scale, shift, channel), g = 0.f;
-            if (own > 0.f)
-                for (int row = y / 2; row <= (y + 1) / 2 && row < height_out; row++)
-                    for (int window = column / 2; window <= (column + 1) / 2 && window < width_out; window++)
-                        if (is_first_maximum(plane, own, y, column, row, window, height, width, channels, scale,
-                                             shift, channel)) {
-                            long long from = ((long long)image * height_out + row) * width_out + window;
-                            g += load(gradient + from * channels + channel);
-                        }
-            store(out + at, g);
-            sum += g;
-            products += g * (load(x + at) - mean[channel]);
-        }
-    }
-    store_row_sums(sum, products, parts, channel, channels, shared);
-}
-
-// relu(scale·x + shift) of rows as single-precision maps N×C×H×W.
-KERNEL feature_maps(const value *x, const float *scale, const float *shift, float *out, long long n, int channels,
-                    int pitch, int positions) {
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        long long plane = i / positions, image = plane / channels;
-        int channel = (int)(plane - image * channels);
-        long long row = image * positions + (i - plane * positions);
-        out[i] = rectified(x + row * pitch + channel, scale, shift, channel);
-    }
-}
-
-// From the gradient of such maps to scale·g in the rows' gradient, g in front of the ReLU; Σ g and Σ g·(x − mean).
-KERNEL feature_gradient_parts(const float *gradient, const value *x, value *out, const float *scale,
-                              const float *shift, const float *mean, float *parts, int rows, int channels,
-                              int pitch, int positions) {
-    __shared__ double shared[THREADS];
-    int channel = blockIdx.x * LANES + threadIdx.x % LANES;
-    float sum = 0.f, products = 0.f;
-    if (channel < channels) {
-        for (int row = blockIdx.y * ROWS + threadIdx.x / LANES; row < rows; row += gridDim.y * ROWS) {
-            int image = row / positions;
-            long long at = (long long)row * pitch + channel;
-            long long from = ((long long)image * channels + channel) * positions + (row - image * positions);
-            float g = rectified(x + at, scale, shift, channel) > 0.f ? gradient[from] : 0.f;
-            store(out + at, scale[channel] * g);
-            sum += g;
-            products += g * (load(x + at) - mean[channel]);
-        }
-    }
-    store_row_sums(sum, products, parts, channel, channels, shared);
-}
-
-// A weight O×I×K² as O×K²×J in the activations' type, J ≥ I; what is beyond I is 0.
-KERNEL pack_weight(const float *weight, value *out, int n, int inputs, int taps, int packed_inputs) {
-    for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
-        int input = i % packed_inputs, tap = i / packed_inputs % taps, output = i / packed_inputs / taps;
-        store(out + i, input < inputs ? weight[(output * inputs + input) * taps + tap] : 0.f);
-    }
-}
-
-// The gradient of such a weight in its own order and single precision.
-KERNEL unpack_weight(const value *gradient, float *out, int n, int inputs, int taps, int packed_inputs) {
-    for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
-        int tap = i % taps, input = i / taps % inputs, output = i / taps / inputs;
-        out[i] = load(gradient + (output * taps + tap) * packed_inputs + input);
-    }
-}
-
 // ---- dropout: the draws of ChaCha with eight rounds, as the CPU has them ----
 
 INLINE unsigned rotated(unsigned word, int bits) { return word << bits | word >> (32 - bits); }
@@ -837,15 +477,14 @@ INLINE int mirrored(int position, int side) {
 
 // Square images of bytes to N×3×size×size: pixel (column, row) of an image shows the position
 // (xx·column + xy·row + x0, yx·column + yy·row + y0), bilinear, and channel k is factor·grey + summand. A table row has
-// the image's address and xx, xy, x0, yx, yy, y0. Positions are sums of a term for the column and one for the row, as
-// the CPU has them.
-KERNEL warp(const unsigned long long *table, float *out, long long n, int side, int size, float factor1,
-            float summand1, float factor2, float summand2, float factor3, float summand3) {
-    for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
-        long long line = i / size, image = line / size;
-        int column = (int)(i - line * size), row = (int)(line - image * size);
-        const unsigned char *pixels = (const unsigned char *)table[7 * image];
-        const unsigned long long *map = table + 7 * image + 1;
+// the image's address and xx, xy, x0, yx, yy, y0; block (·, image). Positions are sums of a term for the column and one
+// for the row. All of it is the CPU's to the last bit, as nothing here is contracted.
+KERNEL warp(const unsigned long long *table, float *out, int side, int size, float factor1, float summand1,
+            float factor2, float summand2, float factor3, float summand3) {
+    const unsigned long long *map = table + 7 * blockIdx.y + 1;
+    const unsigned char *pixels = (const unsigned char *)map[-1];
+    for (int i = blockIdx.x * THREADS + threadIdx.x; i < size * size; i += gridDim.x * THREADS) {
+        int row = i / size, column = i - row * size;
         int x = fixed_point(as_double(map[0]) * column) + fixed_point(as_double(map[1]) * row + as_double(map[2]));
         int y = fixed_point(as_double(map[3]) * column) + fixed_point(as_double(map[4]) * row + as_double(map[5]));
         // The shift rounds towards the left and up, also where positions are negative.
@@ -857,7 +496,7 @@ KERNEL warp(const unsigned long long *table, float *out, long long n, int side, 
         float left_grey = (float)upper[here] + below * ((float)lower[here] - (float)upper[here]);
         float right_grey = (float)upper[next] + below * ((float)lower[next] - (float)upper[next]);
         float grey = left_grey + right * (right_grey - left_grey);
-        float *channel = out + 3 * image * size * size + (long long)row * size + column;
+        float *channel = out + 3 * (long long)blockIdx.y * size * size + i;
         channel[0] = grey * factor1 + summand1;
         channel[(long long)size * size] = grey * factor2 + summand2;
         channel[2 * (long long)size * size] = grey * factor3 + summand3;

@@ -1,5 +1,7 @@
 //! What the calls ask of a device: memory, and a kernel started on it.
 
+use std::ops::DerefMut;
+
 use candle_core::Result;
 
 use crate::Precision;
@@ -7,22 +9,40 @@ use crate::Precision;
 /// Threads of every block, as `kernels.cu` has them.
 pub(super) const THREADS: usize = 256;
 
+/// Threads that finish one channel's sum, as `kernels.cu` has them.
+pub(super) const WARP: usize = 32;
+
+/// Activations that a thread moves at once: 16 bytes, `PACK` of `kernels.cu`. Channels on rows come by so many, which is
+/// also what tensor cores take.
+pub(super) fn pack(precision: Precision) -> usize {
+    match precision {
+        Precision::Single => 4,
+        Precision::Bf16 => 8,
+    }
+}
+
 /// A device that runs `kernels.cu`. Kernels run in the order in which they are launched.
 pub(super) trait Machine {
     /// Single-precision values in its memory.
-    type Memory;
+    type Memory: ?Sized;
+
+    /// The same, given back when dropped.
+    type Owned: DerefMut<Target = Self::Memory>;
 
     /// Numbers and addresses in its memory.
     type Table;
 
     /// Memory for `len` values, whatever they are.
-    fn alloc(&self, len: usize) -> Result<Self::Memory>;
+    fn alloc(&self, len: usize) -> Result<Self::Owned>;
 
     /// Copies a table to its memory.
     fn upload(&self, table: &[u64]) -> Result<Self::Table>;
 
     /// Copies bytes to a memory, from byte `offset` on.
     fn write_bytes(&self, memory: &mut Self::Memory, offset: usize, bytes: &[u8]) -> Result<()>;
+
+    /// Copies values back to the host, which waits for the device.
+    fn read(&self, memory: &Self::Memory) -> Result<Vec<f32>>;
 
     /// Where values are, as a kernel that finds it in a table reads them.
     fn address(&self, values: View<'_, Self::Memory>) -> u64;
@@ -31,7 +51,7 @@ pub(super) trait Machine {
     fn precision(&self) -> Precision;
 
     /// Memory for `n` activations, whatever they are. Its first one stands at its beginning.
-    fn alloc_activations(&self, n: usize) -> Result<Self::Memory> {
+    fn alloc_activations(&self, n: usize) -> Result<Self::Owned> {
         self.alloc(match self.precision() {
             Precision::Single => n,
             Precision::Bf16 => n.div_ceil(2),
@@ -58,8 +78,8 @@ pub(super) trait Machine {
     ) -> Result<()>;
 }
 
-/// `out = left·right` of row-major matrices of activations, which begin at the beginning of their memory.
-pub(super) struct Product<'a, M> {
+/// `out = left·right` of row-major matrices of activations.
+pub(super) struct Product<'a, M: ?Sized> {
     /// Rows of `out`.
     pub(super) rows: usize,
     /// Columns of `out`.
@@ -69,6 +89,8 @@ pub(super) struct Product<'a, M> {
     pub(super) left: Matrix<'a, M>,
     pub(super) right: Matrix<'a, M>,
     pub(super) out: &'a mut M,
+    /// Values of `out` before its first row.
+    pub(super) out_offset: usize,
     /// From a row of `out` to the next.
     pub(super) out_pitch: usize,
     /// `out` is single precision, whatever activations are.
@@ -76,12 +98,34 @@ pub(super) struct Product<'a, M> {
 }
 
 /// A factor of a [`Product`].
-pub(super) struct Matrix<'a, M> {
+pub(super) struct Matrix<'a, M: ?Sized> {
     pub(super) memory: &'a M,
+    /// Activations before the first row.
+    pub(super) offset: usize,
     /// From a row to the next, as it lies in memory.
     pub(super) pitch: usize,
     /// The factor is the transpose of what lies in memory.
     pub(super) is_transposed: bool,
+}
+
+impl<'a, M: ?Sized> Matrix<'a, M> {
+    /// A factor as it lies at the beginning of a memory.
+    pub(super) fn plain(memory: &'a M, pitch: usize) -> Self {
+        Self {
+            memory,
+            offset: 0,
+            pitch,
+            is_transposed: false,
+        }
+    }
+
+    /// The transpose of what lies there.
+    pub(super) fn transposed(memory: &'a M, pitch: usize) -> Self {
+        Self {
+            is_transposed: true,
+            ..Self::plain(memory, pitch)
+        }
+    }
 }
 
 /// A convolution of activations N×H×W×C with a weight O×K×K×C.
@@ -107,16 +151,52 @@ impl Convolution {
     }
 }
 
-/// Which of a convolution's products, and of what; all are activations.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Pass<'a, M> {
+/// Which of a convolution's products, and of what; all are activations, in bf16 from the beginning of a memory on.
+pub(super) enum Pass<'a, M: ?Sized> {
     /// The output.
-    Forward { input: &'a M, weight: &'a M },
+    Forward {
+        input: View<'a, M>,
+        weight: View<'a, M>,
+    },
     /// The gradient of the input.
-    OfInput { gradient: &'a M, weight: &'a M },
+    OfInput {
+        gradient: View<'a, M>,
+        weight: View<'a, M>,
+    },
     /// The gradient of the weight.
-    OfWeight { gradient: &'a M, input: &'a M },
+    OfWeight {
+        gradient: View<'a, M>,
+        input: View<'a, M>,
+    },
 }
+
+impl<'a, M: ?Sized> Pass<'a, M> {
+    /// Its name in messages and among choices.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Forward { .. } => "forward",
+            Self::OfInput { .. } => "images' gradient",
+            Self::OfWeight { .. } => "weight's gradient",
+        }
+    }
+
+    /// What it reads.
+    pub(super) fn operands(self) -> [View<'a, M>; 2] {
+        match self {
+            Self::Forward { input, weight } => [input, weight],
+            Self::OfInput { gradient, weight } => [gradient, weight],
+            Self::OfWeight { gradient, input } => [gradient, input],
+        }
+    }
+}
+
+impl<M: ?Sized> Clone for Pass<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: ?Sized> Copy for Pass<'_, M> {}
 
 /// The blocks of a launch.
 #[derive(Debug, Clone, Copy)]
@@ -142,31 +222,48 @@ impl Blocks {
             y: 1,
         }
     }
+
+    /// A warp for each of `n` channels.
+    pub(super) fn for_channels(n: usize) -> Self {
+        Self::for_each(n * WARP)
+    }
+
+    /// A thread for each of `n` values of an image, and a row of blocks for each image.
+    pub(super) fn for_images(n: usize, images: usize) -> Result<Self> {
+        /// What CUDA takes.
+        const MOST: usize = 65_535;
+        if images > MOST {
+            candle_core::bail!("a GPU takes at most {MOST} images at once, got {images}");
+        }
+        Ok(Self {
+            y: images as u32,
+            ..Self::for_values(n)
+        })
+    }
 }
 
 /// Values of a memory from `offset` on.
-#[derive(Debug)]
-pub(super) struct View<'a, M> {
+pub(super) struct View<'a, M: ?Sized> {
     pub(super) memory: &'a M,
     pub(super) offset: usize,
 }
 
-impl<M> Clone for View<'_, M> {
+impl<M: ?Sized> Clone for View<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M> Copy for View<'_, M> {}
+impl<M: ?Sized> Copy for View<'_, M> {}
 
-impl<'a, M> From<&'a M> for View<'a, M> {
+impl<'a, M: ?Sized> From<&'a M> for View<'a, M> {
     fn from(memory: &'a M) -> Self {
         Self { memory, offset: 0 }
     }
 }
 
 /// One argument of a kernel.
-pub(super) enum Argument<'a, M, T> {
+pub(super) enum Argument<'a, M: ?Sized, T> {
     /// Values that are read.
     Read(View<'a, M>),
     /// Values that are written, from an offset on.
@@ -177,19 +274,19 @@ pub(super) enum Argument<'a, M, T> {
     Float(f32),
 }
 
-impl<'a, M, T> From<View<'a, M>> for Argument<'a, M, T> {
+impl<'a, M: ?Sized, T> From<View<'a, M>> for Argument<'a, M, T> {
     fn from(view: View<'a, M>) -> Self {
         Self::Read(view)
     }
 }
 
-impl<'a, M, T> From<&'a M> for Argument<'a, M, T> {
+impl<'a, M: ?Sized, T> From<&'a M> for Argument<'a, M, T> {
     fn from(memory: &'a M) -> Self {
         Self::Read(memory.into())
     }
 }
 
-impl<'a, M, T> From<&'a mut M> for Argument<'a, M, T> {
+impl<'a, M: ?Sized, T> From<&'a mut M> for Argument<'a, M, T> {
     fn from(memory: &'a mut M) -> Self {
         Self::Write(memory, 0)
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{Result, Storage, Tensor, bail};
 
 use super::calls::{self, Moving};
@@ -10,6 +9,7 @@ use super::cuda::{self, Gpu, Values};
 use super::densenet::{self, DenseNetPlan, Statistics, Tape};
 use super::graph::{self, Repeated};
 use super::machine::Machine as _;
+use super::memory::{Lot, Pool};
 use super::rows::Grid;
 use crate::fused::{TensorOp, apply_tensor_op};
 use crate::{BatchNorm, Precision};
@@ -59,10 +59,7 @@ pub fn cuda_densenet_evaluate(
     norms: &[BatchNorm],
 ) -> Result<Tensor> {
     check(plan, images, parameters)?;
-    let gpu = Gpu {
-        device: images.device().as_cuda_device()?.clone(),
-        precision: Precision::current(),
-    };
+    let gpu = gpu(images, Precision::current())?;
     let running = norms
         .iter()
         .flat_map(|norm| [norm.running_mean(), norm.running_var()]);
@@ -74,9 +71,28 @@ pub fn cuda_densenet_evaluate(
         let (running, _) = running.as_chunks::<2>();
         let grid = grid(images)?;
         let statistics = Statistics::Running(running);
-        Ok(densenet::forward(&gpu, plan, (own[0], grid), &own[1..], statistics)?.0)
+        let mut features = feature_memory(&gpu, plan, grid)?;
+        let images = (own[0], grid);
+        densenet::forward(&gpu, plan, images, &own[1..], statistics, &mut features)?;
+        Ok(features)
     })?;
-    Ok(cuda::tensor(features, &gpu, feature_shape(plan, images)?))
+    cuda::tensor(features, &gpu, feature_shape(plan, images)?)
+}
+
+/// The device of the images, whose passes share a pool that has grown to what they need.
+fn gpu(images: &Tensor, precision: Precision) -> Result<Gpu> {
+    let device = images.device().as_cuda_device()?;
+    let pool = Pool::of(device);
+    if let Some(pool) = &pool {
+        pool.fit()?;
+    }
+    Ok(Gpu::new(device, precision)?.with_pool(pool))
+}
+
+/// Memory for the features, which outlives the pass.
+fn feature_memory(gpu: &Gpu, plan: &DenseNetPlan, grid: Grid) -> Result<Lot> {
+    let values = plan.feature_grid(grid).rows() * plan.feature_maps();
+    gpu.without_pool().alloc(values)
 }
 
 fn grid(images: &Tensor) -> Result<Grid> {
@@ -141,14 +157,11 @@ impl Training {
         let Some(images) = inputs.first() else {
             bail!("{OP}: expected images");
         };
-        Ok(Gpu {
-            device: images.device().as_cuda_device()?.clone(),
-            precision: self.precision,
-        })
+        gpu(images, self.precision)
     }
 
     /// Moves the running averages towards the batch's statistics; the unbiased variance enters.
-    fn record(&self, gpu: &Gpu, tape: &Tape<CudaSlice<f32>>) -> Result<()> {
+    fn record(&self, gpu: &Gpu, tape: &Tape<Lot>) -> Result<()> {
         crate::running::RunningUpdates::refuse_device()?;
         let running: Vec<Tensor> = (self.norms.iter())
             .flat_map(|norm| [norm.running_mean().clone(), norm.running_var().clone()])
@@ -171,7 +184,7 @@ impl Training {
 
 /// What a forward pass leaves for its backward pass.
 enum Left {
-    Tape(Box<Tape<CudaSlice<f32>>>),
+    Tape(Box<Tape<Lot>>),
     /// In the memory of graphs.
     Repeated(Repeated),
 }
@@ -195,13 +208,20 @@ impl TensorOp for Training {
                 return Ok((features, Left::Repeated(repeated)));
             }
             let statistics = Statistics::OfBatch;
-            let (features, tape) =
-                densenet::forward(&gpu, &self.plan, images, parameters, statistics)?;
+            let mut features = feature_memory(&gpu, &self.plan, grid)?;
+            let tape = densenet::forward(
+                &gpu,
+                &self.plan,
+                images,
+                parameters,
+                statistics,
+                &mut features,
+            )?;
             self.record(&gpu, &tape)?;
             Ok((features, Left::Tape(Box::new(tape))))
         })?;
         let shape = feature_shape(&self.plan, &inputs[0])?;
-        Ok((cuda::tensor(features, &gpu, shape), left))
+        Ok((cuda::tensor(features, &gpu, shape)?, left))
     }
 
     fn backward(
@@ -211,18 +231,24 @@ impl TensorOp for Training {
         gradient: &Tensor,
     ) -> Result<Vec<Option<Tensor>>> {
         let gpu = self.gpu(inputs)?;
-        let gradients = cuda::with_values([gradient], OP, |_, [gradient]| match left {
-            Left::Repeated(repeated) => {
-                graph::backward(repeated, gradient, &self.plan.parameter_shapes())
-            }
+        let all = cuda::with_values([gradient], OP, |_, [gradient]| match left {
+            Left::Repeated(repeated) => graph::backward(repeated, gradient),
             Left::Tape(tape) => {
-                let gradients = densenet::backward(&gpu, &self.plan, tape, gradient)?;
-                let each = gradients.into_iter().zip(&inputs[1..]);
-                Ok(each
-                    .map(|(gradient, parameter)| cuda::tensor(gradient, &gpu, parameter.shape()))
-                    .collect())
+                let mut all = gpu.without_pool().alloc(self.plan.n_parameters())?;
+                densenet::backward(&gpu, &self.plan, tape, gradient, &mut all)?;
+                Ok(all)
             }
         })?;
+        let all = cuda::tensor(all, &gpu, self.plan.n_parameters())?;
+        let mut begin = 0;
+        let gradients = (inputs[1..].iter())
+            .map(|parameter| {
+                let values = parameter.elem_count();
+                let gradient = all.narrow(0, begin, values)?.reshape(parameter.shape());
+                begin += values;
+                gradient
+            })
+            .collect::<Result<Vec<_>>>()?;
         let gradients = gradients.into_iter().map(Some);
         Ok(std::iter::once(None).chain(gradients).collect())
     }

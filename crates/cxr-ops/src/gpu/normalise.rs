@@ -76,7 +76,8 @@ pub(crate) fn batch_norm_train(
     let channels = extent.channels;
     let [mean, variance, inverse] = cuda::with_values([&input], OP, |gpu, [x]| {
         let of = calls::statistics(gpu, x, extent, eps)?;
-        Ok([of.mean, of.variance, of.inverse].map(|memory| cuda::tensor(memory, gpu, channels)))
+        let tensor = |memory| cuda::tensor(memory, gpu, channels);
+        Ok([tensor(of.mean)?, tensor(of.variance)?, tensor(of.inverse)?])
     })?;
     let op = Normalise {
         extent,
@@ -112,7 +113,7 @@ pub(crate) fn batch_norm(
     let variance = variance.contiguous()?;
     let inverse = cuda::with_values([&variance], OP, |gpu, [variance]| {
         let inverse = calls::inverse_deviation(gpu, variance, extent.channels, eps)?;
-        Ok(cuda::tensor(inverse, gpu, extent.channels))
+        cuda::tensor(inverse, gpu, extent.channels)
     })?;
     let op = Normalise {
         extent,
@@ -192,9 +193,9 @@ impl CustomOp3 for Normalise {
         let statistics = [&self.mean, &self.inverse];
         let output = cuda::with_values(statistics, OP, |gpu, [mean, inverse]| {
             let affine = self.affine([mean, inverse, weight_values, bias_values]);
-            calls::normalise(gpu, x, &affine, self.extent)
+            let output = calls::normalise(gpu, x, &affine, self.extent)?;
+            cuda::storage(output, gpu)
         })?;
-        let output = cuda::storage(output, &Gpu::single(&input.device));
         Ok((output, input_layout.shape().clone()))
     }
 
@@ -224,10 +225,13 @@ impl CustomOp3 for Normalise {
             let of =
                 calls::normalise_gradients(gpu, g, y, x, &affine, extent, of_batch, is_wanted)?;
             let tensor = |memory, like: &Tensor| cuda::tensor(memory, gpu, like.shape());
+            let (of_weight, of_bias) = (tensor(of.of_weight, weight)?, tensor(of.of_bias, bias)?);
             Ok((
-                of.of_input.map(|memory| tensor(memory, input)),
-                weight.track_op().then(|| tensor(of.of_weight, weight)),
-                bias.track_op().then(|| tensor(of.of_bias, bias)),
+                of.of_input
+                    .map(|memory| tensor(memory, input))
+                    .transpose()?,
+                weight.track_op().then_some(of_weight),
+                bias.track_op().then_some(of_bias),
             ))
         })
     }
@@ -251,7 +255,7 @@ impl InplaceOp1 for Record<'_> {
 
     fn cuda_fwd(&self, running: &mut CudaStorage, layout: &Layout) -> Result<()> {
         let offset = cuda::values(running, layout, OP)?.offset;
-        let gpu = Gpu::single(&running.device);
+        let gpu = Gpu::single(&running.device)?;
         let channels = layout.shape().elem_count();
         let running = (running.as_cuda_slice_mut::<f32>()?, offset);
         calls::update_running(

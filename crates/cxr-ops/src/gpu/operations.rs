@@ -21,11 +21,11 @@ pub(crate) fn conv2d(
     images: Input<'_>,
     weight: Input<'_>,
 ) -> Result<(CudaStorage, Shape)> {
-    let gpu = &Gpu::single(&images.0.device);
+    let gpu = &Gpu::single(&images.0.device)?;
     let (images, weight) = (values(images, "conv2d")?, values(weight, "conv2d")?);
     let output = cudnn::forward(gpu, g, images, weight)?;
     let shape = (g.images, g.maps_out, g.height_out, g.width_out);
-    Ok((cuda::storage(output, gpu), shape.into()))
+    Ok((cuda::storage(output, gpu)?, shape.into()))
 }
 
 /// The gradients of a convolution's images and weight, where they take part in autograd.
@@ -39,13 +39,13 @@ pub(crate) fn conv2d_gradients(
         let [of_output, image_values, weights] = views;
         let of_images = if images.track_op() {
             let result = cudnn::images_gradient(gpu, g, of_output, weights)?;
-            Some(cuda::tensor(result, gpu, images.shape()))
+            Some(cuda::tensor(result, gpu, images.shape())?)
         } else {
             None
         };
         let of_weight = if weight.track_op() {
             let result = cudnn::weight_gradient(gpu, g, of_output, image_values)?;
-            Some(cuda::tensor(result, gpu, weight.shape()))
+            Some(cuda::tensor(result, gpu, weight.shape())?)
         } else {
             None
         };
@@ -55,9 +55,9 @@ pub(crate) fn conv2d_gradients(
 
 /// The output of a max pooling.
 pub(crate) fn max_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
-    let gpu = &Gpu::single(&input.0.device);
+    let gpu = &Gpu::single(&input.0.device)?;
     let output = calls::max_pool(gpu, values(input, "max_pool2d")?, w)?;
-    Ok((cuda::storage(output, gpu), w.shape_out()))
+    Ok((cuda::storage(output, gpu)?, w.shape_out()))
 }
 
 /// The gradient of its input.
@@ -68,15 +68,15 @@ pub(crate) fn max_pool2d_gradient(
 ) -> Result<Tensor> {
     cuda::with_values([input, gradient], "max_pool2d", |gpu, [x, g]| {
         let result = calls::max_pool_gradient(gpu, x, g, w)?;
-        Ok(cuda::tensor(result, gpu, input.shape()))
+        cuda::tensor(result, gpu, input.shape())
     })
 }
 
 /// The output of an average pooling.
 pub(crate) fn average_pool2d(w: &Windows, input: Input<'_>) -> Result<(CudaStorage, Shape)> {
-    let gpu = &Gpu::single(&input.0.device);
+    let gpu = &Gpu::single(&input.0.device)?;
     let output = calls::average_pool(gpu, values(input, "avg_pool2d")?, w)?;
-    Ok((cuda::storage(output, gpu), w.shape_out()))
+    Ok((cuda::storage(output, gpu)?, w.shape_out()))
 }
 
 /// The gradient of its input.
@@ -87,7 +87,7 @@ pub(crate) fn average_pool2d_gradient(
 ) -> Result<Tensor> {
     cuda::with_values([gradient], "avg_pool2d", |gpu, [g]| {
         let result = calls::average_pool_gradient(gpu, g, w)?;
-        Ok(cuda::tensor(result, gpu, input.shape()))
+        cuda::tensor(result, gpu, input.shape())
     })
 }
 
@@ -122,7 +122,7 @@ impl CustomOp1 for Dropout {
     }
 
     fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let gpu = &Gpu::single(&input.device);
+        let gpu = &Gpu::single(&input.device)?;
         let values_an_image = layout.shape().elem_count() / self.keys.len().max(1);
         let output = calls::dropout(
             gpu,
@@ -132,7 +132,7 @@ impl CustomOp1 for Dropout {
             self.threshold,
             self.kept,
         )?;
-        Ok((cuda::storage(output, gpu), layout.shape().clone()))
+        Ok((cuda::storage(output, gpu)?, layout.shape().clone()))
     }
 
     /// The same draws, on the gradient.

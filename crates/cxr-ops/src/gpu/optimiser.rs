@@ -24,7 +24,7 @@ impl CudaValues {
     /// # Errors
     /// A device that is no CUDA device, or has too little memory left.
     pub fn new(values: &[f32], device: &Device) -> Result<Self> {
-        let gpu = Gpu::single(device.as_cuda_device()?);
+        let gpu = Gpu::single(device.as_cuda_device()?)?;
         let memory = gpu.device.clone_htod(values)?;
         Ok(Self { memory, gpu })
     }
@@ -154,7 +154,7 @@ pub fn cuda_lerp(pairs: &[(&Tensor, &Tensor)], share: f64) -> Result<()> {
     let Some((first, _)) = pairs.first() else {
         return Ok(());
     };
-    let gpu = Gpu::single(first.device().as_cuda_device()?);
+    let gpu = Gpu::single(first.device().as_cuda_device()?)?;
     let guards: Vec<_> = (pairs.iter())
         .map(|(average, values)| [average, values].map(|tensor| tensor.storage_and_layout()))
         .collect();
@@ -187,7 +187,7 @@ impl CudaSize {
         let Some(first) = tensors.first() else {
             bail!("{OP}: expected tensors");
         };
-        let gpu = Gpu::single(first.device().as_cuda_device()?);
+        let gpu = Gpu::single(first.device().as_cuda_device()?)?;
         let contiguous = (tensors.iter())
             .map(Tensor::contiguous)
             .collect::<Result<Vec<_>>>()?;
@@ -196,7 +196,7 @@ impl CudaSize {
             .map(|(storage, layout)| Ok((view(storage, layout)?, layout.shape().elem_count())))
             .collect::<Result<Vec<_>>>()?;
         let squares = calls::sums_of_squares(&gpu, &views)?;
-        let memory = calls::size(&gpu, &squares, views.len())?;
+        let memory = calls::size(&gpu, &squares, views.len())?.into_slice()?;
         Ok(Self { memory, gpu })
     }
 
@@ -222,6 +222,7 @@ impl CudaSize {
     pub fn bound(&self, factor: f64, largest: f64) -> Result<CudaValues> {
         let size = (&self.memory).into();
         let memory = calls::bound(&self.gpu, size, factor as f32, largest as f32)?;
+        let memory = memory.into_slice()?;
         let gpu = self.gpu.clone();
         Ok(CudaValues { memory, gpu })
     }

@@ -1,9 +1,11 @@
 //! The kernels on rows (N×H×W×C), one function each.
 
+use std::ops::{Deref, DerefMut};
+
 use candle_core::{Result, bail};
 
-use super::calls::{int, long};
-use super::machine::{Argument, Blocks, Machine, THREADS, View};
+use super::calls::int;
+use super::machine::{Argument, Blocks, Machine, THREADS, View, pack};
 
 /// Rows of an image batch: images × height × width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,22 +47,22 @@ impl Grid {
 }
 
 /// Activations of rows, from channel 0 of each on.
-pub(super) struct Rows<'a, M> {
+pub(super) struct Rows<'a, M: ?Sized> {
     pub(super) memory: &'a M,
     pub(super) channels: usize,
     /// Values from one row to the next.
     pub(super) pitch: usize,
 }
 
-impl<M> Clone for Rows<'_, M> {
+impl<M: ?Sized> Clone for Rows<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M> Copy for Rows<'_, M> {}
+impl<M: ?Sized> Copy for Rows<'_, M> {}
 
-impl<'a, M> Rows<'a, M> {
+impl<'a, M: ?Sized> Rows<'a, M> {
     /// Without gaps.
     pub(super) fn packed(memory: &'a M, channels: usize) -> Self {
         Self {
@@ -72,33 +74,43 @@ impl<'a, M> Rows<'a, M> {
 }
 
 /// Mean and variance (divisor n) of channels.
-pub(super) struct ChannelStatistics<M> {
-    pub(super) mean: M,
-    pub(super) variance: M,
+pub(super) struct ChannelStatistics<O> {
+    pub(super) mean: O,
+    pub(super) variance: O,
 }
 
-impl<M> ChannelStatistics<M> {
-    pub(super) fn mean_view(&self) -> View<'_, M> {
-        (&self.mean).into()
+impl<O: Deref> ChannelStatistics<O> {
+    pub(super) fn mean_view(&self) -> View<'_, O::Target> {
+        View::from(&*self.mean)
     }
 }
 
 /// A normalisation as `scale·x + shift`.
-pub(super) struct Scales<M> {
-    pub(super) scale: M,
-    pub(super) shift: M,
+pub(super) struct Scales<O> {
+    pub(super) scale: O,
+    pub(super) shift: O,
     /// 1/√(variance + ε).
-    pub(super) inverse: M,
+    pub(super) inverse: O,
 }
 
-/// What is to be added to the gradient of channels x besides what stands there: `of_x·x + constant`.
-pub(super) struct Corrections<M> {
-    pub(super) of_x: M,
-    pub(super) constant: M,
+impl<O> Scales<O> {
+    fn alloc<N: Machine<Owned = O>>(machine: &N, channels: usize) -> Result<Self> {
+        Ok(Self {
+            scale: machine.alloc(channels)?,
+            shift: machine.alloc(channels)?,
+            inverse: machine.alloc(channels)?,
+        })
+    }
 }
 
-impl<M> Corrections<M> {
-    pub(super) fn alloc<N: Machine<Memory = M>>(machine: &N, channels: usize) -> Result<Self> {
+/// What is to be added to the gradient of channels x besides what is there: `of_x·x + constant`.
+pub(super) struct Corrections<O> {
+    pub(super) of_x: O,
+    pub(super) constant: O,
+}
+
+impl<O> Corrections<O> {
+    pub(super) fn alloc<N: Machine<Owned = O>>(machine: &N, channels: usize) -> Result<Self> {
         Ok(Self {
             of_x: machine.alloc(channels)?,
             constant: machine.alloc(channels)?,
@@ -107,77 +119,169 @@ impl<M> Corrections<M> {
 }
 
 /// Parts of Σ g and Σ g·(x − mean), or of Σ x and Σ x².
-pub(super) struct Parts<M> {
-    memory: M,
+pub(super) struct Parts<O> {
+    memory: O,
     number: u32,
 }
 
-impl<M> Parts<M> {
-    /// Starts a kernel that sums over rows. Its arguments are `first`, the parts, the numbers of rows and channels, and
-    /// `sizes`.
-    fn sum<N: Machine<Memory = M>>(
+/// How a sum over rows is cut: `lanes` packs of channels by so many rows a block, `blocks.y` parts.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    lanes: usize,
+    blocks: Blocks,
+}
+
+impl Cut {
+    fn new(rows: usize, packs: usize) -> Self {
+        /// Rows that a thread takes at least.
+        const ROWS_A_THREAD: usize = 4;
+        /// Blocks that keep a large GPU busy.
+        const BLOCKS: usize = 1024;
+        const MOST_PARTS: usize = 512;
+        // Neighbouring lanes read neighbouring memory, but a lane without channels does nothing.
+        let wasted = |lanes: usize| packs.next_multiple_of(lanes) - packs;
+        let lanes = [32, 16, 8, 4, 2].into_iter();
+        let lanes = lanes.filter(|&lanes| 8 * wasted(lanes) <= packs);
+        let lanes = lanes.max().unwrap_or(1);
+        let x = packs.div_ceil(lanes);
+        let parts = (BLOCKS / x).clamp(1, MOST_PARTS);
+        let parts = parts.min(rows.div_ceil(ROWS_A_THREAD * (THREADS / lanes)));
+        let blocks = Blocks {
+            x: x as u32,
+            y: parts.max(1) as u32,
+        };
+        Self { lanes, blocks }
+    }
+}
+
+impl<O> Parts<O> {
+    /// Starts a kernel that sums over rows. Its arguments are `first`, the parts, the numbers of rows, of channels and of
+    /// lanes, and `sizes`.
+    fn sum<N: Machine<Owned = O>>(
         machine: &N,
         kernel: &'static str,
         (rows, channels): (usize, usize),
-        first: Vec<Argument<'_, M, N::Table>>,
+        first: Vec<Argument<'_, N::Memory, N::Table>>,
         sizes: &[usize],
-    ) -> Result<Self> {
-        const ROWS_A_PART: usize = 256;
-        const LANES: usize = 32;
-        let number = rows.div_ceil(ROWS_A_PART).clamp(1, 256) as u32;
-        let mut memory = machine.alloc(4 * channels * number as usize)?;
-        let blocks = Blocks {
-            x: channels.div_ceil(LANES) as u32,
-            y: number,
-        };
+    ) -> Result<Self>
+    where
+        O: DerefMut<Target = N::Memory>,
+    {
+        let Cut { lanes, blocks } = Cut::new(rows, channels / pack(machine.precision()));
+        let mut memory = machine.alloc(4 * channels * blocks.y as usize)?;
         let mut arguments = first;
-        arguments.push((&mut memory).into());
-        for &size in [rows, channels].iter().chain(sizes) {
+        arguments.push((&mut *memory).into());
+        for &size in [rows, channels, lanes].iter().chain(sizes) {
             arguments.push(int(size)?);
         }
         machine.launch(kernel, blocks, &mut arguments)?;
         drop(arguments);
-        Ok(Self { memory, number })
+        Ok(Self {
+            memory,
+            number: blocks.y,
+        })
     }
 }
 
-/// Blocks for a thread for every four of `n` values.
-fn by_four(n: usize) -> Blocks {
-    Blocks::for_values(n / 4)
+/// Blocks for a thread for every pack of `rows` rows.
+fn by_pack<M: Machine>(machine: &M, rows: usize, channels: usize) -> Result<Blocks> {
+    let blocks = Blocks::for_values(rows * channels / pack(machine.precision()));
+    // Threads count rows in `int`, a step beyond the last included.
+    if i32::try_from(rows + blocks.x as usize * THREADS).is_err() {
+        bail!("a GPU takes up to two billion pixels at once, got {rows}");
+    }
+    Ok(blocks)
 }
 
-/// The statistics of `x`, written to channels `first` and after of `into`.
-pub(super) fn statistics<M: Machine>(
+/// Sums of new channels, from which their statistics are made.
+pub(super) struct NewChannels<O> {
+    shifts: O,
+    parts: Parts<O>,
+    channels: usize,
+    rows: usize,
+}
+
+/// The sums of `x`.
+pub(super) fn sums<M: Machine>(
     machine: &M,
     x: Rows<'_, M::Memory>,
     rows: usize,
-    into: &mut ChannelStatistics<M::Memory>,
-    first: usize,
-) -> Result<()> {
+) -> Result<NewChannels<M::Owned>> {
     let channels = x.channels;
-    let (mut shifts, mut inverse) = (machine.alloc(channels)?, machine.alloc(channels)?);
+    let mut shifts = machine.alloc(channels)?;
     let parts = Parts::sum(
         machine,
         "row_statistics_parts",
         (rows, channels),
-        vec![x.memory.into(), (&mut shifts).into()],
+        vec![x.memory.into(), (&mut *shifts).into()],
         &[x.pitch],
     )?;
+    Ok(NewChannels {
+        shifts,
+        parts,
+        channels,
+        rows,
+    })
+}
+
+/// As [`append`], and the sums of `x`.
+pub(super) fn append_and_sum<M: Machine>(
+    machine: &M,
+    x: Rows<'_, M::Memory>,
+    rows: usize,
+    (maps, pitch): (&mut M::Memory, usize),
+    first: usize,
+) -> Result<NewChannels<M::Owned>> {
+    let channels = x.channels;
+    let mut shifts = machine.alloc(channels)?;
+    let parts = Parts::sum(
+        machine,
+        "append_parts",
+        (rows, channels),
+        vec![x.memory.into(), maps.into(), (&mut *shifts).into()],
+        &[pitch, first],
+    )?;
+    Ok(NewChannels {
+        shifts,
+        parts,
+        channels,
+        rows,
+    })
+}
+
+/// A normalisation of all channels up to the new ones, whose statistics are made of their sums and written to `into`,
+/// behind those of the `first` channels before them.
+pub(super) fn new_scales<M: Machine>(
+    machine: &M,
+    new: &NewChannels<M::Owned>,
+    into: &mut ChannelStatistics<M::Owned>,
+    first: usize,
+    [weight, bias]: [View<'_, M::Memory>; 2],
+    eps: f64,
+) -> Result<Scales<M::Owned>> {
+    let channels = first + new.channels;
+    let mut scales = Scales::alloc(machine, channels)?;
     machine.launch(
-        "statistics",
-        Blocks::for_each(channels),
+        "statistics_affine",
+        Blocks::for_channels(channels),
         &mut [
-            (&shifts).into(),
-            (&parts.memory).into(),
-            Argument::Write(&mut into.mean, first),
-            Argument::Write(&mut into.variance, first),
-            (&mut inverse).into(),
-            Argument::Int(parts.number as i32),
-            int(rows)?,
+            (&*new.shifts).into(),
+            (&*new.parts.memory).into(),
+            (&mut *into.mean).into(),
+            (&mut *into.variance).into(),
+            weight.into(),
+            bias.into(),
+            (&mut *scales.scale).into(),
+            (&mut *scales.shift).into(),
+            (&mut *scales.inverse).into(),
+            Argument::Int(new.parts.number as i32),
+            int(new.rows)?,
+            int(first)?,
             int(channels)?,
-            Argument::Float(0.),
+            Argument::Float(eps as f32),
         ],
-    )
+    )?;
+    Ok(scales)
 }
 
 /// A normalisation of the first `channels` channels.
@@ -186,12 +290,8 @@ pub(super) fn scales<M: Machine>(
     [mean, variance, weight, bias]: [View<'_, M::Memory>; 4],
     channels: usize,
     eps: f64,
-) -> Result<Scales<M::Memory>> {
-    let [mut scale, mut shift, mut inverse] = [
-        machine.alloc(channels)?,
-        machine.alloc(channels)?,
-        machine.alloc(channels)?,
-    ];
+) -> Result<Scales<M::Owned>> {
+    let mut scales = Scales::alloc(machine, channels)?;
     machine.launch(
         "affine",
         Blocks::for_each(channels),
@@ -200,18 +300,14 @@ pub(super) fn scales<M: Machine>(
             variance.into(),
             weight.into(),
             bias.into(),
-            (&mut scale).into(),
-            (&mut shift).into(),
-            (&mut inverse).into(),
+            (&mut *scales.scale).into(),
+            (&mut *scales.shift).into(),
+            (&mut *scales.inverse).into(),
             int(channels)?,
             Argument::Float(eps as f32),
         ],
     )?;
-    Ok(Scales {
-        scale,
-        shift,
-        inverse,
-    })
+    Ok(scales)
 }
 
 /// `relu(scale·x + shift)`, without gaps.
@@ -219,19 +315,18 @@ pub(super) fn activate<M: Machine>(
     machine: &M,
     x: Rows<'_, M::Memory>,
     rows: usize,
-    scales: &Scales<M::Memory>,
-) -> Result<M::Memory> {
-    let n = rows * x.channels;
-    let mut out = machine.alloc_activations(n)?;
+    scales: &Scales<M::Owned>,
+) -> Result<M::Owned> {
+    let mut out = machine.alloc_activations(rows * x.channels)?;
     machine.launch(
         "activate",
-        by_four(n),
+        by_pack(machine, rows, x.channels)?,
         &mut [
             x.memory.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
-            (&mut out).into(),
-            long(n),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
+            (&mut *out).into(),
+            int(rows)?,
             int(x.channels)?,
             int(x.pitch)?,
         ],
@@ -247,14 +342,13 @@ pub(super) fn append<M: Machine>(
     (maps, pitch): (&mut M::Memory, usize),
     first: usize,
 ) -> Result<()> {
-    let n = rows * x.channels;
     machine.launch(
         "append",
-        by_four(n),
+        by_pack(machine, rows, x.channels)?,
         &mut [
             x.memory.into(),
             maps.into(),
-            long(n),
+            int(rows)?,
             int(x.channels)?,
             int(pitch)?,
             int(first)?,
@@ -268,25 +362,24 @@ pub(super) fn take_gradient<M: Machine>(
     gradient: &M::Memory,
     maps: Rows<'_, M::Memory>,
     rows: usize,
-    corrections: &Corrections<M::Memory>,
+    corrections: &Corrections<M::Owned>,
     (first, channels): (usize, usize),
-) -> Result<M::Memory> {
-    let n = rows * channels;
-    let mut out = machine.alloc_activations(n)?;
+) -> Result<M::Owned> {
+    let mut out = machine.alloc_activations(rows * channels)?;
     let from = |memory| View {
         memory,
         offset: first,
     };
     machine.launch(
         "take_gradient",
-        by_four(n),
+        by_pack(machine, rows, channels)?,
         &mut [
             gradient.into(),
             maps.memory.into(),
-            from(&corrections.of_x).into(),
-            from(&corrections.constant).into(),
-            (&mut out).into(),
-            long(n),
+            from(&*corrections.of_x).into(),
+            from(&*corrections.constant).into(),
+            (&mut *out).into(),
+            int(rows)?,
             int(channels)?,
             int(maps.pitch)?,
             int(first)?,
@@ -301,20 +394,19 @@ pub(super) fn combine<M: Machine>(
     gradient: &mut M::Memory,
     x: Rows<'_, M::Memory>,
     rows: usize,
-    scales: &Scales<M::Memory>,
-    corrections: &Corrections<M::Memory>,
+    scales: &Scales<M::Owned>,
+    corrections: &Corrections<M::Owned>,
 ) -> Result<()> {
-    let n = rows * x.channels;
     machine.launch(
         "combine",
-        by_four(n),
+        by_pack(machine, rows, x.channels)?,
         &mut [
             gradient.into(),
             x.memory.into(),
-            (&scales.scale).into(),
-            (&corrections.of_x).into(),
-            (&corrections.constant).into(),
-            long(n),
+            (&*scales.scale).into(),
+            (&*corrections.of_x).into(),
+            (&*corrections.constant).into(),
+            int(rows)?,
             int(x.channels)?,
         ],
     )
@@ -326,9 +418,9 @@ pub(super) fn mask<M: Machine>(
     gradient: &mut M::Memory,
     x: Rows<'_, M::Memory>,
     rows: usize,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     mean: View<'_, M::Memory>,
-) -> Result<Parts<M::Memory>> {
+) -> Result<Parts<M::Owned>> {
     let parts = Parts::sum(
         machine,
         "mask_parts",
@@ -336,8 +428,8 @@ pub(super) fn mask<M: Machine>(
         vec![
             gradient.into(),
             x.memory.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
             mean.into(),
         ],
         &[],
@@ -351,10 +443,10 @@ pub(super) fn add_masked<M: Machine>(
     gradient: &M::Memory,
     x: Rows<'_, M::Memory>,
     rows: usize,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     mean: View<'_, M::Memory>,
     sum: &mut M::Memory,
-) -> Result<Parts<M::Memory>> {
+) -> Result<Parts<M::Owned>> {
     let parts = Parts::sum(
         machine,
         "add_masked_parts",
@@ -363,8 +455,8 @@ pub(super) fn add_masked<M: Machine>(
             gradient.into(),
             x.memory.into(),
             sum.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
             mean.into(),
         ],
         &[x.pitch],
@@ -372,37 +464,39 @@ pub(super) fn add_masked<M: Machine>(
     Ok(parts)
 }
 
-/// Gradients of a normalisation's weight and bias; what its statistics add to the gradient of x goes to
-/// `corrections`, to what is there where `is_added`.
+/// Gradients of a normalisation's weight and, behind it, bias, to `gradients` from `first` on; what its statistics add to
+/// the gradient of x goes to `corrections`, to what is there where `is_added`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the inputs and outputs of an operation"
+)]
 pub(super) fn norm_gradients<M: Machine>(
     machine: &M,
-    parts: &Parts<M::Memory>,
+    parts: &Parts<M::Owned>,
     mean: View<'_, M::Memory>,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     (channels, count): (usize, usize),
-    corrections: &mut Corrections<M::Memory>,
+    corrections: &mut Corrections<M::Owned>,
     is_added: bool,
-) -> Result<[M::Memory; 2]> {
-    let (mut of_weight, mut of_bias) = (machine.alloc(channels)?, machine.alloc(channels)?);
+    (gradients, first): (&mut M::Memory, usize),
+) -> Result<()> {
     machine.launch(
         "norm_gradients",
-        Blocks::for_each(channels),
+        Blocks::for_channels(channels),
         &mut [
-            (&parts.memory).into(),
+            (&*parts.memory).into(),
             mean.into(),
-            (&scales.inverse).into(),
-            (&scales.scale).into(),
-            (&mut of_weight).into(),
-            (&mut of_bias).into(),
-            (&mut corrections.of_x).into(),
-            (&mut corrections.constant).into(),
+            (&*scales.inverse).into(),
+            (&*scales.scale).into(),
+            Argument::Write(gradients, first),
+            (&mut *corrections.of_x).into(),
+            (&mut *corrections.constant).into(),
             Argument::Int(parts.number as i32),
             int(channels)?,
             int(count)?,
             Argument::Int(i32::from(is_added)),
         ],
-    )?;
-    Ok([of_weight, of_bias])
+    )
 }
 
 /// The mean over 2×2 pixels of `relu(scale·x + shift)`, without gaps.
@@ -410,19 +504,19 @@ pub(super) fn activate_pool<M: Machine>(
     machine: &M,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
-) -> Result<M::Memory> {
-    let n = grid.halved().rows() * x.channels;
-    let mut out = machine.alloc_activations(n)?;
+    scales: &Scales<M::Owned>,
+) -> Result<M::Owned> {
+    let rows = grid.halved().rows();
+    let mut out = machine.alloc_activations(rows * x.channels)?;
     machine.launch(
         "activate_pool",
-        Blocks::for_values(n),
+        by_pack(machine, rows, x.channels)?,
         &mut [
             x.memory.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
-            (&mut out).into(),
-            long(n),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
+            (&mut *out).into(),
+            int(rows)?,
             int(x.channels)?,
             int(x.pitch)?,
             int(grid.height)?,
@@ -438,9 +532,9 @@ pub(super) fn unpool<M: Machine>(
     gradient: &M::Memory,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     mean: View<'_, M::Memory>,
-) -> Result<(M::Memory, Parts<M::Memory>)> {
+) -> Result<(M::Owned, Parts<M::Owned>)> {
     let rows = grid.rows();
     let mut out = machine.alloc_activations(rows * x.pitch)?;
     let parts = Parts::sum(
@@ -450,9 +544,9 @@ pub(super) fn unpool<M: Machine>(
         vec![
             gradient.into(),
             x.memory.into(),
-            (&mut out).into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&mut *out).into(),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
             mean.into(),
         ],
         &[x.pitch, grid.height, grid.width],
@@ -460,62 +554,61 @@ pub(super) fn unpool<M: Machine>(
     Ok((out, parts))
 }
 
-/// Images N×3×H×W, single precision, as rows of four channels.
+/// Images N×3×H×W, single precision, as rows of one pack, zeros behind the three channels.
 pub(super) fn image_rows<M: Machine>(
     machine: &M,
     images: View<'_, M::Memory>,
     grid: Grid,
-) -> Result<M::Memory> {
-    let n = grid.rows();
-    let mut out = machine.alloc_activations(4 * n)?;
+) -> Result<M::Owned> {
+    let positions = grid.height * grid.width;
+    let mut out = machine.alloc_activations(pack(machine.precision()) * grid.rows())?;
     machine.launch(
         "image_rows",
-        Blocks::for_values(n),
-        &mut [
-            images.into(),
-            (&mut out).into(),
-            long(n),
-            int(grid.height * grid.width)?,
-        ],
+        Blocks::for_images(positions, grid.images)?,
+        &mut [images.into(), (&mut *out).into(), int(positions)?],
     )?;
     Ok(out)
 }
 
-/// The stem's pooling of `relu(scale·x + shift)`, to the first channels of a block's rows.
+/// The stem's pooling of `relu(scale·x + shift)`, to the first channels of a block's rows; which pixel of each window has
+/// its maximum, a byte for each, is what the backward pass needs.
 pub(super) fn stem_pool<M: Machine>(
     machine: &M,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     (maps, pitch): (&mut M::Memory, usize),
-) -> Result<()> {
-    let n = grid.strided().rows() * x.channels;
+) -> Result<M::Owned> {
+    let rows = grid.strided().rows();
+    let mut places = machine.alloc((rows * x.channels).div_ceil(size_of::<f32>()))?;
     machine.launch(
         "stem_pool",
-        Blocks::for_values(n),
+        by_pack(machine, rows, x.channels)?,
         &mut [
             x.memory.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
             maps.into(),
-            long(n),
+            (&mut *places).into(),
+            int(rows)?,
             int(x.channels)?,
             int(pitch)?,
             int(grid.height)?,
             int(grid.width)?,
         ],
-    )
+    )?;
+    Ok(places)
 }
 
 /// The gradient of [`stem_pool`] in front of the ReLU, without gaps.
 pub(super) fn stem_unpool<M: Machine>(
     machine: &M,
     gradient: &M::Memory,
+    places: &M::Memory,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
     mean: View<'_, M::Memory>,
-) -> Result<(M::Memory, Parts<M::Memory>)> {
+) -> Result<(M::Owned, Parts<M::Owned>)> {
     let rows = grid.rows();
     let mut out = machine.alloc_activations(rows * x.channels)?;
     let parts = Parts::sum(
@@ -524,10 +617,9 @@ pub(super) fn stem_unpool<M: Machine>(
         (rows, x.channels),
         vec![
             gradient.into(),
+            places.into(),
             x.memory.into(),
-            (&mut out).into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&mut *out).into(),
             mean.into(),
         ],
         &[grid.height, grid.width],
@@ -540,25 +632,24 @@ pub(super) fn feature_maps<M: Machine>(
     machine: &M,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
-) -> Result<M::Memory> {
-    let n = grid.rows() * x.channels;
-    let mut out = machine.alloc(n)?;
+    scales: &Scales<M::Owned>,
+    out: &mut M::Memory,
+) -> Result<()> {
+    let positions = grid.height * grid.width;
+    let n = positions * x.channels;
     machine.launch(
         "feature_maps",
-        Blocks::for_values(n),
+        Blocks::for_images(n, grid.images)?,
         &mut [
             x.memory.into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
-            (&mut out).into(),
-            long(n),
-            int(x.channels)?,
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
+            out.into(),
+            int(n)?,
             int(x.pitch)?,
-            int(grid.height * grid.width)?,
+            int(positions)?,
         ],
-    )?;
-    Ok(out)
+    )
 }
 
 /// The gradient of [`feature_maps`] as that of a block, which it fills.
@@ -567,9 +658,9 @@ pub(super) fn feature_gradient<M: Machine>(
     gradient: View<'_, M::Memory>,
     x: Rows<'_, M::Memory>,
     grid: Grid,
-    scales: &Scales<M::Memory>,
+    scales: &Scales<M::Owned>,
     mean: View<'_, M::Memory>,
-) -> Result<(M::Memory, Parts<M::Memory>)> {
+) -> Result<(M::Owned, Parts<M::Owned>)> {
     let rows = grid.rows();
     let mut out = machine.alloc_activations(rows * x.pitch)?;
     let parts = Parts::sum(
@@ -579,9 +670,9 @@ pub(super) fn feature_gradient<M: Machine>(
         vec![
             gradient.into(),
             x.memory.into(),
-            (&mut out).into(),
-            (&scales.scale).into(),
-            (&scales.shift).into(),
+            (&mut *out).into(),
+            (&*scales.scale).into(),
+            (&*scales.shift).into(),
             mean.into(),
         ],
         &[x.pitch, grid.height * grid.width],
@@ -603,45 +694,55 @@ pub(super) fn pack_weight<M: Machine>(
     machine: &M,
     weight: View<'_, M::Memory>,
     shape: WeightShape,
-) -> Result<M::Memory> {
+) -> Result<M::Owned> {
     let n = shape.outputs * shape.taps * shape.packed_inputs;
     let mut out = machine.alloc_activations(n)?;
+    pack_weight_to(machine, weight, shape, &mut out)?;
+    Ok(out)
+}
+
+/// The same to a memory that is there.
+pub(super) fn pack_weight_to<M: Machine>(
+    machine: &M,
+    weight: View<'_, M::Memory>,
+    shape: WeightShape,
+    out: &mut M::Memory,
+) -> Result<()> {
+    let n = shape.outputs * shape.taps * shape.packed_inputs;
     machine.launch(
         "pack_weight",
         blocks_for_weight(n)?,
         &mut [
             weight.into(),
-            (&mut out).into(),
+            out.into(),
             int(n)?,
             int(shape.inputs)?,
             int(shape.taps)?,
             int(shape.packed_inputs)?,
         ],
-    )?;
-    Ok(out)
+    )
 }
 
-/// The gradient of such a weight as the weight was.
+/// The gradient of such a weight as the weight was, to `out` from `first` on.
 pub(super) fn unpack_weight<M: Machine>(
     machine: &M,
     gradient: &M::Memory,
     shape: WeightShape,
-) -> Result<M::Memory> {
+    (out, first): (&mut M::Memory, usize),
+) -> Result<()> {
     let n = shape.outputs * shape.taps * shape.inputs;
-    let mut out = machine.alloc(n)?;
     machine.launch(
         "unpack_weight",
         blocks_for_weight(n)?,
         &mut [
             gradient.into(),
-            (&mut out).into(),
+            Argument::Write(out, first),
             int(n)?,
             int(shape.inputs)?,
             int(shape.taps)?,
             int(shape.packed_inputs)?,
         ],
-    )?;
-    Ok(out)
+    )
 }
 
 /// The kernels of weights count in `int`, strides included.

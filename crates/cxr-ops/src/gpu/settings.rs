@@ -1,14 +1,15 @@
 //! What holds for all CUDA devices of the process: precision, choices, graphs, and the driver's memory.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use candle_core::cuda_backend::DeviceId;
+use candle_core::cuda_backend::cudarc::cublas::sys::cublasSetWorkspace_v2;
 use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
 use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
-use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdevice, CUgraphMem_attribute, CUmemPool_attribute, cuDeviceGetGraphMemAttribute,
-    cuDeviceGraphMemTrim,
-};
-use candle_core::{CudaDevice, Device, Result};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr as _};
+use candle_core::{CudaDevice, Device, Error, Result};
 
 use crate::{Algorithms, DeviceOptions};
 
@@ -16,10 +17,10 @@ use super::choices::Choices;
 
 pub(super) static CHOICES: Choices = Choices::none();
 pub(super) static GRAPH_LAUNCHES: AtomicUsize = AtomicUsize::new(0);
+/// cuBLAS's, of the devices that were opened.
+static WORKSPACES: Mutex<Vec<(DeviceId, CudaSlice<u8>)>> = Mutex::new(Vec::new());
 static IS_EXACT: AtomicBool = AtomicBool::new(false);
 static USES_GRAPHS: AtomicBool = AtomicBool::new(false);
-/// The peak of the memory pool when graphs took over from it.
-static PEAK_BEFORE_GRAPHS: AtomicU64 = AtomicU64::new(0);
 
 /// Lets timing choose how each convolution on a CUDA device is computed, for the whole process: the first time that
 /// a shape comes, each algorithm of cuDNN's that is deterministic is timed, and the fastest stays. What is
@@ -88,11 +89,30 @@ pub fn cuda_device(ordinal: usize, options: DeviceOptions) -> Result<Device> {
     // gain: no two events for every tensor and no waiting for them.
     unsafe { cuda.disable_event_tracking() };
     keep_freed_memory(cuda)?;
+    let workspace = (cuda.id(), blas_workspace(cuda)?);
+    let mut workspaces = WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
+    workspaces.push(workspace);
     Ok(device)
 }
 
+/// Memory for cuBLAS, as much as it takes for itself on a large GPU: what it chooses depends on how much it has, and what
+/// it takes for itself while a graph is recorded would be the graph's. Valid as long as it is not dropped.
+pub(super) fn blas_workspace(device: &CudaDevice) -> Result<CudaSlice<u8>> {
+    const BYTES: usize = 32 << 20;
+    // SAFETY: cuBLAS takes it as it comes.
+    let workspace = unsafe { device.alloc::<u8>(BYTES) }?;
+    let stream = device.cuda_stream();
+    let (address, sync) = workspace.device_ptr(&stream);
+    let handle = *device.cublas_handle().handle();
+    // SAFETY: the memory is there for as long as whoever asked keeps it.
+    let status = unsafe { cublasSetWorkspace_v2(handle, address as *mut _, BYTES) };
+    status.result().map_err(Error::wrap)?;
+    drop(sync);
+    Ok(workspace)
+}
+
 /// The largest number of bytes that were taken on a CUDA device at once: tensors, what operations keep, and their
-/// workspaces; not the driver's context. `None` where the driver does not count.
+/// workspaces; not the driver's context and what its libraries take by themselves. `None` where the driver does not count.
 ///
 /// # Errors
 /// A device that is no CUDA device, or what it reports.
@@ -102,49 +122,28 @@ pub fn cuda_memory_peak(device: &Device) -> Result<Option<u64>> {
     if !context.has_async_alloc() {
         return Ok(None);
     }
-    let mut of_graphs = 0u64;
-    let attribute = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
-    // SAFETY: as in `keep_freed_memory`.
-    unsafe {
-        let of_graphs = (&raw mut of_graphs).cast();
-        cuDeviceGetGraphMemAttribute(context.cu_device(), attribute, of_graphs).result()?;
-    }
-    // Two peaks, which need not be of one moment: at most so much.
-    let now = pool_peak(context.cu_device())? + of_graphs;
-    Ok(Some(now.max(PEAK_BEFORE_GRAPHS.load(Ordering::Relaxed))))
-}
-
-fn pool_peak(device: CUdevice) -> Result<u64> {
     let mut peak = 0u64;
     let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
     // SAFETY: as in `keep_freed_memory`.
     unsafe {
-        let pool = get_default_mem_pool(device)?;
+        let pool = get_default_mem_pool(context.cu_device())?;
         mem_pool::get_attribute(pool, attribute, (&raw mut peak).cast())?;
     }
-    Ok(peak)
+    Ok(Some(peak))
 }
 
-/// Gives freed memory back, out of which that of graphs does not come, and resets the peak.
+/// Gives freed memory back, which lies in pieces, before a large piece is taken.
 pub(super) fn give_back_freed_memory(device: &CudaDevice) -> Result<()> {
-    let device = device.cuda_stream().context().cu_device();
-    PEAK_BEFORE_GRAPHS.fetch_max(pool_peak(device)?, Ordering::Relaxed);
-    let mut zero = 0u64;
-    let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
     // SAFETY: as in `keep_freed_memory`.
     unsafe {
-        let pool = get_default_mem_pool(device)?;
+        let pool = get_default_mem_pool(context.cu_device())?;
         mem_pool::trim_to(pool, 0)?;
-        mem_pool::set_attribute(pool, attribute, (&raw mut zero).cast())?;
     }
-    Ok(())
-}
-
-/// Gives back what graphs held that are no more.
-pub(super) fn give_back_memory_of_graphs(device: &CudaDevice) -> Result<()> {
-    let stream = device.cuda_stream();
-    // SAFETY: the device lives.
-    unsafe { cuDeviceGraphMemTrim(stream.context().cu_device()) }.result()?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use super::{Result, phantoms};
 const SIDE: u32 = 256;
 
 /// Phantoms in a folder, prepared; a tenth of `images` validates.
-fn data(folder: &Path, images: usize, test: usize) -> Result<TrainingData> {
+pub(super) fn data(folder: &Path, images: usize, test: usize) -> Result<TrainingData> {
     let size = |images| ListSize {
         images,
         least_positives: (images / 60).min(30),

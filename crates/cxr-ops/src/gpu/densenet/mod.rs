@@ -8,8 +8,11 @@
 mod backward;
 mod forward;
 
-use super::machine::{Convolution, View};
+use std::ops::Deref;
+
+use super::machine::{Convolution, View, pack};
 use super::rows::{ChannelStatistics, Grid, Scales, WeightShape};
+use crate::Precision;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;
@@ -41,13 +44,13 @@ struct Block {
 }
 
 impl DenseNetPlan {
-    /// Whether the kernels, which move four channels at once, take it.
-    pub fn is_fitting(&self) -> bool {
+    /// Whether the kernels take it, which move 16 bytes at once: channels come by fours, in bf16 by eights.
+    pub fn is_fitting(&self, precision: Precision) -> bool {
         let blocks = self.blocks(Grid::PIXEL);
         [self.stem_maps, self.growth, self.narrow]
             .into_iter()
             .chain(blocks.iter().map(|block| block.first))
-            .all(|channels| channels > 0 && channels.is_multiple_of(4))
+            .all(|channels| channels > 0 && channels.is_multiple_of(pack(precision)))
     }
 
     /// The shapes of the parameters, from images to features: each convolution's weight, each normalisation's weight
@@ -92,6 +95,15 @@ impl DenseNetPlan {
         .collect()
     }
 
+    /// Values of all parameters.
+    pub(super) fn n_parameters(&self) -> usize {
+        let shapes = self.parameter_shapes();
+        shapes
+            .iter()
+            .map(|shape| shape.iter().product::<usize>())
+            .sum()
+    }
+
     /// Maps out of the last block.
     pub(super) fn feature_maps(&self) -> usize {
         let blocks = self.blocks(Grid::PIXEL);
@@ -122,21 +134,22 @@ impl DenseNetPlan {
         }
     }
 
-    fn stem_weight(&self) -> WeightShape {
+    fn stem_weight(&self, precision: Precision) -> WeightShape {
         WeightShape {
             outputs: self.stem_maps,
             inputs: 3,
             taps: 49,
-            packed_inputs: 4,
+            packed_inputs: pack(precision),
         }
     }
 
-    fn stem(&self, images: Grid) -> Convolution {
+    /// The images' three channels are padded to one pack.
+    fn stem(&self, images: Grid, precision: Precision) -> Convolution {
         Convolution {
             images: images.images,
             height: images.height,
             width: images.width,
-            inputs: 4,
+            inputs: pack(precision),
             outputs: self.stem_maps,
             kernel: 7,
             stride: 2,
@@ -159,7 +172,7 @@ impl DenseNetPlan {
 }
 
 /// With what a pass normalises.
-pub(super) enum Statistics<'a, M> {
+pub(super) enum Statistics<'a, M: ?Sized> {
     /// The batch's own.
     OfBatch,
     /// Mean and variance of every normalisation, from images to features.
@@ -167,42 +180,44 @@ pub(super) enum Statistics<'a, M> {
 }
 
 /// What the backward pass needs.
-pub(super) struct Tape<M> {
+pub(super) struct Tape<O> {
     images: Grid,
-    image_rows: M,
-    stem: M,
-    stem_statistics: ChannelStatistics<M>,
-    stem_scales: Scales<M>,
-    blocks: Vec<BlockTape<M>>,
-    tail_scales: Scales<M>,
+    image_rows: O,
+    stem: O,
+    stem_statistics: ChannelStatistics<O>,
+    stem_scales: Scales<O>,
+    /// Where the windows of the stem's pooling have their maxima.
+    stem_places: O,
+    blocks: Vec<BlockTape<O>>,
+    tail_scales: Scales<O>,
 }
 
-struct BlockTape<M> {
+struct BlockTape<O> {
     block: Block,
-    maps: M,
-    statistics: ChannelStatistics<M>,
-    layers: Vec<LayerTape<M>>,
+    maps: O,
+    statistics: ChannelStatistics<O>,
+    layers: Vec<LayerTape<O>>,
     /// Behind every block but the last: the normalisation, and the weight as activations.
-    transition: Option<(Scales<M>, M)>,
+    transition: Option<(Scales<O>, O)>,
 }
 
-struct LayerTape<M> {
+struct LayerTape<O> {
     /// Channels of the bottleneck.
     narrow: usize,
-    scales1: Scales<M>,
-    bottleneck: M,
-    statistics2: ChannelStatistics<M>,
-    scales2: Scales<M>,
+    scales1: Scales<O>,
+    bottleneck: O,
+    statistics2: ChannelStatistics<O>,
+    scales2: Scales<O>,
     /// Both weights as activations.
-    weights: [M; 2],
+    weights: [O; 2],
 }
 
-impl<M> Tape<M> {
+impl<O: Deref> Tape<O> {
     /// Mean and variance of every normalisation, from images to features, with the number of its channels and of the
     /// values behind each.
-    pub(super) fn statistics(&self) -> Vec<([View<'_, M>; 2], usize, usize)> {
-        fn of<M>(statistics: &ChannelStatistics<M>) -> [View<'_, M>; 2] {
-            [(&statistics.mean).into(), (&statistics.variance).into()]
+    pub(super) fn statistics(&self) -> Vec<([View<'_, O::Target>; 2], usize, usize)> {
+        fn of<O: Deref>(statistics: &ChannelStatistics<O>) -> [View<'_, O::Target>; 2] {
+            [&statistics.mean, &statistics.variance].map(|values| View::from(&**values))
         }
         let stem_channels = self.blocks.first().map_or(0, |tape| tape.block.first);
         let stem_count = self.images.strided().rows();

@@ -25,7 +25,8 @@ impl Scribe {
 }
 
 impl Machine for Scribe {
-    type Memory = Vec<f32>;
+    type Memory = [f32];
+    type Owned = Vec<f32>;
     type Table = Vec<u64>;
 
     fn alloc(&self, len: usize) -> Result<Vec<f32>> {
@@ -37,11 +38,15 @@ impl Machine for Scribe {
         bail!("a table of {} numbers came from the host", table.len())
     }
 
-    fn write_bytes(&self, _: &mut Vec<f32>, _: usize, bytes: &[u8]) -> Result<()> {
+    fn write_bytes(&self, _: &mut [f32], _: usize, bytes: &[u8]) -> Result<()> {
         bail!("{} bytes came from the host", bytes.len())
     }
 
-    fn address(&self, values: View<'_, Vec<f32>>) -> u64 {
+    fn read(&self, memory: &[f32]) -> Result<Vec<f32>> {
+        bail!("the host waited for {} values", memory.len())
+    }
+
+    fn address(&self, values: View<'_, [f32]>) -> u64 {
         self.emulator.address(values)
     }
 
@@ -49,7 +54,7 @@ impl Machine for Scribe {
         self.emulator.precision()
     }
 
-    fn multiply(&self, product: Product<'_, Vec<f32>>) -> Result<()> {
+    fn multiply(&self, product: Product<'_, [f32]>) -> Result<()> {
         let sizes = (product.rows, product.columns, product.inner);
         self.note(format!("multiply {sizes:?}"));
         self.emulator.multiply(product)
@@ -58,15 +63,10 @@ impl Machine for Scribe {
     fn convolve(
         &self,
         convolution: &Convolution,
-        pass: Pass<'_, Vec<f32>>,
-        out: &mut Vec<f32>,
+        pass: Pass<'_, [f32]>,
+        out: &mut [f32],
     ) -> Result<()> {
-        let kind = match pass {
-            Pass::Forward { .. } => "forward",
-            Pass::OfInput { .. } => "of input",
-            Pass::OfWeight { .. } => "of weight",
-        };
-        self.note(format!("{kind} {convolution:?}"));
+        self.note(format!("{} {convolution:?}", pass.name()));
         self.emulator.convolve(convolution, pass, out)
     }
 
@@ -74,7 +74,7 @@ impl Machine for Scribe {
         &self,
         kernel: &'static str,
         blocks: Blocks,
-        arguments: &mut [Argument<'_, Vec<f32>, Vec<u64>>],
+        arguments: &mut [Argument<'_, [f32], Vec<u64>>],
     ) -> Result<()> {
         let numbers = arguments.iter().map(|argument| match argument {
             Argument::Read(view) => format!("from {}", view.offset),
@@ -94,9 +94,9 @@ impl Machine for Scribe {
 fn passes_are_the_same_launches_whatever_the_values() -> Result<()> {
     let plan = DenseNetPlan {
         stem_maps: 8,
-        growth: 4,
+        growth: 8,
         narrow: 8,
-        block_layers: vec![2, 1],
+        block_layers: vec![3, 1],
         eps: 1e-3,
     };
     let grid = Grid {
@@ -122,9 +122,13 @@ fn passes_are_the_same_launches_whatever_the_values() -> Result<()> {
             let images = images.to_vec();
             let images = (View::from(&images), grid);
             let statistics = Statistics::OfBatch;
-            let (features, tape) = densenet::forward(&scribe, &plan, images, &views, statistics)?;
+            let mut features = vec![0.; plan.feature_grid(grid).rows() * plan.feature_maps()];
+            let out = &mut features;
+            let tape = densenet::forward(&scribe, &plan, images, &views, statistics, out)?;
             let gradient = vec![upstream; features.len()];
-            densenet::backward(&scribe, &plan, &tape, (&gradient).into())?;
+            let mut gradients = vec![0.; plan.n_parameters()];
+            let of_features = View::from(&gradient);
+            densenet::backward(&scribe, &plan, &tape, of_features, &mut gradients)?;
             Ok(scribe.calls.take())
         };
         let n = 3 * grid.rows();

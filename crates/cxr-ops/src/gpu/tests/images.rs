@@ -40,6 +40,38 @@ fn warped(
     out
 }
 
+/// The same in the arithmetic of the CPU's warp: positions in 16.16 fixed point, rounded term by term, and greys in single
+/// precision, no product and sum in one.
+fn warped_bits(
+    pixels: &[u8],
+    side: usize,
+    map: &[f64; 6],
+    size: usize,
+    [factor, summand]: [f32; 2],
+) -> Vec<u32> {
+    let fixed = |position: f64| (position * 65536.).round() as i32;
+    let at = |x: i32, y: i32| {
+        let mirrored = |position: i32| {
+            let period = position.rem_euclid(2 * side as i32) as usize;
+            period.min(2 * side - 1 - period)
+        };
+        f32::from(pixels[mirrored(y) * side + mirrored(x)])
+    };
+    let mut out = Vec::new();
+    for (row, column) in (0..size).flat_map(|row| (0..size).map(move |column| (row, column))) {
+        let (row, column) = (row as f64, column as f64);
+        let x = fixed(map[0] * column) + fixed(map[1] * row + map[2]);
+        let y = fixed(map[3] * column) + fixed(map[4] * row + map[5]);
+        let (left, above) = (x >> 16, y >> 16);
+        let part = |position: i32| (position & 65535) as f32 * (1. / 65536.);
+        let (right, below) = (part(x), part(y));
+        let line = |x: i32| at(x, above) + below * (at(x, above + 1) - at(x, above));
+        let grey = line(left) + right * (line(left + 1) - line(left));
+        out.push((grey * factor + summand).to_bits());
+    }
+    out
+}
+
 const LINES: [[f32; 2]; 3] = [[0.017, -2.1], [0.0175, -2.], [1., 0.]];
 
 #[test]
@@ -78,6 +110,34 @@ fn images_are_resampled_beyond_their_borders_too() -> Result<()> {
     let (first, _) = found.split_at(size * size);
     let red = |at: usize| f32::from(pixels[(at / size + 3) * side + at % size + 2]) * 0.017 - 2.1;
     assert!((0..size * size).all(|at| first[at] == red(at)));
+    Ok(())
+}
+
+/// A compiler that contracts products and sums moves positions by a 65536th of a pixel here and there.
+#[test]
+fn resampled_images_have_the_bits_of_the_cpus() -> Result<()> {
+    let Some(machine) = Emulator::new() else {
+        return Ok(());
+    };
+    let (side, size) = (24, 31);
+    let pixels: Vec<u8> = (0..side * side)
+        .map(|at| (at * at / 3 % 256) as u8)
+        .collect();
+    for turn in 0..12 {
+        let (sin, cos) = (0.53 * f64::from(turn)).sin_cos();
+        // Positions on both sides of 0, some of them half a step of fixed point from one.
+        let tie = 1. / 131_072. - f64::from(turn);
+        let map = [cos, -sin, tie, sin, cos, 11.9 - 1.7 * f64::from(turn)];
+        let image = StoredImage {
+            number: 0,
+            pixels: &pixels,
+            map,
+        };
+        let found = Residents::new(side, 0, 1).warp(&machine, &[image], LINES, size)?;
+        let found: Vec<u32> = found.iter().map(|value| value.to_bits()).collect();
+        let expected = LINES.map(|line| warped_bits(&pixels, side, &map, size, line));
+        assert_eq!(found, expected.concat(), "{turn}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Every call on the emulator against the operation of the processor.
 
+mod convolution;
 mod graph;
 mod images;
 mod memory;

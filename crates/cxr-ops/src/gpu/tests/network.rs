@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, Var};
 use super::{assert_close, difference, flat, noise, tensor};
 use crate::gpu::densenet::{self, DenseNetPlan, Statistics};
 use crate::gpu::emulator::Emulator;
-use crate::gpu::machine::View;
+use crate::gpu::machine::{Machine as _, View};
 use crate::gpu::rows::{self, Grid, WeightShape};
 use crate::{
     Activation, Conv2dConfig, Precision, avg_pool2d, batch_norm, batch_norm_train, concat_maps,
@@ -53,7 +53,8 @@ fn densenet(
     norm(&maps, next(), next())
 }
 
-/// A network whose blocks have one and more layers, and images whose sides are odd at every level.
+/// A network whose blocks have one and more layers, and images whose sides are odd at every level. Its channels come by
+/// fours, in bf16 by eights.
 struct Example {
     plan: DenseNetPlan,
     grid: Grid,
@@ -62,14 +63,24 @@ struct Example {
 }
 
 impl Example {
-    fn new() -> Self {
-        let plan = DenseNetPlan {
-            stem_maps: 8,
-            growth: 4,
-            narrow: 12,
-            block_layers: vec![2, 2, 1],
-            eps: 1e-3,
+    fn new(precision: Precision) -> Self {
+        let plan = match precision {
+            Precision::Single => DenseNetPlan {
+                stem_maps: 8,
+                growth: 4,
+                narrow: 12,
+                block_layers: vec![2, 2, 1],
+                eps: 1e-3,
+            },
+            Precision::Bf16 => DenseNetPlan {
+                stem_maps: 8,
+                growth: 8,
+                narrow: 24,
+                block_layers: vec![3, 2, 1],
+                eps: 1e-3,
+            },
         };
+        assert!(plan.is_fitting(precision));
         let grid = Grid {
             images: 3,
             height: 53,
@@ -111,36 +122,52 @@ impl Example {
     }
 }
 
-#[test]
-fn a_densenet_in_training_and_all_its_gradients() -> Result<()> {
-    let example = Example::new();
+/// The features of an example, its tape, and the gradients of all parameters, each by itself.
+fn passes(
+    machine: &Emulator,
+    example: &Example,
+    upstream: &Vec<f32>,
+) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
     let Example {
         plan,
         grid,
         images,
         parameters,
-    } = &example;
-    let variables = example.variables();
-    let expected = densenet(plan, &example.image_tensor(), &variables, None)?;
-    let upstream = noise(expected.elem_count(), 3);
-    let loss = (&expected * tensor(&upstream, expected.dims()))?.sum_all()?;
-    let gradients = loss.backward()?;
-    let expected = flat(&expected);
+    } = example;
+    let views: Vec<_> = parameters.iter().map(View::from).collect();
+    let images = (View::from(images), *grid);
+    let mut features = machine.alloc(upstream.len())?;
+    let statistics = Statistics::OfBatch;
+    let tape = densenet::forward(machine, plan, images, &views, statistics, &mut features)?;
+    let mut all = machine.alloc(plan.n_parameters())?;
+    densenet::backward(machine, plan, &tape, upstream.into(), &mut all)?;
+    let mut rest = &all[..];
+    let each = parameters.iter().map(|parameter| {
+        let (gradient, behind) = rest.split_at(parameter.len());
+        rest = behind;
+        gradient.to_vec()
+    });
+    Ok((features, each.collect()))
+}
+
+#[test]
+fn a_densenet_in_training_and_all_its_gradients() -> Result<()> {
     for (precision, of_features) in [(Precision::Single, 1e-5), (Precision::Bf16, 2e-2)] {
         let Some(machine) = Emulator::with(precision) else {
             return Ok(());
         };
-        let views: Vec<_> = parameters.iter().map(View::from).collect();
-        let images = (View::from(images), *grid);
-        let (features, tape) =
-            densenet::forward(&machine, plan, images, &views, Statistics::OfBatch)?;
-        let (distance, size) = difference(&features, &expected);
+        let example = Example::new(precision);
+        let variables = example.variables();
+        let expected = densenet(&example.plan, &example.image_tensor(), &variables, None)?;
+        let upstream = noise(expected.elem_count(), 3);
+        let loss = (&expected * tensor(&upstream, expected.dims()))?.sum_all()?;
+        let gradients = loss.backward()?;
+        let (features, found) = passes(&machine, &example, &upstream)?;
+        let (distance, size) = difference(&features, &flat(&expected));
         assert!(
             distance < of_features * size,
             "{precision:?}, features: {distance:e}"
         );
-        let found = densenet::backward(&machine, plan, &tape, (&upstream).into())?;
-        assert_eq!(found.len(), variables.len());
         let pairs = found.iter().zip(&variables);
         let differences: Vec<(f64, f64)> = pairs
             .map(|(found, variable)| difference(found, &flat(gradients.get(variable).unwrap())))
@@ -193,7 +220,8 @@ fn activations_are_rounded_to_nearest_and_packed_by_taps() -> Result<()> {
         };
         let packed = rows::pack_weight(&machine, (&weight).into(), shape)?;
         let values = machine.activations(&packed, 2 * 9 * 4);
-        let back = rows::unpack_weight(&machine, &packed, shape)?;
+        let mut back = machine.alloc(54)?;
+        rows::unpack_weight(&machine, &packed, shape, (&mut back, 0))?;
         for (at, &weight) in weight.iter().enumerate() {
             let (output, input, tap) = (at / 27, at / 9 % 3, at % 9);
             let expected = match precision {
@@ -220,7 +248,7 @@ fn a_densenet_in_evaluation_and_the_statistics_of_a_batch() -> Result<()> {
     let Some(machine) = Emulator::new() else {
         return Ok(());
     };
-    let example = Example::new();
+    let example = Example::new(Precision::Single);
     let Example {
         plan,
         grid,
@@ -229,12 +257,17 @@ fn a_densenet_in_evaluation_and_the_statistics_of_a_batch() -> Result<()> {
     } = &example;
     let views: Vec<_> = parameters.iter().map(View::from).collect();
     let images = (View::from(images), *grid);
-    let (of_batch, tape) = densenet::forward(&machine, plan, images, &views, Statistics::OfBatch)?;
+    let forward = |statistics: Statistics<'_, [f32]>| {
+        let n_features = plan.feature_grid(*grid).rows() * plan.feature_maps();
+        let mut features = machine.alloc(n_features)?;
+        let tape = densenet::forward(&machine, plan, images, &views, statistics, &mut features)?;
+        Result::Ok((features, tape))
+    };
+    let (of_batch, tape) = forward(Statistics::OfBatch)?;
     // Evaluated with the batch's own statistics, the network does what it did in training.
     let statistics = tape.statistics();
     let running: Vec<_> = statistics.iter().map(|(of, ..)| *of).collect();
-    let running = Statistics::Running(&running);
-    let (features, _) = densenet::forward(&machine, plan, images, &views, running)?;
+    let (features, _) = forward(Statistics::Running(&running))?;
     assert_close("with the batch's statistics", &features, &of_batch);
     // And with others what the processor does; each has its own number of channels.
     let other: Vec<[Vec<f32>; 2]> = (statistics.iter().enumerate())
@@ -257,8 +290,7 @@ fn a_densenet_in_evaluation_and_the_statistics_of_a_batch() -> Result<()> {
         Some(&tensors),
     )?;
     let running: Vec<_> = other.iter().map(|[m, v]| [m.into(), v.into()]).collect();
-    let running = Statistics::Running(&running);
-    let (features, _) = densenet::forward(&machine, plan, images, &views, running)?;
+    let (features, _) = forward(Statistics::Running(&running))?;
     assert_close("with other statistics", &features, &flat(&expected));
     let of_features = plan.feature_grid(*grid);
     let size = [plan.feature_maps(), of_features.height, of_features.width];

@@ -206,7 +206,7 @@ fn running_averages_of_many_normalisations_move_at_once() -> Result<()> {
     };
     let [mut means, mut variances, new_means, new_variances] = [1, 4, 7, 10].map(values);
     let before = [means.clone(), variances.clone()];
-    let all: Vec<Moving<'_, Vec<f32>>> = (0..sizes.len())
+    let all: Vec<Moving<'_, [f32]>> = (0..sizes.len())
         .map(|at| Moving {
             running: [
                 means[at].as_mut_ptr() as u64,
