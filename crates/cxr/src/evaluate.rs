@@ -75,6 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             &stop,
         );
     }
+    args.external.check_none(&args.run)?;
     let survey = args.data.survey(&experiment)?;
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));
