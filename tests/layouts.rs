@@ -367,6 +367,22 @@ fn a_model_is_tested_on_data_sets_that_it_was_not_trained_on() {
     let negative = blank["blank_labels_negative"].as_array().unwrap();
     assert!(negative.contains(&"Edema".into()), "{negative:?}");
 
+    // What is said of another data set means nothing on the run's own; its own studies are scored from its predictions.
+    let own = ["evaluate", run, "--data", "chexpert", "--by-study", "max"];
+    let (_, stderr) = bench.ends(&own, 1);
+    assert!(stderr.contains("`--by-study` is about another"), "{stderr}");
+    let predictions = "runs/tiny/bce/predictions-test.csv";
+    let arguments = [
+        "score",
+        predictions,
+        "--labels",
+        "chexpert",
+        "--by-study",
+        "max",
+    ];
+    let (stdout, _) = bench.ends(&arguments, 0);
+    assert!(stdout.contains(" studies of "), "{stdout}");
+
     // The run is as it was, and the report says what was tested where.
     assert_eq!(
         std::fs::read(bench.path("runs/tiny/bce/model.safetensors")).unwrap(),

@@ -722,3 +722,88 @@ fn blank_cells_of_the_truth_count_where_that_is_asked_for() {
     }
     assert_eq!(of(&scored(&["B=negative"]), 0), ((1, 1), 1.));
 }
+
+/// CheXpert's and CXR-LT's scores are of studies: the views of one examination are one score.
+#[test]
+fn studies_are_scored_by_the_mean_or_the_max_of_their_images() {
+    let bench = Workbench::new(&[
+        (
+            "labels.csv",
+            "image,patient,study,A\na1.png,p,1,1\na2.png,p,1,1\nb1.png,q,1,0\nc1.png,r,1,0\nnot scored.png,r,1,1\n",
+        ),
+        (
+            "p.csv",
+            "image,A\na1.png,0.2\na2.png,0.9\nb1.png,0.4\nc1.png,0.6\n",
+        ),
+        (
+            "q.csv",
+            "image,A\na1.png,0.2\na2.png,0.3\nb1.png,0.4\nc1.png,0.6\n",
+        ),
+        ("few.csv", "image,A\na1.png,0.2\nb1.png,0.4\nc1.png,0.6\n"),
+        (
+            "no-studies.csv",
+            "image,patient,A\na1.png,p,1\na2.png,p,1\nb1.png,q,0\nc1.png,r,0\n",
+        ),
+    ]);
+    let json = |arguments: &[&str]| -> Value {
+        let fixed = [
+            "--labels",
+            "labels.csv",
+            "--by-patient",
+            "--json",
+            "m.json",
+            "--force",
+        ];
+        bench.prints(&[arguments, &fixed].concat());
+        serde_json::from_str(&std::fs::read_to_string(bench.path("m.json")).unwrap()).unwrap()
+    };
+    // By hand: of four pairs of images, two are in order; a study's scores are 0.9 and 0.55 against 0.4 and 0.6.
+    for (rule, n_scored, auc) in [
+        (&[][..], 4, 0.5),
+        (&["--by-study", "max"], 3, 1.),
+        (&["--by-study", "mean"], 3, 0.5),
+    ] {
+        let scored = json(&[&["score", "p.csv"], rule].concat());
+        assert_eq!(scored["n_images"], n_scored, "{rule:?}");
+        assert_eq!(scored["n_patients"], 3, "{rule:?}");
+        assert_eq!(scored["labels"][0]["auc"], auc, "{rule:?}");
+    }
+    let text = bench.prints(&[
+        "score",
+        "p.csv",
+        "--labels",
+        "labels.csv",
+        "--by-study",
+        "max",
+    ]);
+    assert!(text.starts_with("3 studies of 3 patients"), "{text}");
+    let both = json(&["compare", "p.csv", "q.csv", "--by-study", "max"]);
+    assert_eq!(both["n_images"], 3);
+    assert_eq!(both["labels"][0]["auc_a"], 1.);
+    assert_eq!(both["labels"][0]["auc_b"], 0.);
+    // A model that lacks an image of a study is told of, whatever is joined.
+    let arguments = [
+        "compare",
+        "p.csv",
+        "few.csv",
+        "--labels",
+        "labels.csv",
+        "--by-study",
+        "max",
+    ];
+    let (code, stderr) = bench.complains(&arguments);
+    assert!(code == 1 && stderr.contains("a2.png"), "{stderr}");
+    let arguments = [
+        "score",
+        "p.csv",
+        "--labels",
+        "no-studies.csv",
+        "--by-study",
+        "max",
+    ];
+    let (code, stderr) = bench.complains(&arguments);
+    assert!(
+        code == 1 && stderr.contains("which images are of one study"),
+        "{stderr}"
+    );
+}

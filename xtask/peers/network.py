@@ -1,11 +1,12 @@
 """A backbone with a head in PyTorch (channels-last) or ONNX Runtime: images per second.
 
-usage: network.py train|frozen|infer BATCH STEPS THREADS f32|bf16 BACKBONE
+usage: network.py train|frozen|infer BATCH STEPS THREADS f32|bf16 BACKBONE wall|processor
 
 DenseNet121 has the paper's top network, every other of torchvision's networks a dense layer on the means of its maps.
 
 A step of training is forward, binary cross-entropy, backward and AdamW; `frozen` trains the top network only;
 `infer` is ONNX Runtime's. The median of STEPS counts, two before them do not. Prints one JSON object.
+With `processor` the seconds are those that processors worked for this process.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ import torch
 import torchvision
 from torch import nn
 
-work, batch, steps, threads, dtype, name = sys.argv[1], *map(int, sys.argv[2:5]), *sys.argv[5:7]
+work, batch, steps, threads, dtype, name, clock = sys.argv[1], *map(int, sys.argv[2:5]), *sys.argv[5:8]
+now = time.process_time if clock == "processor" else time.perf_counter
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 
@@ -102,9 +104,9 @@ def inference():
 call = inference() if work == "infer" else training()
 times = []
 for _ in range(steps + 2):
-    begin = time.perf_counter()
+    begin = now()
     call()
-    times.append(time.perf_counter() - begin)
+    times.append(now() - begin)
 label = work if dtype == "f32" else f"{work} {dtype}"
 label = label if name == "densenet121" else f"{label} {name}"
 print(json.dumps({label: batch / statistics.median(times[2:])}))

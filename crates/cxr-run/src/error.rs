@@ -169,6 +169,12 @@ pub enum RunError {
         /// The image.
         image: String,
     },
+    /// Studies are to be scored, and the label table names none.
+    #[error("{tables} does not say which images are of one study")]
+    NoStudies {
+        /// What the table is.
+        tables: String,
+    },
     /// No image has both scores and labels.
     #[error("`{}`: expected at least one image of the label table, found none", path.display())]
     NothingToScore {

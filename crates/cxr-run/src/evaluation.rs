@@ -198,6 +198,14 @@ impl Evaluation {
         (0..predictions.len()).map(evaluate).collect()
     }
 
+    /// The same, which says what another one left out: that of the images of which these are the studies.
+    pub(crate) fn with_left_out_of(self, images: Self) -> Self {
+        Self {
+            left_out: images.left_out,
+            ..self
+        }
+    }
+
     /// Scores to rank by, to the full precision of the file, and the truth.
     pub fn data(&self) -> &MultiLabel {
         &self.data

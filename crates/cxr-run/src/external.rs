@@ -49,6 +49,15 @@ impl fmt::Display for StudyRule {
     }
 }
 
+/// Whether one of two images has a finding: known to where one has, known not to where neither has.
+pub(crate) fn either_state(first: Option<bool>, second: Option<bool>) -> Option<bool> {
+    match (first, second) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (Some(false), Some(false)) => Some(false),
+        _ => None,
+    }
+}
+
 /// The metrics of a model on a data set that it was not trained on, label by label over the labels that both have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExternalTest {
@@ -127,11 +136,7 @@ impl ScoredImages {
                 continue;
             };
             for (known, state) in known.states.iter_mut().zip(&truth.states) {
-                *known = match (*known, *state) {
-                    (Some(true), _) | (_, Some(true)) => Some(true),
-                    (Some(false), Some(false)) => Some(false),
-                    _ => None,
-                };
+                *known = either_state(*known, *state);
             }
             for (sum, logit) in sums.iter_mut().zip(logits) {
                 *sum = match rule {

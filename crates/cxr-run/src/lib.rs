@@ -21,6 +21,7 @@ mod predictions;
 mod progress;
 mod schedule;
 mod status;
+mod studies;
 mod summary;
 
 pub use cxr_augment::ViewSet;
@@ -55,6 +56,7 @@ pub use predictions::{Predictions, ScoreColumn, ScoreKind, Unscorable};
 pub use progress::{BestEpoch, EpochRecord, Position, Progress};
 pub use schedule::{Per, Schedule, StageTime};
 pub use status::RunStatus;
+pub use studies::Studies;
 pub use summary::{
     BootstrapSummary, DecisionSummary, LabelSummary, MacroSummary, NoInterval, Resampling, Summary,
     SummaryOptions, ends,

@@ -1,6 +1,6 @@
 //! Tables of scores, anybody's or a run's: one row per image, one column of scores per label.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use cxr_metrics::MultiLabel;
 use cxr_table::{LARGEST_TEXT, Row, Table, csv_line, decode_text, excerpt};
 
 use crate::error::MAX_BYTES;
-use crate::{Evaluation, RunError, Truth};
+use crate::{Evaluation, RunError, StudyRule, Truth};
 
 /// What to do about rows, columns and cells that cannot be scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +192,66 @@ impl Predictions {
         let truth = Truth::of(index)?;
         let evaluation = Evaluation::join(self, &truth, &[], Unscorable::Refuse)?;
         Ok(evaluation.data().clone())
+    }
+
+    /// The rows of the images in `kept` that are one unit as one row of its name, in the order in which units occur first.
+    /// A score is NaN where one of the unit's images has none.
+    pub(crate) fn joined<'a>(
+        &'a self,
+        kept: &HashSet<&str>,
+        unit: impl Fn(&'a str) -> &'a str,
+        rule: StudyRule,
+    ) -> Self {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut joined = Self {
+            path: self.path.clone(),
+            images: Vec::new(),
+            lines: Vec::new(),
+            columns: (self.columns.iter())
+                .map(|column| ScoreColumn {
+                    scores: Vec::new(),
+                    ..column.clone()
+                })
+                .collect(),
+            repeated_rows: 0,
+            unreadable_scores: 0,
+        };
+        let mut counts: Vec<f64> = Vec::new();
+        for (row, image) in self.images.iter().enumerate() {
+            if !kept.contains(image.as_str()) {
+                continue;
+            }
+            let name = unit(image);
+            let place = *places.entry(name).or_insert(counts.len());
+            if place == counts.len() {
+                joined.images.push(name.to_owned());
+                joined.lines.push(self.lines.get(row).copied().unwrap_or(0));
+                counts.push(0.);
+            }
+            if let Some(count) = counts.get_mut(place) {
+                *count += 1.;
+            }
+            for (to, from) in joined.columns.iter_mut().zip(&self.columns) {
+                let score = from.scores.get(row).copied().unwrap_or(f64::NAN);
+                match to.scores.get_mut(place) {
+                    None => to.scores.push(score),
+                    Some(known) => {
+                        *known = match rule {
+                            StudyRule::Mean => *known + score,
+                            StudyRule::Max if known.is_nan() || score.is_nan() => f64::NAN,
+                            StudyRule::Max => known.max(score),
+                        }
+                    }
+                }
+            }
+        }
+        if rule == StudyRule::Mean {
+            for column in &mut joined.columns {
+                let scores = column.scores.iter_mut().zip(&counts);
+                scores.for_each(|(score, count)| *score /= count);
+            }
+        }
+        joined
     }
 
     /// The file the predictions came from.

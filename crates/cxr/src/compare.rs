@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use cxr_run::{Comparison, ComparisonOptions, Evaluation, Predictions};
+use cxr_run::{Comparison, ComparisonOptions, Predictions};
 
 use crate::scoring::{
-    APPROXIMATE, ScoringArgs, align, approximate, describe, describe_bootstrap, describe_left_out,
+    APPROXIMATE, ScoringArgs, align, approximate, describe_bootstrap, describe_left_out,
     describe_undefined, interval, number, print, wrapped,
 };
 
@@ -44,10 +44,10 @@ const EXAMPLES: &str = "Examples:
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;
     scoring.check_json(&[&args.a, &args.b])?;
-    let (truth, release) = scoring.read_truth()?;
+    let index = scoring.read_labels()?;
     let a = Predictions::read(&args.a, scoring.unscorable())?;
     let b = Predictions::read(&args.b, scoring.unscorable())?;
-    let both = Evaluation::join_all(&[&a, &b], &truth, &scoring.without, scoring.unscorable())?;
+    let both = scoring.join(&index, &[&a, &b])?;
     let [of_a, of_b] = both.as_slice() else {
         bail!("expected two evaluations of two tables, got {}", both.len());
     };
@@ -58,7 +58,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let comparison = Comparison::new(of_a, of_b, &options)?;
     scoring.write_json(&comparison)?;
-    let about = describe(comparison.n_images, comparison.n_patients, release);
+    let (n_scored, n_patients) = (comparison.n_images, comparison.n_patients);
+    let about = scoring.describe(n_scored, n_patients, index.release());
     let left_out = describe_left_out(&comparison.left_out);
     print(&format!("{about}\n{left_out}\n{}", table(&comparison)))?;
     Ok(ExitCode::SUCCESS)

@@ -87,6 +87,7 @@ fn evaluate(args: &Args, job: &Job) -> anyhow::Result<ExitCode> {
             &stop,
         );
     }
+    args.external.check_none(&args.run)?;
     let survey = args.data.survey(&experiment)?;
     let stop = stop_flag()?;
     let experiment_folder = args.run.parent().unwrap_or(Path::new("."));

@@ -26,8 +26,9 @@ const CHUNK: usize = 256;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExternalArgs {
     /// On another data set: join labels of other names by this map, common-18 or a file
-    #[arg(long, value_name = "MAP", default_value = "common-18")]
-    label_map: String,
+    /// [default: common-18]
+    #[arg(long, value_name = "MAP")]
+    label_map: Option<String>,
 
     /// On another data set: which images are predicted: test, validation, train or all. Without this the
     /// publisher's test images, or all where there are none
@@ -46,6 +47,30 @@ pub(crate) struct ExternalArgs {
     /// On another data set: what the folder RUN/external/NAME is called [default: the name of the data folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+}
+
+impl ExternalArgs {
+    /// Nothing of it means anything on the run's own data set.
+    ///
+    /// # Errors
+    /// The first option that is given.
+    pub(crate) fn check_none(&self, run: &std::path::Path) -> anyhow::Result<()> {
+        let given = [
+            ("--by-study", self.by_study.is_some()),
+            ("--blank", !self.blank.is_empty()),
+            ("--part", self.part.is_some()),
+            ("--name", self.name.is_some()),
+            ("--label-map", self.label_map.is_some()),
+        ];
+        let Some((option, _)) = given.into_iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        let predictions = run.join("predictions-test.csv");
+        bail!(
+            "`{option}` is about another data set, and this is the run's own\nhint: `cxr score {} --labels TABLE` scores its test images with `--by-study` and `--blank`",
+            predictions.display()
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +115,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let path = run.model_file();
     let predictor = Predictor::open(&path, device)?;
-    let map = LabelMap::open(&args.label_map)?;
+    let map = LabelMap::open(args.label_map.as_deref().unwrap_or("common-18"))?;
     let labels = &predictor.card().labels;
     let known = map.for_labels(index, labels)?;
     let blanks = match args.blank.as_slice() {

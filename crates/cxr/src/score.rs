@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use cxr_run::{
-    APPROXIMATE_BELOW, DecisionSummary, Evaluation, LabelSummary, Predictions, Summary,
-    SummaryOptions,
+    APPROXIMATE_BELOW, DecisionSummary, LabelSummary, Predictions, Summary, SummaryOptions,
 };
 
 use crate::scoring::{
-    APPROXIMATE, ScoringArgs, align, approximate, describe, describe_bootstrap, describe_left_out,
+    APPROXIMATE, ScoringArgs, align, approximate, describe_bootstrap, describe_left_out,
     describe_undefined, grouped, interval, number, print, wrapped,
 };
 
@@ -25,6 +25,8 @@ use crate::scoring::{
 /// known: it is near the number of patients with the finding if they have as many images each, and
 /// less if they do not. Below 10 the interval is approximate, marked ≈. A label that lacks one class
 /// has no AUC and is left out of the mean.
+///
+/// With --by-study the views of one examination are one score, as CheXpert and CXR-LT are scored.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -46,15 +48,16 @@ const EXAMPLES: &str = "Examples:
   cxr score predictions.csv --labels Data_Entry_2017_v2020.csv
   cxr score predictions.csv --labels Data_Entry_2017_v2020.csv --by-patient --json metrics.json
   cxr score predictions.csv --labels mine.csv --without Hernia --threshold 0.5
-  cxr score predictions.csv --labels mimic-cxr-jpg/mimic-cxr-2.0.0-chexpert.csv.gz --blank negative";
+  cxr score predictions.csv --labels mimic-cxr-jpg/mimic-cxr-2.0.0-chexpert.csv.gz --blank negative
+  cxr score models/runs/mine/bce/predictions-test.csv --labels chexpert --by-study max";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let scoring = &args.scoring;
     scoring.check_json(&[&args.predictions])?;
-    let (truth, release) = scoring.read_truth()?;
+    let index = scoring.read_labels()?;
     let predictions = Predictions::read(&args.predictions, scoring.unscorable())?;
-    let evaluation =
-        Evaluation::join(&predictions, &truth, &scoring.without, scoring.unscorable())?;
+    let evaluation = scoring.join(&index, &[&predictions])?.pop();
+    let evaluation = evaluation.context("expected predictions")?;
     let options = SummaryOptions {
         by_patient: scoring.by_patient,
         without: scoring.without.clone(),
@@ -63,7 +66,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let summary = Summary::new(&evaluation, &options)?;
     scoring.write_json(&summary)?;
-    let about = describe(summary.n_images, summary.n_patients, release);
+    let about = scoring.describe(summary.n_images, summary.n_patients, index.release());
     print(&format!(
         "{about}\n{}{}",
         describe_left_out(&summary.left_out),

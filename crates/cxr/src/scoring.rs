@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use cxr_dataset::{Index, Release};
-use cxr_run::{BootstrapSummary, LeftOut, NoInterval, Resampling, Truth, Unscorable};
+use cxr_run::{
+    BootstrapSummary, Evaluation, LeftOut, NoInterval, Predictions, Resampling, Studies, StudyRule,
+    Truth, Unscorable,
+};
 use serde::Serialize;
 
 use crate::blank::BlankArgs;
@@ -35,6 +38,12 @@ pub(crate) struct ScoringArgs {
     /// of ChestX-ray14
     #[arg(long)]
     pub(crate) by_patient: bool,
+
+    /// Score studies instead of images: a study's score is the mean or the max of those of its images (CheXpert's authors
+    /// take the max), a label of it is positive where it is on one of them. The label table has to say which images are
+    /// of one study
+    #[arg(long, value_name = "RULE")]
+    by_study: Option<StudyRule>,
 
     /// Leave a label out of the mean (repeat for several); it needs no scores then
     #[arg(long, value_name = "LABEL")]
@@ -73,10 +82,43 @@ impl ScoringArgs {
         })
     }
 
-    /// Reads the label table; says which one it was.
-    pub(crate) fn read_truth(&self) -> anyhow::Result<(Truth, Release)> {
-        let index = Index::read(&self.labels)?.with_blanks(&self.blank.blanks())?;
-        Ok((Truth::of(&index)?, index.release()))
+    /// Reads the label table.
+    pub(crate) fn read_labels(&self) -> anyhow::Result<Index> {
+        Ok(Index::read(&self.labels)?.with_blanks(&self.blank.blanks())?)
+    }
+
+    /// Joins the predictions of some models with what a label table says, image by image or study by study.
+    pub(crate) fn join(
+        &self,
+        index: &Index,
+        predictions: &[&Predictions],
+    ) -> anyhow::Result<Vec<Evaluation>> {
+        let (without, unscorable) = (&self.without, self.unscorable());
+        Ok(match self.by_study {
+            Some(rule) => {
+                Studies::of(index, rule)?.join(predictions, index, without, unscorable)?
+            }
+            None => {
+                let truth = Truth::of(index)?;
+                Evaluation::join_all(predictions, &truth, without, unscorable)?
+            }
+        })
+    }
+
+    /// What the numbers are about, as [`describe`] says it.
+    pub(crate) fn describe(
+        &self,
+        n_scored: usize,
+        n_patients: Option<usize>,
+        release: Release,
+    ) -> String {
+        match self.by_study {
+            None => describe(n_scored, n_patients, release),
+            Some(rule) => format!(
+                "{}; a study's score is the {rule} of its images' scores",
+                describe_units(n_scored, "studies", n_patients, release)
+            ),
+        }
     }
 
     /// Makes sure that the JSON may be written where it is wanted; `predictions` are read too.
@@ -121,12 +163,21 @@ fn write(text: &str) -> anyhow::Result<()> {
 
 /// What the numbers are about: "22,433 images of 4,300 patients, ChestX-ray14, v2020 release".
 pub(crate) fn describe(n_images: usize, n_patients: Option<usize>, release: Release) -> String {
+    describe_units(n_images, "images", n_patients, release)
+}
+
+fn describe_units(
+    n_scored: usize,
+    what: &str,
+    n_patients: Option<usize>,
+    release: Release,
+) -> String {
     let patients = n_patients.map_or_else(String::new, |n_patients| {
         format!(" of {} patients", grouped(n_patients))
     });
     format!(
-        "{} images{patients}, labels of {release}",
-        grouped(n_images)
+        "{} {what}{patients}, labels of {release}",
+        grouped(n_scored)
     )
 }
 

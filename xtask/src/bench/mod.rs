@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// For the network: images at once [default: 8; of `gpu` 64 and 256]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     batch: Option<usize>,
-    /// Threads of ours and the peer: of the network all cores, of the rest one, if not given
+    /// Threads of ours and the peer: of the network all cores (with `--clock processor` one), of the rest one, if not given
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
     /// For `gpu`: its program, built elsewhere, on a machine without a Rust toolchain
@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     /// For `train`: the numbers that convolutions multiply
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// For `train`, `frozen` and `infer`: which seconds count. Those of processors say something on a busy machine too; they
+    /// are of one thread unless more are asked for, as a thread that waits may count as one that works
+    #[arg(long, value_enum, default_value = "wall")]
+    clock: Clock,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -65,6 +69,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 enum Dtype {
     F32,
     Bf16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Clock {
+    /// Seconds on the wall
+    Wall,
+    /// Seconds that processors worked for the program
+    Processor,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +98,11 @@ enum Work {
 }
 
 impl Work {
+    /// Whether a backbone does it on the CPU.
+    fn is_of_network(self) -> bool {
+        matches!(self, Self::Train | Self::Frozen | Self::Infer)
+    }
+
     /// Threads, if none are asked for.
     fn threads(self) -> usize {
         match self {
@@ -97,7 +114,7 @@ impl Work {
     }
 }
 
-/// One kind of work, measured. Throughput is in images per second.
+/// One kind of work, measured. Throughput is in images per second, of the wall or of processors as asked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Measurement {
     name: String,
@@ -149,7 +166,11 @@ impl Read {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
     // Before our own builds make work.
-    if let Some(load) = system::other_load() {
+    if arguments.clock == Clock::Processor && !arguments.work.is_of_network() {
+        bail!("`--clock processor` is an option of `train`, `frozen` and `infer`");
+    }
+    let by_wall = arguments.clock == Clock::Wall;
+    if let Some(load) = system::other_load().filter(|_| by_wall) {
         say!("warning: the machine is busy (load {load:.1}): these figures will say little");
     }
     if arguments.work == Work::Gpu {
@@ -157,7 +178,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
         let program = arguments.built.as_deref();
         return gpu::run(workspace, &interrupt, &batches, program, arguments.json);
     }
-    let threads = arguments.threads.unwrap_or(arguments.work.threads());
+    let threads = match arguments.clock {
+        Clock::Wall => arguments.work.threads(),
+        Clock::Processor => 1,
+    };
+    let threads = arguments.threads.unwrap_or(threads);
     // What is predicted is drawn into it, and goes with it.
     let scratch = tempfile::tempdir()?;
     let prepared = match arguments.work {
@@ -174,6 +199,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
                 threads,
                 dtype: arguments.dtype,
                 backbone: arguments.backbone.clone(),
+                clock: arguments.clock,
             };
             network::programs(workspace, &interrupt, &settings)?
         }
@@ -202,7 +228,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     if arguments.json {
         tell!("{}", serde_json::to_string_pretty(&measurements)?);
     } else {
-        print_table(&measurements, threads);
+        print_table(&measurements, threads, arguments.clock);
     }
     Ok(Ending::Done)
 }
@@ -279,13 +305,16 @@ fn median(rounds: &[Round], name: &str) -> Option<(f64, Option<f64>)> {
     Some((*middle, peak_mib))
 }
 
-fn print_table(measurements: &[Measurement], threads: usize) {
+fn print_table(measurements: &[Measurement], threads: usize, clock: Clock) {
     let or_dash = |value: Option<f64>, decimals: usize| {
         value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
     };
     tell!(
         "{:<36} {:>13} {:>13} {:>7} {:>9} {:>9}",
-        format!("threads: {threads}"),
+        match clock {
+            Clock::Wall => format!("threads: {threads}"),
+            Clock::Processor => format!("seconds of processors, threads: {threads}"),
+        },
         "ours img/s",
         "peer img/s",
         "ratio",

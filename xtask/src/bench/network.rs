@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::metrics::built;
-use super::{Dtype, Program, Read, Work, peer};
+use super::{Clock, Dtype, Program, Read, Work, peer};
 use crate::workspace::Workspace;
 use cxr_terminal::Interrupt;
 
@@ -20,6 +20,7 @@ pub(super) struct Settings {
     pub(super) threads: usize,
     pub(super) dtype: Dtype,
     pub(super) backbone: String,
+    pub(super) clock: Clock,
 }
 
 /// What a value is called on the command line, and by ours and the peer.
@@ -51,10 +52,11 @@ pub(super) fn programs(
         return Ok(None);
     };
     let (work, dtype) = (name(settings.work)?, name(settings.dtype)?);
+    let clock = name(settings.clock)?;
     let [batch, steps, threads] =
         [settings.batch, STEPS, settings.threads].map(|number| number.to_string());
     let backbone = settings.backbone.clone();
-    let arguments = [&work, &batch, &steps, &dtype, &backbone].map(OsString::from);
+    let arguments = [&work, &batch, &steps, &dtype, &backbone, &clock].map(OsString::from);
     let ours = Program {
         command: Box::new(move || {
             let mut command = Command::new(&executable);
@@ -68,7 +70,7 @@ pub(super) fn programs(
         modules.push("onnx");
         modules.push("onnxruntime");
     }
-    let arguments = [work, batch, steps, threads, dtype, backbone];
+    let arguments = [work, batch, steps, threads, dtype, backbone, clock];
     let arguments = arguments.map(OsString::from).to_vec();
     let peer = peer::find(workspace, "network.py", &modules, arguments)?;
     Ok(Some((vec![ours], peer)))

@@ -31,7 +31,8 @@ pub(super) fn check(workspace: &Workspace, interrupt: &Interrupt) -> anyhow::Res
         return Ok(ended.ending);
     }
     let mut test = workspace.cargo();
-    test.args(["test", "--quiet", "--release", "--package", "cxr-backbone"]);
+    // What `cargo test --workspace` has built: the kernels are optimised as in a release.
+    test.args(["test", "--quiet", "--locked", "--workspace"]);
     test.args(["--test", "networks", "--", "--nocapture"]);
     test.arg("all_networks_agree_with_their_libraries");
     test.env("CXR_NETWORKS", &expected);

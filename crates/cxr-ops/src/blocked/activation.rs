@@ -1,4 +1,6 @@
-//! Activations and their slopes, written so that the compiler makes vectors of them: no branches, no calls.
+//! Activations and their slopes, on vectors.
+
+use crate::simd::Vectors;
 
 /// A function applied to every value of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,10 +32,11 @@ impl Nonlinearity {
     }
 }
 
-/// A nonlinearity as a type, for loops that are compiled for it.
+/// A nonlinearity as a type, for loops that are compiled for it. It works on vectors: of loops over lanes the compiler
+/// makes vectors of pixels, gathered and scattered, where a body is as long as these.
 pub(crate) trait Curve {
-    fn value(x: f32) -> f32;
-    fn slope(x: f32) -> f32;
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s;
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s;
 }
 
 pub(crate) struct Identity;
@@ -89,122 +92,159 @@ pub(crate) use with_curve;
 
 impl Curve for Identity {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
+    fn value<S: Vectors>(_: S, x: S::f32s) -> S::f32s {
         x
     }
 
     #[inline(always)]
-    fn slope(_: f32) -> f32 {
-        1.
+    fn slope<S: Vectors>(simd: S, _: S::f32s) -> S::f32s {
+        simd.splat_f32s(1.)
     }
 }
 
 impl Curve for Relu {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        // A NaN passes, so that a broken training step is noticed.
-        if x <= 0. { 0. } else { x }
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        at_least(simd, 0., x)
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        if x > 0. { 1. } else { 0. }
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        within(simd, 0., f32::INFINITY, 1., x)
     }
 }
 
 impl Curve for Relu6 {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        let x = if x <= 0. { 0. } else { x };
-        if x >= 6. { 6. } else { x }
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        at_most(simd, 6., at_least(simd, 0., x))
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        if x > 0. && x < 6. { 1. } else { 0. }
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        within(simd, 0., 6., 1., x)
     }
 }
 
 impl Curve for Silu {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        x * sigmoid(x)
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_f32s(x, sigmoid(simd, x))
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        let s = sigmoid(x);
-        s * (1. + x * (1. - s))
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        // s·(1 + x·(1 − s))
+        let one = simd.splat_f32s(1.);
+        let s = sigmoid(simd, x);
+        simd.mul_f32s(s, simd.mul_add_e_f32s(x, simd.sub_f32s(one, s), one))
     }
 }
 
 impl Curve for Gelu {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        x * normal(x)
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_f32s(x, normal(simd, x))
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
         // 1/√(2π)
         const DENSITY: f32 = 0.398_942_3;
-        normal(x) + x * DENSITY * exp(-0.5 * x * x)
+        let square = simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(-0.5));
+        let density = simd.mul_f32s(simd.splat_f32s(DENSITY), exp(simd, square));
+        simd.mul_add_e_f32s(x, density, normal(simd, x))
     }
 }
 
 impl Curve for HardSwish {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        x * HardSigmoid::value(x)
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_f32s(x, HardSigmoid::value(simd, x))
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        let inside = x * (1. / 3.) + 0.5;
-        let low = if x < -3. { 0. } else { inside };
-        if x > 3. { 1. } else { low }
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        let (zero, one) = (simd.splat_f32s(0.), simd.splat_f32s(1.));
+        let inside = simd.mul_add_e_f32s(x, simd.splat_f32s(1. / 3.), simd.splat_f32s(0.5));
+        let low = simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(-3.)), zero, inside);
+        simd.select_f32s(simd.greater_than_f32s(x, simd.splat_f32s(3.)), one, low)
     }
 }
 
 impl Curve for Sigmoid {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        sigmoid(x)
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        sigmoid(simd, x)
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        let s = sigmoid(x);
-        s * (1. - s)
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        let s = sigmoid(simd, x);
+        simd.mul_f32s(s, simd.sub_f32s(simd.splat_f32s(1.), s))
     }
 }
 
 impl Curve for HardSigmoid {
     #[inline(always)]
-    fn value(x: f32) -> f32 {
-        Relu6::value(x + 3.) * (1. / 6.)
+    fn value<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        let moved = simd.add_f32s(x, simd.splat_f32s(3.));
+        simd.mul_f32s(Relu6::value(simd, moved), simd.splat_f32s(1. / 6.))
     }
 
     #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        if x > -3. && x < 3. { 1. / 6. } else { 0. }
+    fn slope<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+        within(simd, -3., 3., 1. / 6., x)
     }
 }
 
+/// `x`, or `least` where it is no more than that. A NaN passes, so that a broken training step is noticed.
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    // Beyond, the reciprocal would be no normal number. A NaN passes.
-    reciprocal(1. + exp(-x.clamp(-80., 80.)))
+pub(super) fn at_least<S: Vectors>(simd: S, least: f32, x: S::f32s) -> S::f32s {
+    let least = simd.splat_f32s(least);
+    simd.select_f32s(simd.less_than_or_equal_f32s(x, least), least, x)
+}
+
+/// `x`, or `most` where it is no less than that. A NaN passes.
+#[inline(always)]
+fn at_most<S: Vectors>(simd: S, most: f32, x: S::f32s) -> S::f32s {
+    let most = simd.splat_f32s(most);
+    simd.select_f32s(simd.greater_than_or_equal_f32s(x, most), most, x)
+}
+
+/// `inside` where x is between two values, 0 elsewhere.
+#[inline(always)]
+fn within<S: Vectors>(simd: S, low: f32, high: f32, inside: f32, x: S::f32s) -> S::f32s {
+    let (zero, inside) = (simd.splat_f32s(0.), simd.splat_f32s(inside));
+    let above = simd.select_f32s(
+        simd.greater_than_f32s(x, simd.splat_f32s(low)),
+        inside,
+        zero,
+    );
+    simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(high)), above, zero)
+}
+
+#[inline(always)]
+fn sigmoid<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+    // Beyond, the reciprocal would be no normal number.
+    let x = at_most(simd, 80., at_least(simd, -80., x));
+    reciprocal(
+        simd,
+        simd.add_f32s(simd.splat_f32s(1.), exp_within(simd, simd.neg_f32s(x))),
+    )
 }
 
 /// `1/x` of a normal `x` below 1e38, within two units in the last place. A division takes a processor four times as long.
 #[inline(always)]
-fn reciprocal(x: f32) -> f32 {
+fn reciprocal<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
     // A line through the logarithm: within an eighth. Each of Newton's steps squares the error.
-    let guess = f32::from_bits(0x7EF3_11C7_u32.wrapping_sub(x.to_bits()));
-    let mut inverse = guess;
+    let bits = simd.transmute_u32s_f32s(x);
+    let guess = simd.sub_u32s(simd.splat_u32s(0x7EF3_11C7), bits);
+    let mut inverse = simd.transmute_f32s_u32s(guess);
+    let (one, minus) = (simd.splat_f32s(1.), simd.neg_f32s(x));
     for _ in 0..3 {
-        inverse += inverse * (1. - x * inverse);
+        let error = simd.mul_add_e_f32s(minus, inverse, one);
+        inverse = simd.mul_add_e_f32s(inverse, error, inverse);
     }
     // What a NaN's bits make of the guess is a number, but the product with it is none.
     inverse
@@ -212,36 +252,49 @@ fn reciprocal(x: f32) -> f32 {
 
 /// The standard normal distribution function.
 #[inline(always)]
-fn normal(x: f32) -> f32 {
-    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
+fn normal<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+    let half = simd.splat_f32s(0.5);
+    let scaled = simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2));
+    simd.mul_add_e_f32s(half, erf(simd, scaled), half)
 }
 
 /// `e^x`, within two units in the last place between the least normal number and the largest; beyond it is that of the
 /// nearest such `x`.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+    exp_within(simd, at_most(simd, 88., at_least(simd, -87.3, x)))
+}
+
+/// The same of an `x` between -87.3 and 88.
+#[inline(always)]
+fn exp_within<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
     // 1.5 · 2²³: adding it rounds to a whole number, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.3, 88.);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
+    let round = simd.splat_f32s(ROUND);
+    let log2_e = simd.splat_f32s(std::f32::consts::LOG2_E);
+    let shifted = simd.mul_add_e_f32s(x, log2_e, round);
+    let n = simd.sub_f32s(shifted, round);
     // |r| ≤ ln 2 / 2, where eight terms of the series leave 5e-9.
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let mut series = 1. / 5040.;
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_HIGH), x);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_LOW), r);
+    let mut series = simd.splat_f32s(1. / 5040.);
     for factor in [1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1., 1.] {
-        series = series * r + factor;
+        series = simd.mul_add_e_f32s(series, r, simd.splat_f32s(factor));
     }
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    series * power
+    let exponent =
+        simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let power = simd.add_u32s(exponent, simd.splat_u32s(127 << 23));
+    simd.mul_f32s(series, simd.transmute_f32s_u32s(power))
 }
 
 /// The error function, by a quotient of polynomials in `x²` on ±4, beyond which single precision has no other value
 /// than ±1 (the coefficients are those of the Eigen library, negated).
 #[inline(always)]
-fn erf(x: f32) -> f32 {
-    const ABOVE: [f32; 6] = [
+fn erf<S: Vectors>(simd: S, x: S::f32s) -> S::f32s {
+    const ABOVE: [f32; 7] = [
+        2.726_142_3e-10,
         -2.770_681_4e-8,
         2.101_024e-6,
         5.692_506_5e-5,
@@ -249,17 +302,24 @@ fn erf(x: f32) -> f32 {
         2.954_6e-3,
         1.609_603_3e-2,
     ];
-    const BELOW: [f32; 4] = [2.133_740_5e-4, 1.682_827e-3, 7.373_329_3e-3, 1.426_473_9e-2];
-    let x = x.clamp(-4., 4.);
-    let square = x * x;
-    let (mut above, mut below) = (2.726_142_3e-10, 1.456_606_2e-5);
+    const BELOW: [f32; 5] = [
+        1.456_606_2e-5,
+        2.133_740_5e-4,
+        1.682_827e-3,
+        7.373_329_3e-3,
+        1.426_473_9e-2,
+    ];
+    let x = at_most(simd, 4., at_least(simd, -4., x));
+    let square = simd.mul_f32s(x, x);
+    let mut above = simd.splat_f32s(0.);
     for coefficient in ABOVE {
-        above = above * square + coefficient;
+        above = simd.mul_add_e_f32s(above, square, simd.splat_f32s(coefficient));
     }
+    let mut below = simd.splat_f32s(0.);
     for coefficient in BELOW {
-        below = below * square + coefficient;
+        below = simd.mul_add_e_f32s(below, square, simd.splat_f32s(coefficient));
     }
-    x * above * reciprocal(below)
+    simd.mul_f32s(simd.mul_f32s(x, above), reciprocal(simd, below))
 }
 
 #[cfg(test)]
@@ -280,14 +340,15 @@ mod tests {
 
     #[test]
     fn exponential_and_error_function_agree_with_an_oracle() {
+        let simd = pulp::Scalar::new();
         for (x, expected_exp, expected_erf) in ORACLE {
-            let relative = (f64::from(exp(x)) - expected_exp).abs() / expected_exp;
+            let relative = (f64::from(exp(simd, x)) - expected_exp).abs() / expected_exp;
             assert!(relative < 2.4e-7, "exp({x}): {relative:e}");
-            let error = (f64::from(erf(x)) - expected_erf).abs();
+            let error = (f64::from(erf(simd, x)) - expected_erf).abs();
             assert!(error < 3e-7, "erf({x}): {error:e}");
         }
-        assert!(exp(f32::NAN).is_nan() && erf(f32::NAN).is_nan());
-        assert!(exp(f32::NEG_INFINITY) < 1.3e-38 && exp(f32::INFINITY) > 1e38);
+        assert!(exp(simd, f32::NAN).is_nan() && erf(simd, f32::NAN).is_nan());
+        assert!(exp(simd, f32::NEG_INFINITY) < 1.3e-38 && exp(simd, f32::INFINITY) > 1e38);
     }
 
     /// A slope is what differences of values say, away from corners.
@@ -314,7 +375,8 @@ mod tests {
                 }
                 let (h, slope, difference) = with_curve!(nonlinearity, C => {
                     let h = 0.01;
-                    (h, C::slope(x), C::value(x + h) - C::value(x - h))
+                    let simd = pulp::Scalar::new();
+                    (h, C::slope(simd, x), C::value(simd, x + h) - C::value(simd, x - h))
                 });
                 let expected = difference / (2. * h);
                 assert!(

@@ -1,14 +1,17 @@
 //! Convolutions of any window, stride and number of groups, and their two gradients.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Outer, Rows, Tap};
+use super::kernels::{Kernels, Outer, Rows, Start, Tap};
+use super::maps::Room;
 use super::packing::{Packing, Phase, Strip, Window};
-use super::panels::{Panels, connected, needed, panels};
+use super::panels::{Dense, Panels, connected, dense_panels, needed, panels};
 use super::winograd::{Tile, TransformedWeights, Winograd};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
+use crate::grouped::Pool;
 use crate::simd::Vectors;
 
 /// Pixels × blocks of a strip: half a megabyte, which stays in a second-level cache.
@@ -109,28 +112,28 @@ impl Conv {
         weight: &[f32],
         scale: Option<&[f32]>,
         tile: Tile,
+        pool: &Pool,
     ) -> Weights {
-        let (inputs, outputs) = (
-            self.input.maps / self.groups,
-            self.output.maps / self.groups,
-        );
+        let [inputs, outputs] = [self.input.maps, self.output.maps].map(|maps| maps / self.groups);
         let all = self.window.taps();
-        let factor = |output: usize| scale.map_or(1., |scale| scale[output]);
-        // Without the divisions below, of which there would be one for each weight.
-        let of_one_group = |output: usize, input: usize, tap: usize| {
-            weight[(output * inputs + input) * all + tap] * factor(output)
+        let dense = Dense {
+            values: weight,
+            strides: [inputs * all, all],
+            scale,
         };
         if let Some(winograd) = self.by_tiles(tile) {
-            return Weights::Tiles(winograd, winograd.weights(simd, of_one_group));
+            let weights = winograd.weights(simd, &dense, false, pool);
+            return Weights::Tiles(winograd, weights);
         }
         let taps: Vec<usize> = (0..all).collect();
         let (to, from) = (self.output.maps, self.input.maps);
         Weights::Direct(if self.groups == 1 {
-            panels(to, from, 1, &taps, of_one_group)
+            dense_panels(to, from, &taps, &dense, pool)
         } else {
-            panels(to, from, self.groups, &taps, |output, input, tap| {
+            panels(to, from, self.groups, &taps, pool, |output, input, tap| {
                 if output / outputs == input / inputs {
-                    of_one_group(output, input % inputs, tap)
+                    let factor = scale.map_or(1., |scale| scale[output]);
+                    weight[(output * inputs + input % inputs) * all + tap] * factor
                 } else {
                     0.
                 }
@@ -139,19 +142,22 @@ impl Conv {
     }
 
     /// The weights of the backward pass.
-    pub(crate) fn backward_weights<S: Vectors>(&self, simd: S, weight: &[f32]) -> BackwardWeights {
-        let (inputs, outputs) = (
-            self.input.maps / self.groups,
-            self.output.maps / self.groups,
-        );
+    pub(crate) fn backward_weights<S: Vectors>(
+        &self,
+        simd: S,
+        weight: &[f32],
+        pool: &Pool,
+    ) -> BackwardWeights {
+        let [inputs, outputs] = [self.input.maps, self.output.maps].map(|maps| maps / self.groups);
         let all = self.window.taps();
-        let of_one_group =
-            |input: usize, output: usize, tap: usize| weight[(output * inputs + input) * all + tap];
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
+        let dense = Dense {
+            values: weight,
+            strides: [all, inputs * all],
+            scale: None,
+        };
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
             let winograd = winograd.transposed();
-            let weights = winograd.weights(simd, |input, output, tap| {
-                of_one_group(input, output, all - 1 - tap)
-            });
+            let weights = winograd.weights(simd, &dense, true, pool);
             return BackwardWeights::Tiles(winograd, weights);
         }
         let (to, from) = (self.input.maps, self.output.maps);
@@ -162,11 +168,11 @@ impl Conv {
                 .map(|&(y, x, ..)| y * width + x)
                 .collect();
             if self.groups == 1 {
-                return panels(to, from, 1, &taps, of_one_group);
+                return dense_panels(to, from, &taps, &dense, pool);
             }
-            panels(to, from, self.groups, &taps, |input, output, tap| {
+            panels(to, from, self.groups, &taps, pool, |input, output, tap| {
                 if output / outputs == input / inputs {
-                    of_one_group(input % inputs, output, tap)
+                    weight[(output * inputs + input % inputs) * all + tap]
                 } else {
                     0.
                 }
@@ -201,41 +207,39 @@ impl Conv {
         let tasks = source.tasks(out, self.output, 1);
         let found: Vec<(usize, usize, Vec<Sums>)> = tasks
             .into_par_iter()
-            .map_init(Scratch::default, |scratch, task| {
-                let (image, first, strip) = (task.image, task.first, task.strip);
-                let here = panels.of_blocks(first..first + task.out.len());
-                let from = needed(here);
-                let Scratch {
-                    packed, row, taps, ..
-                } = scratch;
-                let (x, plane) =
-                    source.lay_out(simd, view, image, from.clone(), strip, (packed, row));
-                let pixel = strip.row * self.output.width + strip.column;
-                let rows = Rows {
-                    rows: strip.rows,
-                    width: strip.width,
-                    stride: source.packing.row_stride(),
-                };
-                let mut found = vec![Sums::ZERO; task.out.len()];
-                let mut rest = task.out;
-                for panel in here {
-                    let x = &x[(panel.from.start - from.start) * plane..];
-                    let later = rest.split_off(panel.to.len());
-                    let mut out = std::mem::replace(&mut rest, later);
-                    if let Some(bias) = bias {
-                        for (out, bias) in out.iter_mut().zip(&bias[panel.to.clone()]) {
-                            out.fill(*bias);
+            .map(|task| {
+                Scratch::with(|scratch| {
+                    let (image, first, strip) = (task.image, task.first, task.strip);
+                    let here = panels.of_blocks(first..first + task.out.len());
+                    let from = needed(here);
+                    let Scratch {
+                        packed, row, taps, ..
+                    } = scratch;
+                    let (x, plane) =
+                        source.lay_out(simd, view, image, from.clone(), strip, (packed, row));
+                    let pixel = strip.row * self.output.width + strip.column;
+                    let rows = Rows {
+                        rows: strip.rows,
+                        width: strip.width,
+                        stride: source.packing.row_stride(),
+                    };
+                    let mut found = vec![Sums::ZERO; task.out.len()];
+                    let mut rest = task.out;
+                    for panel in here {
+                        let x = &x[(panel.from.start - from.start) * plane..];
+                        let later = rest.split_off(panel.to.len());
+                        let mut out = std::mem::replace(&mut rest, later);
+                        panels.taps(panel, plane, &offsets, taps);
+                        let start = Start::of_bias(bias, panel.to.clone());
+                        panels.run(simd, panel, (rows, taps, x), start, &mut out);
+                        for (block, out) in panel.to.clone().zip(out) {
+                            let place = (image, block, pixel);
+                            let sums = &mut found[block - first];
+                            Epilogue::finish(finish, with_sums, simd, place, out, sums);
                         }
                     }
-                    panels.taps(panel, plane, &offsets, taps);
-                    panels.run(simd, panel, (rows, taps, x), bias.is_some(), &mut out);
-                    for (block, out) in panel.to.clone().zip(out) {
-                        let place = (image, block, pixel);
-                        let sums = &mut found[block - first];
-                        Epilogue::finish(finish, with_sums, simd, place, out, sums);
-                    }
-                }
-                (image, first, found)
+                    (image, first, found)
+                })
             })
             .collect();
         add_found(sums, self.output.blocks(), &found);
@@ -281,90 +285,95 @@ impl Conv {
         let tasks = source.tasks(out, self.input, stride);
         let found: Vec<(usize, usize, Vec<Sums>)> = tasks
             .into_par_iter()
-            .map_init(Scratch::default, |scratch, mut task| {
-                let (first, strip) = (task.first, task.strip);
-                let blocks = first..first + task.out.len();
-                let Some(from) = panels
-                    .first()
-                    .map(|panels| needed(panels.of_blocks(blocks.clone())))
-                else {
-                    return (task.image, first, Vec::new());
-                };
-                let Scratch {
-                    packed,
-                    row,
-                    taps,
-                    phase: computed,
-                } = scratch;
-                let (x, plane) = source.lay_out(
-                    simd,
-                    gradient,
-                    task.image,
-                    from.clone(),
-                    strip,
-                    (packed, row),
-                );
-                for ((phase, panels), offsets) in phases.iter().zip(panels).zip(&offsets) {
-                    // Rows and columns of the strip that this phase has.
-                    let sides = [
-                        (self.input.height, phase.remainder[0], strip.row, strip.rows),
-                        (
-                            self.input.width,
-                            phase.remainder[1],
-                            strip.column,
-                            strip.width,
-                        ),
-                    ];
-                    let [height, width] = sides.map(|(side, remainder, first, count)| {
-                        let all = side.saturating_sub(remainder).div_ceil(stride);
-                        all.saturating_sub(first).min(count)
-                    });
-                    let count = height * width;
-                    if count == 0 {
-                        continue;
-                    }
-                    let rows = Rows {
-                        rows: height,
-                        width,
-                        stride: source.packing.row_stride(),
+            .map(|mut task| {
+                Scratch::with(|scratch| {
+                    let (first, strip) = (task.first, task.strip);
+                    let blocks = first..first + task.out.len();
+                    let Some(from) = panels
+                        .first()
+                        .map(|panels| needed(panels.of_blocks(blocks.clone())))
+                    else {
+                        return (task.image, first, Vec::new());
                     };
-                    for panel in panels.of_blocks(blocks.clone()) {
-                        let x = &x[(panel.from.start - from.start) * plane..];
-                        let out = &mut task.out[panel.to.start - first..][..panel.to.len()];
-                        panels.taps(panel, plane, offsets, taps);
-                        if stride == 1 {
-                            panels.run(simd, panel, (rows, taps, x), accumulate, out);
+                    let Scratch {
+                        packed,
+                        row,
+                        taps,
+                        phase: computed,
+                    } = scratch;
+                    let (x, plane) = source.lay_out(
+                        simd,
+                        gradient,
+                        task.image,
+                        from.clone(),
+                        strip,
+                        (packed, row),
+                    );
+                    for ((phase, panels), offsets) in phases.iter().zip(panels).zip(&offsets) {
+                        // Rows and columns of the strip that this phase has.
+                        let sides = [
+                            (self.input.height, phase.remainder[0], strip.row, strip.rows),
+                            (
+                                self.input.width,
+                                phase.remainder[1],
+                                strip.column,
+                                strip.width,
+                            ),
+                        ];
+                        let [height, width] = sides.map(|(side, remainder, first, count)| {
+                            let all = side.saturating_sub(remainder).div_ceil(stride);
+                            all.saturating_sub(first).min(count)
+                        });
+                        let count = height * width;
+                        if count == 0 {
                             continue;
                         }
-                        computed.resize(2 * count, ZERO);
-                        let mut parts: Vec<&mut [Block]> = computed
-                            .chunks_exact_mut(count)
-                            .take(panel.to.len())
-                            .collect();
-                        if taps.is_empty() {
-                            for part in &mut parts {
-                                part.fill(ZERO);
+                        let rows = Rows {
+                            rows: height,
+                            width,
+                            stride: source.packing.row_stride(),
+                        };
+                        for panel in panels.of_blocks(blocks.clone()) {
+                            let x = &x[(panel.from.start - from.start) * plane..];
+                            let out = &mut task.out[panel.to.start - first..][..panel.to.len()];
+                            panels.taps(panel, plane, offsets, taps);
+                            if stride == 1 {
+                                let start = Start::of_output(accumulate);
+                                panels.run(simd, panel, (rows, taps, x), start, out);
+                                continue;
                             }
-                        } else {
-                            panels.run(simd, panel, (rows, taps, x), false, &mut parts);
-                        }
-                        for (computed, out) in parts.iter().zip(out) {
-                            for (row, computed) in computed.chunks_exact(width).enumerate() {
-                                let y = row * stride + phase.remainder[0];
-                                let line = &mut out[y * self.input.width + phase.remainder[1]..];
-                                scatter(simd, computed, stride, accumulate, line);
+                            computed.resize(2 * count, ZERO);
+                            let mut parts: Vec<&mut [Block]> = computed
+                                .chunks_exact_mut(count)
+                                .take(panel.to.len())
+                                .collect();
+                            if taps.is_empty() {
+                                for part in &mut parts {
+                                    part.fill(ZERO);
+                                }
+                            } else {
+                                panels.run(simd, panel, (rows, taps, x), Start::Zero, &mut parts);
+                            }
+                            for (computed, out) in parts.iter().zip(out) {
+                                for (row, computed) in computed.chunks_exact(width).enumerate() {
+                                    let y = row * stride + phase.remainder[0];
+                                    let line =
+                                        &mut out[y * self.input.width + phase.remainder[1]..];
+                                    scatter(simd, computed, stride, accumulate, line);
+                                }
                             }
                         }
                     }
-                }
-                let pixel = strip.row * stride * self.input.width + strip.column;
-                let mut found = vec![Sums::ZERO; task.out.len()];
-                for (block, (out, sums)) in blocks.clone().zip(task.out.iter_mut().zip(&mut found))
-                {
-                    let place = (task.image, block, pixel);
-                    Epilogue::finish(finish, with_sums, simd, place, out, sums);
-                }
-                (task.image, first, found)
+                    let pixel = strip.row * stride * self.input.width + strip.column;
+                    let mut found = vec![Sums::ZERO; task.out.len()];
+                    for (block, (out, sums)) in
+                        blocks.clone().zip(task.out.iter_mut().zip(&mut found))
+                    {
+                        let place = (task.image, block, pixel);
+                        Epilogue::finish(finish, with_sums, simd, place, out, sums);
+                    }
+                    (task.image, first, found)
+                })
             })
             .collect();
         add_found(sums, self.input.blocks(), &found);
@@ -376,10 +385,11 @@ impl Conv {
         simd: S,
         view: &View<'_>,
         gradient: &View<'_>,
+        pool: &Pool,
     ) -> Vec<f32> {
         debug_assert!(gradient.is_plain());
-        if let Some(winograd) = self.by_tiles(Tile::Large) {
-            return winograd.weight_gradient(simd, view, gradient);
+        if let Some(winograd) = self.by_tiles(Tile::Small) {
+            return winograd.weight_gradient(simd, view, gradient, pool);
         }
         let inputs = self.input.blocks();
         let tasks: Vec<(usize, Range<usize>)> = (0..inputs)
@@ -395,11 +405,14 @@ impl Conv {
             })
             .collect();
         let taps = self.window.taps();
-        let sums: Vec<Vec<Block>> = tasks
+        let sums: Vec<Room> = tasks
             .par_iter()
-            .map_init(Scratch::default, |scratch, (input, outputs)| {
-                let mut sums = vec![ZERO; outputs.len() * taps * LANES];
-                self.add_outer(simd, view, gradient, *input, outputs, scratch, &mut sums);
+            .map(|(input, outputs)| {
+                let mut sums = Room::take(outputs.len() * taps * LANES, pool);
+                sums.fill(ZERO);
+                Scratch::with(|scratch| {
+                    self.add_outer(simd, view, gradient, *input, outputs, scratch, &mut sums);
+                });
                 sums
             })
             .collect();
@@ -513,6 +526,18 @@ struct Scratch {
     row: Vec<Block>,
     phase: Vec<Block>,
     taps: Vec<Tap>,
+}
+
+thread_local! {
+    /// Kept from call to call: fresh memory would cost page faults.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Scratch {
+    /// Calls `f`, which hands nothing to other threads, with what this thread has.
+    fn with<T>(f: impl FnOnce(&mut Self) -> T) -> T {
+        SCRATCH.with_borrow_mut(f)
+    }
 }
 
 /// What a convolution reads, in strips.

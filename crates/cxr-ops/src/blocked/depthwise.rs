@@ -1,9 +1,11 @@
 //! Convolutions of each map with a window of its own, and their two gradients.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::conv::Epilogue;
-use super::kernels::{Rows, convolve_depthwise, outer_sums_depthwise};
+use super::kernels::{Rows, Start, convolve_depthwise, outer_sums_depthwise};
 use super::packing::{Packing, Phase, Strip, Window};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
 use crate::simd::Vectors;
@@ -79,26 +81,26 @@ impl Depthwise {
         out.par_chunks_mut(self.output.pixels())
             .zip(sums)
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (chunk, (out, sums))| {
-                let (image, block) = (chunk / blocks, chunk % blocks);
-                let weights = &weights[block * taps.len()..][..taps.len()];
-                for &strip in &strips {
-                    scratch.packed.resize(packing.plane(strip.rows), ZERO);
-                    let (row, packed) = (&mut scratch.row, &mut scratch.packed);
-                    packing.fill(simd, view, (image, block), strip, row, packed);
-                    let rows = Rows {
-                        rows: strip.rows,
-                        width: strip.width,
-                        stride: packing.row_stride(),
-                    };
-                    let pixel = strip.row * self.output.width;
-                    let out = &mut out[pixel..][..strip.pixels()];
-                    if let Some(bias) = bias {
-                        out.fill(bias[block]);
+            .for_each(|(chunk, (out, sums))| {
+                Scratch::with(|scratch| {
+                    let (image, block) = (chunk / blocks, chunk % blocks);
+                    let weights = &weights[block * taps.len()..][..taps.len()];
+                    for &strip in &strips {
+                        scratch.packed.resize(packing.plane(strip.rows), ZERO);
+                        let (row, packed) = (&mut scratch.row, &mut scratch.packed);
+                        packing.fill(simd, view, (image, block), strip, row, packed);
+                        let rows = Rows {
+                            rows: strip.rows,
+                            width: strip.width,
+                            stride: packing.row_stride(),
+                        };
+                        let pixel = strip.row * self.output.width;
+                        let out = &mut out[pixel..][..strip.pixels()];
+                        let start = Start::of_bias(bias, block..block + 1);
+                        convolve_depthwise(simd, rows, packed, &taps, weights, start, out);
+                        Epilogue::finish(finish, with_sums, simd, (image, block, pixel), out, sums);
                     }
-                    convolve_depthwise(simd, rows, packed, &taps, weights, bias.is_some(), out);
-                    Epilogue::finish(finish, with_sums, simd, (image, block, pixel), out, sums);
-                }
+                });
             });
     }
 
@@ -140,71 +142,75 @@ impl Depthwise {
         out.par_chunks_mut(self.input.pixels())
             .zip(sums)
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (chunk, (out, sums))| {
-                let (image, block) = (chunk / blocks, chunk % blocks);
-                let weights = &weights[block * all..][..all];
-                for &strip in &strips {
-                    scratch.packed.resize(packing.plane(strip.rows), ZERO);
-                    let (row, packed) = (&mut scratch.row, &mut scratch.packed);
-                    packing.fill(simd, gradient, (image, block), strip, row, packed);
-                    for (phase, (taps, places)) in phases.iter().zip(&taps) {
-                        let [height, width] = [
-                            (self.input.height, phase.remainder[0], strip.row, strip.rows),
-                            (self.input.width, phase.remainder[1], 0, strip.width),
-                        ]
-                        .map(|(side, remainder, first, count)| {
-                            let all = side.saturating_sub(remainder).div_ceil(stride);
-                            all.saturating_sub(first).min(count)
-                        });
-                        let count = height * width;
-                        if count == 0 {
-                            continue;
-                        }
-                        let rows = Rows {
-                            rows: height,
-                            width,
-                            stride: packing.row_stride(),
-                        };
-                        scratch.weights.clear();
-                        scratch
-                            .weights
-                            .extend(places.iter().map(|&place| weights[place]));
-                        if stride == 1 {
-                            let out = &mut out[strip.row * self.input.width..][..count];
-                            let weights = &scratch.weights;
-                            convolve_depthwise(simd, rows, packed, taps, weights, accumulate, out);
-                            continue;
-                        }
-                        scratch.phase.resize(count, ZERO);
-                        let computed = &mut scratch.phase[..count];
-                        convolve_depthwise(
-                            simd,
-                            rows,
-                            packed,
-                            taps,
-                            &scratch.weights,
-                            false,
-                            computed,
-                        );
-                        for (row, computed) in computed.chunks_exact(width).enumerate() {
-                            let y = (strip.row + row) * stride + phase.remainder[0];
-                            let line = &mut out[y * self.input.width + phase.remainder[1]..];
-                            for (to, from) in line.iter_mut().step_by(stride).zip(computed) {
-                                if accumulate {
-                                    for lane in 0..LANES {
-                                        to[lane] += from[lane];
+            .for_each(|(chunk, (out, sums))| {
+                Scratch::with(|scratch| {
+                    let (image, block) = (chunk / blocks, chunk % blocks);
+                    let weights = &weights[block * all..][..all];
+                    for &strip in &strips {
+                        scratch.packed.resize(packing.plane(strip.rows), ZERO);
+                        let (row, packed) = (&mut scratch.row, &mut scratch.packed);
+                        packing.fill(simd, gradient, (image, block), strip, row, packed);
+                        for (phase, (taps, places)) in phases.iter().zip(&taps) {
+                            let [height, width] = [
+                                (self.input.height, phase.remainder[0], strip.row, strip.rows),
+                                (self.input.width, phase.remainder[1], 0, strip.width),
+                            ]
+                            .map(|(side, remainder, first, count)| {
+                                let all = side.saturating_sub(remainder).div_ceil(stride);
+                                all.saturating_sub(first).min(count)
+                            });
+                            let count = height * width;
+                            if count == 0 {
+                                continue;
+                            }
+                            let rows = Rows {
+                                rows: height,
+                                width,
+                                stride: packing.row_stride(),
+                            };
+                            scratch.weights.clear();
+                            scratch
+                                .weights
+                                .extend(places.iter().map(|&place| weights[place]));
+                            if stride == 1 {
+                                let out = &mut out[strip.row * self.input.width..][..count];
+                                let weights = &scratch.weights;
+                                let start = Start::of_output(accumulate);
+                                convolve_depthwise(simd, rows, packed, taps, weights, start, out);
+                                continue;
+                            }
+                            scratch.phase.resize(count, ZERO);
+                            let computed = &mut scratch.phase[..count];
+                            convolve_depthwise(
+                                simd,
+                                rows,
+                                packed,
+                                taps,
+                                &scratch.weights,
+                                Start::Zero,
+                                computed,
+                            );
+                            for (row, computed) in computed.chunks_exact(width).enumerate() {
+                                let y = (strip.row + row) * stride + phase.remainder[0];
+                                let line = &mut out[y * self.input.width + phase.remainder[1]..];
+                                for (to, from) in line.iter_mut().step_by(stride).zip(computed) {
+                                    if accumulate {
+                                        for lane in 0..LANES {
+                                            to[lane] += from[lane];
+                                        }
+                                    } else {
+                                        *to = *from;
                                     }
-                                } else {
-                                    *to = *from;
                                 }
                             }
                         }
+                        let first = strip.row * stride * self.input.width;
+                        let rows =
+                            (strip.rows * stride).min(self.input.height - strip.row * stride);
+                        let out = &mut out[first..][..rows * self.input.width];
+                        Epilogue::finish(finish, with_sums, simd, (image, block, first), out, sums);
                     }
-                    let first = strip.row * stride * self.input.width;
-                    let rows = (strip.rows * stride).min(self.input.height - strip.row * stride);
-                    let out = &mut out[first..][..rows * self.input.width];
-                    Epilogue::finish(finish, with_sums, simd, (image, block, first), out, sums);
-                }
+                });
             });
     }
 
@@ -220,33 +226,35 @@ impl Depthwise {
         let taps = self.taps(packing);
         let blocks: Vec<Vec<f32>> = (0..self.input.blocks())
             .into_par_iter()
-            .map_init(Scratch::default, |scratch, block| {
-                let mut totals = vec![[0f64; LANES]; taps.len()];
-                let mut sums = vec![ZERO; taps.len()];
-                for image in 0..self.output.images {
-                    for &strip in &strips {
-                        scratch.packed.resize(packing.plane(strip.rows), ZERO);
-                        let (row, packed) = (&mut scratch.row, &mut scratch.packed);
-                        packing.fill(simd, view, (image, block), strip, row, packed);
-                        let rows = Rows {
-                            rows: strip.rows,
-                            width: strip.width,
-                            stride: packing.row_stride(),
-                        };
-                        let pixel = strip.row * self.output.width;
-                        let d = &gradient.stored(image, block, pixel)[..strip.pixels()];
-                        outer_sums_depthwise(simd, rows, packed, &taps, d, &mut sums);
-                        for (total, sum) in totals.iter_mut().zip(&sums) {
-                            for lane in 0..LANES {
-                                total[lane] += f64::from(sum[lane]);
+            .map(|block| {
+                Scratch::with(|scratch| {
+                    let mut totals = vec![[0f64; LANES]; taps.len()];
+                    let mut sums = vec![ZERO; taps.len()];
+                    for image in 0..self.output.images {
+                        for &strip in &strips {
+                            scratch.packed.resize(packing.plane(strip.rows), ZERO);
+                            let (row, packed) = (&mut scratch.row, &mut scratch.packed);
+                            packing.fill(simd, view, (image, block), strip, row, packed);
+                            let rows = Rows {
+                                rows: strip.rows,
+                                width: strip.width,
+                                stride: packing.row_stride(),
+                            };
+                            let pixel = strip.row * self.output.width;
+                            let d = &gradient.stored(image, block, pixel)[..strip.pixels()];
+                            outer_sums_depthwise(simd, rows, packed, &taps, d, &mut sums);
+                            for (total, sum) in totals.iter_mut().zip(&sums) {
+                                for lane in 0..LANES {
+                                    total[lane] += f64::from(sum[lane]);
+                                }
                             }
                         }
                     }
-                }
-                let lanes = self.input.lanes(block);
-                (0..lanes)
-                    .flat_map(|lane| totals.iter().map(move |total| total[lane] as f32))
-                    .collect()
+                    let lanes = self.input.lanes(block);
+                    (0..lanes)
+                        .flat_map(|lane| totals.iter().map(move |total| total[lane] as f32))
+                        .collect()
+                })
             })
             .collect();
         blocks.concat()
@@ -259,4 +267,16 @@ struct Scratch {
     row: Vec<Block>,
     phase: Vec<Block>,
     weights: Vec<Block>,
+}
+
+thread_local! {
+    /// Kept from call to call: fresh memory would cost page faults.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Scratch {
+    /// Calls `f`, which hands nothing to other threads, with what this thread has.
+    fn with<T>(f: impl FnOnce(&mut Self) -> T) -> T {
+        SCRATCH.with_borrow_mut(f)
+    }
 }

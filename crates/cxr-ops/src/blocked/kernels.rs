@@ -4,7 +4,7 @@
 //! [`outer_sums`] keeps a tile of input × output maps and walks over pixels; the depthwise ones work
 //! map by map. A tap is an offset into packed maps, so that one kernel serves every shape of window.
 
-use super::{Block, LANES};
+use super::{Block, LANES, in_block, of_block};
 use crate::simd::Vectors;
 
 /// Where a convolution reads: an offset, in pixels, into the packed maps, and how many maps of the
@@ -24,6 +24,32 @@ pub(super) struct Rows {
     pub(super) stride: usize,
 }
 
+/// Products that are summed up before the sum is added to those before it. The error of a sum grows with the root of its
+/// length; of a thousand products this takes off two thirds, for two loads and stores in a hundred products.
+const PRODUCTS: usize = 128;
+
+/// What sums are added to.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    Zero,
+    /// What the output has.
+    Output,
+    /// The same for every pixel, one for each block.
+    Bias(&'a [Block]),
+}
+
+impl<'a> Start<'a> {
+    /// That of some blocks of a bias.
+    pub(super) fn of_bias(bias: Option<&'a [Block]>, blocks: std::ops::Range<usize>) -> Self {
+        bias.map_or(Self::Zero, |bias| Self::Bias(&bias[blocks]))
+    }
+
+    /// The output, if the sums are added to it.
+    pub(super) fn of_output(accumulate: bool) -> Self {
+        if accumulate { Self::Output } else { Self::Zero }
+    }
+}
+
 /// `out[w][p] (+)= Σ_t Σ_i x[taps[t] + p][i] · weights[t][i][w]` for every pixel `p` of `rows`; the rows of `out`
 /// follow each other without gaps. `weights` has the lanes of the first tap, then those of the second, and so on.
 #[derive(Clone, Copy)]
@@ -32,8 +58,7 @@ pub(crate) struct Products<'a, const W: usize> {
     pub(super) x: &'a [Block],
     pub(super) taps: &'a [Tap],
     pub(super) weights: &'a [[Block; W]],
-    /// Added to what `out` has.
-    pub(super) accumulate: bool,
+    pub(super) start: Start<'a>,
 }
 
 /// [`Products`] of as many vectors as an instruction set has registers for. Each set is named with what it needs, so
@@ -142,13 +167,35 @@ few_registers!(pulp::x86::V3);
 few_registers!(pulp::Scalar);
 
 impl<const W: usize> Products<'_, W> {
-    /// Tiles as large as the registers hold: the more pixels, the more often a loaded weight is used.
+    /// Tiles as large as the registers hold: the more pixels, the more often a loaded weight is used. Rows are cut into equal
+    /// tiles, as one for what the largest tiles leave over would keep few registers.
     #[inline(always)]
     fn in_large_tiles<S: Vectors, const V: usize>(self, simd: S, out: &mut [&mut [Block]; W]) {
-        let column = self.columns::<S, 1, 14, V>(simd, 0, out);
-        let column = self.columns::<S, 2, 7, V>(simd, column, out);
-        let column = self.columns::<S, 2, 4, V>(simd, column, out);
-        self.columns::<S, 4, 1, V>(simd, column, out);
+        const LARGEST: usize = 14;
+        let Rows { rows, width, .. } = self.rows;
+        if rows > 1 && width <= LARGEST / 2 {
+            let column = self.columns::<S, 2, 7, V>(simd, 0, out);
+            let column = self.columns::<S, 2, 4, V>(simd, column, out);
+            self.columns::<S, 4, 1, V>(simd, column, out);
+            return;
+        }
+        let count = width.div_ceil(LARGEST);
+        for tile in 0..count {
+            let [column, end] = [tile, tile + 1].map(|tile| tile * width / count);
+            macro_rules! of_width {
+                ($($width:literal)*) => {
+                    match end - column {
+                        $($width => {
+                            for row in 0..rows {
+                                self.tile::<S, 1, $width, V>(simd, row, column, out);
+                            }
+                        })*
+                        _ => out_of_bounds(),
+                    }
+                };
+            }
+            of_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        }
     }
 
     #[inline(always)]
@@ -193,56 +240,95 @@ impl<const W: usize> Products<'_, W> {
         let first = row * self.rows.stride + column;
         let target = row * self.rows.width + column;
         for pass in 0..W * per_block / V {
-            let mut sums = [[[simd.splat_f32s(0.); V]; Q]; R];
-            if self.accumulate {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (q, sums) in sums.iter_mut().enumerate() {
-                        for (v, sum) in sums.iter_mut().enumerate() {
-                            let at = pass * V + v;
-                            let pixel = &out[at / per_block][target + r * self.rows.width + q];
-                            *sum = S::as_simd_f32s(pixel).0[at % per_block];
+            let (mut taps, mut weights, mut start) = (self.taps, self.weights, self.start);
+            // At least once, as what has no taps is zero or a bias.
+            loop {
+                let mut sums = [[[simd.splat_f32s(0.); V]; Q]; R];
+                let mut products = 0;
+                while products < PRODUCTS
+                    && let Some((tap, later)) = taps.split_first()
+                {
+                    taps = later;
+                    let lanes = tap.lanes.min(LANES);
+                    products += lanes;
+                    let (now, rest) = weights.split_at(lanes);
+                    weights = rest;
+                    let x = &self.x[first + tap.offset..];
+                    let mut pixels = [[&[0f32; LANES]; Q]; R];
+                    for (r, pixels) in pixels.iter_mut().enumerate() {
+                        let Some(line) = x[r * self.rows.stride..].first_chunk::<Q>() else {
+                            out_of_bounds();
+                        };
+                        for (pixel, line) in pixels.iter_mut().zip(line) {
+                            *pixel = line;
                         }
                     }
-                }
-            }
-            let mut weights = self.weights;
-            for tap in self.taps {
-                let lanes = tap.lanes.min(LANES);
-                let (now, rest) = weights.split_at(lanes);
-                weights = rest;
-                let x = &self.x[first + tap.offset..];
-                let mut pixels = [[&[0f32; LANES]; Q]; R];
-                for (r, pixels) in pixels.iter_mut().enumerate() {
-                    let Some(line) = x[r * self.rows.stride..].first_chunk::<Q>() else {
-                        out_of_bounds();
-                    };
-                    for (pixel, line) in pixels.iter_mut().zip(line) {
-                        *pixel = line;
-                    }
-                }
-                for lane in 0..lanes {
-                    let row = S::as_simd_f32s(now[lane].as_flattened()).0;
-                    let mut factors = [simd.splat_f32s(0.); V];
-                    for (v, factor) in factors.iter_mut().enumerate() {
-                        *factor = row[pass * V + v];
-                    }
-                    for (pixels, sums) in pixels.iter().zip(&mut sums) {
-                        for (pixel, sums) in pixels.iter().zip(sums) {
-                            let value = simd.splat_f32s(pixel[lane]);
-                            for (factor, sum) in factors.iter().zip(sums) {
-                                *sum = simd.mul_add_e_f32s(value, *factor, *sum);
+                    for lane in 0..lanes {
+                        let row = S::as_simd_f32s(now[lane].as_flattened()).0;
+                        let mut factors = [simd.splat_f32s(0.); V];
+                        for (v, factor) in factors.iter_mut().enumerate() {
+                            *factor = row[pass * V + v];
+                        }
+                        for (pixels, sums) in pixels.iter().zip(&mut sums) {
+                            for (pixel, sums) in pixels.iter().zip(sums) {
+                                let value = simd.splat_f32s(pixel[lane]);
+                                for (factor, sum) in factors.iter().zip(sums) {
+                                    *sum = simd.mul_add_e_f32s(value, *factor, *sum);
+                                }
                             }
                         }
                     }
                 }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                for (q, sums) in sums.iter().enumerate() {
-                    for (v, sum) in sums.iter().enumerate() {
-                        let at = pass * V + v;
-                        let pixel = &mut out[at / per_block][target + r * self.rows.width + q];
-                        S::as_mut_simd_f32s(pixel).0[at % per_block] = *sum;
+                // Each of the three is a loop that the compiler unrolls, without which sums would not stay in registers.
+                match start {
+                    Start::Zero => {
+                        self.put::<S, R, Q, V>(pass, target, &sums, out, |_, sum, _| sum);
                     }
+                    Start::Output => {
+                        self.put::<S, R, Q, V>(pass, target, &sums, out, |before, sum, _| {
+                            simd.add_f32s(before, sum)
+                        });
+                    }
+                    Start::Bias(bias) => {
+                        let mut biases = [simd.splat_f32s(0.); V];
+                        for (v, value) in biases.iter_mut().enumerate() {
+                            let at = pass * V + v;
+                            *value = of_block::<S>(&bias[at / per_block], at % per_block);
+                        }
+                        self.put::<S, R, Q, V>(pass, target, &sums, out, |_, sum, v| {
+                            simd.add_f32s(biases[v], sum)
+                        });
+                    }
+                }
+                start = Start::Output;
+                if taps.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Writes the vectors of pass `pass` of a tile whose first pixel is `target`: `value(before, sum, vector of the pass)`.
+    #[inline(always)]
+    fn put<S: Vectors, const R: usize, const Q: usize, const V: usize>(
+        &self,
+        pass: usize,
+        target: usize,
+        sums: &[[[S::f32s; V]; Q]; R],
+        out: &mut [&mut [Block]; W],
+        value: impl Fn(S::f32s, S::f32s, usize) -> S::f32s,
+    ) {
+        let per_block = LANES / S::F32_LANES;
+        for (r, sums) in sums.iter().enumerate() {
+            for v in 0..V {
+                let at = pass * V + v;
+                let first = target + r * self.rows.width;
+                let Some(line) = out[at / per_block][first..].first_chunk_mut::<Q>() else {
+                    out_of_bounds();
+                };
+                for (pixel, sums) in line.iter_mut().zip(sums) {
+                    let pixel = in_block::<S>(pixel, at % per_block);
+                    *pixel = value(*pixel, sums[v], v);
                 }
             }
         }
@@ -325,7 +411,7 @@ pub(super) fn convolve_depthwise<S: Vectors>(
     x: &[Block],
     taps: &[usize],
     weights: &[Block],
-    accumulate: bool,
+    start: Start<'_>,
     out: &mut [Block],
 ) {
     simd.within(
@@ -336,15 +422,15 @@ pub(super) fn convolve_depthwise<S: Vectors>(
                 let out = &mut out[row * rows.width..][..rows.width];
                 let mut column = 0;
                 while rows.width - column >= 8 {
-                    depthwise_tile::<S, 8>(simd, x, taps, weights, accumulate, column, out);
+                    depthwise_tile::<S, 8>(simd, x, taps, weights, start, column, out);
                     column += 8;
                 }
                 while rows.width - column >= 4 {
-                    depthwise_tile::<S, 4>(simd, x, taps, weights, accumulate, column, out);
+                    depthwise_tile::<S, 4>(simd, x, taps, weights, start, column, out);
                     column += 4;
                 }
                 while column < rows.width {
-                    depthwise_tile::<S, 1>(simd, x, taps, weights, accumulate, column, out);
+                    depthwise_tile::<S, 1>(simd, x, taps, weights, start, column, out);
                     column += 1;
                 }
             }
@@ -358,7 +444,7 @@ fn depthwise_tile<S: Vectors, const P: usize>(
     x: &[Block],
     taps: &[usize],
     weights: &[Block],
-    accumulate: bool,
+    start: Start<'_>,
     column: usize,
     out: &mut [Block],
 ) {
@@ -367,10 +453,14 @@ fn depthwise_tile<S: Vectors, const P: usize>(
     };
     for vector in 0..LANES / S::F32_LANES {
         let mut sums = [simd.splat_f32s(0.); P];
-        if accumulate {
-            for (sum, out) in sums.iter_mut().zip(&*out) {
-                *sum = S::as_simd_f32s(out).0[vector];
+        match start {
+            Start::Zero => {}
+            Start::Output => {
+                for (sum, out) in sums.iter_mut().zip(&*out) {
+                    *sum = S::as_simd_f32s(out).0[vector];
+                }
             }
+            Start::Bias(bias) => sums = [S::as_simd_f32s(&bias[0]).0[vector]; P],
         }
         for (&tap, weights) in taps.iter().zip(weights) {
             let Some(pixels) = x[tap + column..].first_chunk::<P>() else {

@@ -4,14 +4,47 @@ use std::ops::{Deref, DerefMut};
 
 use rayon::prelude::*;
 
+use super::point::add_to;
 use super::{Block, Extent, LANES, View, ZERO};
 use crate::grouped::{Buffer, Pool};
 use crate::simd::Vectors;
 
+/// Blocks in memory of a [`Pool`], to which they return: fresh memory would cost a page fault each time.
+#[derive(Debug)]
+pub(crate) struct Room {
+    buffer: Buffer,
+    len: usize,
+}
+
+impl Room {
+    /// Blocks with whatever values the memory held.
+    pub(crate) fn take(len: usize, pool: &Pool) -> Self {
+        Self {
+            // A buffer's unit is two blocks.
+            buffer: pool.take_close(len.div_ceil(2)),
+            len,
+        }
+    }
+}
+
+impl Deref for Room {
+    type Target = [Block];
+
+    fn deref(&self) -> &[Block] {
+        &self.buffer.as_flattened().as_chunks().0[..self.len]
+    }
+}
+
+impl DerefMut for Room {
+    fn deref_mut(&mut self) -> &mut [Block] {
+        &mut self.buffer.as_flattened_mut().as_chunks_mut().0[..self.len]
+    }
+}
+
 /// Maps that are stored, in memory of a [`Pool`].
 #[derive(Debug)]
 pub(crate) struct Maps {
-    buffer: Buffer,
+    room: Room,
     extent: Extent,
 }
 
@@ -19,8 +52,7 @@ impl Maps {
     /// Maps with whatever values the memory held.
     pub(crate) fn take(extent: Extent, pool: &Pool) -> Self {
         Self {
-            // A buffer's unit is two blocks.
-            buffer: pool.take_close(extent.len().div_ceil(2)),
+            room: Room::take(extent.len(), pool),
             extent,
         }
     }
@@ -75,11 +107,7 @@ impl Maps {
                 simd.within(
                     #[inline(always)]
                     || {
-                        for (sum, value) in sum.iter_mut().zip(values) {
-                            for lane in 0..LANES {
-                                sum[lane] += value[lane];
-                            }
-                        }
+                        add_to(simd, values, false, sum);
                     },
                 );
             });
@@ -90,13 +118,13 @@ impl Deref for Maps {
     type Target = [Block];
 
     fn deref(&self) -> &[Block] {
-        &self.buffer.as_flattened().as_chunks().0[..self.extent.len()]
+        &self.room
     }
 }
 
 impl DerefMut for Maps {
     fn deref_mut(&mut self) -> &mut [Block] {
-        &mut self.buffer.as_flattened_mut().as_chunks_mut().0[..self.extent.len()]
+        &mut self.room
     }
 }
 

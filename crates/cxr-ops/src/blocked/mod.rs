@@ -24,6 +24,7 @@ mod panels;
 pub(crate) mod point;
 pub(crate) mod pool;
 pub(crate) mod response_norm;
+mod tiles;
 pub(crate) mod winograd;
 
 use rayon::prelude::*;
@@ -97,10 +98,48 @@ impl Affine {
         shift: ZERO,
     };
 
+    /// Vector `vector` of each.
     #[inline(always)]
-    pub(crate) fn apply(&self, lane: usize, x: f32) -> f32 {
-        (x - self.centre[lane]) * self.scale[lane] + self.shift[lane]
+    pub(crate) fn vectors<S: Vectors>(&self, vector: usize) -> AffineVectors<S> {
+        AffineVectors {
+            centre: of_block::<S>(&self.centre, vector),
+            scale: of_block::<S>(&self.scale, vector),
+            shift: of_block::<S>(&self.shift, vector),
+        }
     }
+}
+
+/// One vector of an [`Affine`].
+#[derive(Clone, Copy)]
+pub(crate) struct AffineVectors<S: Vectors> {
+    pub(crate) centre: S::f32s,
+    scale: S::f32s,
+    shift: S::f32s,
+}
+
+impl<S: Vectors> AffineVectors<S> {
+    #[inline(always)]
+    pub(crate) fn apply(&self, simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(simd.sub_f32s(x, self.centre), self.scale, self.shift)
+    }
+}
+
+/// Vectors of a block.
+#[inline(always)]
+pub(crate) const fn vectors<S: Vectors>() -> usize {
+    LANES / S::F32_LANES
+}
+
+/// Vector `vector` of a block.
+#[inline(always)]
+pub(crate) fn of_block<S: Vectors>(block: &Block, vector: usize) -> S::f32s {
+    S::as_simd_f32s(block).0[vector]
+}
+
+/// The same, to be written.
+#[inline(always)]
+pub(crate) fn in_block<S: Vectors>(block: &mut Block, vector: usize) -> &mut S::f32s {
+    &mut S::as_mut_simd_f32s(block).0[vector]
 }
 
 /// What is made of stored maps when they are read: `gate · f(affine(x))`.
@@ -168,9 +207,12 @@ impl<'a> View<'a> {
             simd.within(
                 #[inline(always)]
                 || {
-                    for (out, x) in out.iter_mut().zip(stored) {
-                        for lane in 0..LANES {
-                            out[lane] = C::value(affine.apply(lane, x[lane])) * gate[lane];
+                    for vector in 0..vectors::<S>() {
+                        let affine = affine.vectors::<S>(vector);
+                        let gate = of_block::<S>(&gate, vector);
+                        for (out, x) in out.iter_mut().zip(stored) {
+                            let x = affine.apply(simd, of_block::<S>(x, vector));
+                            *in_block::<S>(out, vector) = simd.mul_f32s(C::value(simd, x), gate);
                         }
                     }
                 },
@@ -230,19 +272,24 @@ impl Sums {
             simd.within(
                 #[inline(always)]
                 || {
-                    let (fours, rest) = run.as_chunks::<4>();
-                    for four in fours {
-                        for (at, x) in four.iter().enumerate() {
-                            for lane in 0..LANES {
-                                plain[at][lane] += x[lane];
-                                products[at][lane] += x[lane] * x[lane];
+                    for vector in 0..vectors::<S>() {
+                        let mut sums = [[simd.splat_f32s(0.); 2]; 4];
+                        let (fours, rest) = run.as_chunks::<4>();
+                        for four in fours {
+                            for (x, sums) in four.iter().zip(&mut sums) {
+                                let x = of_block::<S>(x, vector);
+                                sums[0] = simd.add_f32s(sums[0], x);
+                                sums[1] = simd.mul_add_e_f32s(x, x, sums[1]);
                             }
                         }
-                    }
-                    for x in rest {
-                        for lane in 0..LANES {
-                            plain[0][lane] += x[lane];
-                            products[0][lane] += x[lane] * x[lane];
+                        for (x, sums) in rest.iter().zip(&mut sums) {
+                            let x = of_block::<S>(x, vector);
+                            sums[0] = simd.add_f32s(sums[0], x);
+                            sums[1] = simd.mul_add_e_f32s(x, x, sums[1]);
+                        }
+                        for (at, sums) in sums.into_iter().enumerate() {
+                            *in_block::<S>(&mut plain[at], vector) = sums[0];
+                            *in_block::<S>(&mut products[at], vector) = sums[1];
                         }
                     }
                 },

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernels, Products, Rows, Tap};
+use super::kernels::{Kernels, Products, Rows, Start, Tap};
+use super::maps::Room;
 use super::{Block, LANES, ZERO};
+use crate::grouped::Pool;
 
 /// What some blocks are computed from: the weights of 16 or 32 maps, in the kernel's order.
 pub(super) struct Panel {
@@ -20,7 +22,7 @@ pub(super) struct Panel {
 /// A convolution's weights in the kernel's order, whatever the size of its maps.
 pub(crate) struct Panels {
     panels: Vec<Panel>,
-    weights: Vec<Block>,
+    weights: Room,
     /// Maps that are read.
     from: usize,
 }
@@ -43,6 +45,90 @@ fn width(maps: usize, groups: usize) -> usize {
     }
 }
 
+/// Weights as candle has them, of a convolution of one group.
+#[derive(Clone, Copy)]
+pub(super) struct Dense<'a> {
+    pub(super) values: &'a [f32],
+    /// Values from a map that is computed to the next, and from a map that is read to the next.
+    pub(super) strides: [usize; 2],
+    /// A factor for each map that is computed.
+    pub(super) scale: Option<&'a [f32]>,
+}
+
+impl Dense<'_> {
+    /// Lays out the weights of maps `to`, two blocks at most, from maps `from`, one block at most: a line for each tap and
+    /// map that is read, with the maps that are computed. The order is that of memory, of which each line is read once.
+    /// Some remainders of a stride have no taps.
+    pub(super) fn lay_out(
+        &self,
+        to: Range<usize>,
+        from: Range<usize>,
+        taps: &[usize],
+        line: usize,
+        out: &mut [f32],
+    ) {
+        if taps.is_empty() {
+            return;
+        }
+        let [to_stride, from_stride] = self.strides;
+        let lanes = from.len();
+        if let ([tap], true) = (taps, from_stride == 1 && to_stride > 1) {
+            // Of single pixels: rows of maps that are read.
+            for map in to.clone() {
+                let values = &self.values[map * to_stride + from.start + tap..][..lanes];
+                let factor = self.scale.map_or(1., |scale| scale[map]);
+                let places = out[map - to.start..].iter_mut().step_by(line);
+                for (place, value) in places.zip(values) {
+                    *place = value * factor;
+                }
+            }
+            return;
+        }
+        let mut put = |map: usize, lane: usize| {
+            let values = &self.values[map * to_stride + (from.start + lane) * from_stride..];
+            let factor = self.scale.map_or(1., |scale| scale[map]);
+            let places = out[lane * line + map - to.start..].iter_mut();
+            for (place, &tap) in places.step_by(lanes * line).zip(taps) {
+                *place = values[tap] * factor;
+            }
+        };
+        if to_stride > from_stride {
+            for map in to.clone() {
+                for lane in 0..lanes {
+                    put(map, lane);
+                }
+            }
+        } else {
+            for lane in 0..lanes {
+                for map in to.clone() {
+                    put(map, lane);
+                }
+            }
+        }
+    }
+}
+
+/// Panels for all blocks of `to` maps, which read all of `from` maps.
+pub(super) fn dense_panels(
+    to: usize,
+    from: usize,
+    taps: &[usize],
+    weight: &Dense<'_>,
+    pool: &Pool,
+) -> Panels {
+    Panels::filled(to, from, 1, taps.len(), pool, |panel, out| {
+        let maps = panel.to.start * LANES..(panel.to.end * LANES).min(to);
+        let line = panel.to.len() * LANES;
+        let mut rest = out.as_flattened_mut();
+        for block in panel.from.clone() {
+            let read = block * LANES..block * LANES + lanes(from, block);
+            let (now, later) = rest.split_at_mut(taps.len() * read.len() * line);
+            rest = later;
+            weight.lay_out(maps.clone(), read, taps, line, now);
+        }
+    })
+}
+
 /// Panels for all blocks of `to` maps, each reading the blocks of `from` maps that it is connected with;
 /// `weight(to map, from map, tap)`.
 pub(super) fn panels(
@@ -50,33 +136,10 @@ pub(super) fn panels(
     from: usize,
     groups: usize,
     taps: &[usize],
+    pool: &Pool,
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Panels {
-    let mut panels: Vec<Panel> = Vec::new();
-    let mut length = 0;
-    let (wide, blocks) = (width(to, groups), to.div_ceil(LANES));
-    for first in (0..blocks).step_by(wide) {
-        let blocks = first..(first + wide).min(blocks);
-        let read = connected(blocks.clone(), to, from, groups);
-        let start = length;
-        length +=
-            read.clone().map(|block| lanes(from, block)).sum::<usize>() * taps.len() * blocks.len();
-        panels.push(Panel {
-            to: blocks,
-            from: read,
-            weights: start,
-        });
-    }
-    let mut weights = vec![ZERO; length];
-    let mut rest = &mut weights[..];
-    let mut parts = Vec::with_capacity(panels.len());
-    for (index, panel) in panels.iter().enumerate() {
-        let end = panels.get(index + 1).map_or(length, |next| next.weights);
-        let (now, later) = rest.split_at_mut(end - panel.weights);
-        rest = later;
-        parts.push((panel, now));
-    }
-    parts.into_par_iter().for_each(|(panel, out)| {
+    Panels::filled(to, from, groups, taps.len(), pool, |panel, out| {
         let mut lines = out.chunks_exact_mut(panel.to.len());
         for block in panel.from.clone() {
             for &tap in taps {
@@ -92,20 +155,62 @@ pub(super) fn panels(
                 }
             }
         }
-    });
-    Panels {
-        panels,
-        weights,
-        from,
-    }
+    })
 }
 
 /// Maps of block `block` of `maps` maps.
-fn lanes(maps: usize, block: usize) -> usize {
+pub(super) fn lanes(maps: usize, block: usize) -> usize {
     (maps - block * LANES).min(LANES)
 }
 
 impl Panels {
+    /// `fill` writes the weights of each panel, where they are not 0.
+    fn filled(
+        to: usize,
+        from: usize,
+        groups: usize,
+        taps: usize,
+        pool: &Pool,
+        fill: impl Fn(&Panel, &mut [Block]) + Sync,
+    ) -> Self {
+        let mut panels: Vec<Panel> = Vec::new();
+        let mut length = 0;
+        let (wide, blocks) = (width(to, groups), to.div_ceil(LANES));
+        for first in (0..blocks).step_by(wide) {
+            let blocks = first..(first + wide).min(blocks);
+            let read = connected(blocks.clone(), to, from, groups);
+            let start = length;
+            let maps: usize = read.clone().map(|block| lanes(from, block)).sum();
+            length += maps * taps * blocks.len();
+            panels.push(Panel {
+                to: blocks,
+                from: read,
+                weights: start,
+            });
+        }
+        let mut weights = Room::take(length, pool);
+        let mut rest = &mut weights[..];
+        let mut parts = Vec::with_capacity(panels.len());
+        for (index, panel) in panels.iter().enumerate() {
+            let end = panels.get(index + 1).map_or(length, |next| next.weights);
+            let (now, later) = rest.split_at_mut(end - panel.weights);
+            rest = later;
+            parts.push((panel, now));
+        }
+        parts.into_par_iter().for_each(|(panel, out)| {
+            // Of maps that there are not.
+            if panel.to.end * LANES > to {
+                out.fill(ZERO);
+            }
+            fill(panel, out);
+        });
+        Self {
+            panels,
+            weights,
+            from,
+        }
+    }
+
     /// Those that compute some blocks, of which they are all.
     pub(super) fn of_blocks(&self, blocks: Range<usize>) -> &[Panel] {
         let first = self
@@ -134,7 +239,7 @@ impl Panels {
         simd: S,
         panel: &Panel,
         (rows, taps, x): (Rows, &[Tap], &[Block]),
-        accumulate: bool,
+        start: Start<'_>,
         out: &mut [&mut [Block]],
     ) {
         let weights = &self.weights[panel.weights..];
@@ -145,7 +250,7 @@ impl Panels {
                 x,
                 taps,
                 weights,
-                accumulate,
+                start,
             };
             simd.convolve_two(products, &mut [first, second]);
         } else if let [one] = out {
@@ -155,7 +260,7 @@ impl Panels {
                 x,
                 taps,
                 weights,
-                accumulate,
+                start,
             };
             simd.convolve_one(products, &mut [one]);
         }

@@ -2,9 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::activation::{Curve, with_curve};
+use super::activation::{Curve, at_least, with_curve};
 use super::maps::Maps;
-use super::{Affine, Block, Extent, LANES, RUN, Sums, View, ZERO, by_block, min_chunks};
+use super::{
+    Affine, Block, Extent, LANES, RUN, Sums, View, ZERO, by_block, in_block, min_chunks, of_block,
+    vectors,
+};
 use crate::grouped::Pool;
 use crate::simd::Vectors;
 
@@ -122,11 +125,7 @@ impl Gradient {
                 simd.within(
                     #[inline(always)]
                     || {
-                        for value in values {
-                            for lane in 0..LANES {
-                                value[lane] = value[lane] * factor[lane] + shift[lane];
-                            }
-                        }
+                        scale_and_shift(simd, &factor, &shift, values);
                     },
                 );
             });
@@ -156,25 +155,26 @@ impl Gradient {
                 let (factor, shift) = self.late(chunk);
                 let mut sums = Sums::ZERO;
                 for (gradient, stored) in gradient.chunks(RUN).zip(stored.chunks(RUN)) {
-                    let (mut plain, mut products) = ([ZERO; 2], [ZERO; 2]);
+                    let (mut plain, mut products) = (ZERO, ZERO);
                     with_curve!(view.nonlinearity, C => simd.within(
                         #[inline(always)]
                         || {
-                            for (pixel, (g, x)) in gradient.iter().zip(stored).enumerate() {
-                                let (plain, products) =
-                                    (&mut plain[pixel % 2], &mut products[pixel % 2]);
-                                for lane in 0..LANES {
-                                    let g = (g[lane] * factor[lane] + shift[lane])
-                                        * C::slope(affine.apply(lane, x[lane]));
-                                    plain[lane] += g;
-                                    products[lane] += g * (x[lane] - affine.centre[lane]);
+                            for vector in 0..vectors::<S>() {
+                                let affine = affine.vectors::<S>(vector);
+                                let factor = of_block::<S>(&factor, vector);
+                                let shift = of_block::<S>(&shift, vector);
+                                let mut sums = Pairs::<S>::new(simd);
+                                for (g, x) in gradient.iter().zip(stored) {
+                                    let x = of_block::<S>(x, vector);
+                                    let g = simd.mul_add_e_f32s(of_block::<S>(g, vector), factor, shift);
+                                    let g = simd.mul_f32s(g, C::slope(simd, affine.apply(simd, x)));
+                                    sums.add(simd, g, simd.sub_f32s(x, affine.centre));
                                 }
+                                sums.write(simd, vector, &mut plain, &mut products);
                             }
                         },
                     ));
-                    for (plain, products) in plain.iter().zip(&products) {
-                        sums.add_run(plain, products);
-                    }
+                    sums.add_run(&plain, &products);
                 }
                 sums
             })
@@ -201,11 +201,7 @@ impl Gradient {
                     simd.within(
                         #[inline(always)]
                         || {
-                            for g in &mut *gradient {
-                                for lane in 0..LANES {
-                                    g[lane] = g[lane] * factor[lane] + shift[lane];
-                                }
-                            }
+                            scale_and_shift(simd, factor, shift, gradient);
                         },
                     );
                     behind(
@@ -250,15 +246,15 @@ impl Gradient {
                         #[inline(always)]
                         || {
                             if is_late {
-                                for g in &mut *gradient {
-                                    for lane in 0..LANES {
-                                        g[lane] = g[lane] * factor[lane] + shift[lane];
-                                    }
-                                }
+                                scale_and_shift(simd, factor, shift, gradient);
                             }
+                            let zero = simd.splat_f32s(0.);
                             for (g, y) in gradient.iter_mut().zip(output.unwrap_or_default()) {
-                                for lane in 0..LANES {
-                                    g[lane] = if y[lane] > 0. { g[lane] } else { 0. };
+                                for vector in 0..vectors::<S>() {
+                                    let is_open =
+                                        simd.greater_than_f32s(of_block::<S>(y, vector), zero);
+                                    let g = in_block::<S>(g, vector);
+                                    *g = simd.select_f32s(is_open, *g, zero);
                                 }
                             }
                         },
@@ -352,11 +348,17 @@ impl Gradient {
                     with_curve!(view.nonlinearity, C => simd.within(
                         #[inline(always)]
                         || {
-                            for (g, x) in gradient.iter().zip(stored) {
-                                for lane in 0..LANES {
-                                    sum[lane] += (g[lane] * factor[lane] + shift[lane])
-                                        * C::value(affine.apply(lane, x[lane]));
+                            for vector in 0..vectors::<S>() {
+                                let affine = affine.vectors::<S>(vector);
+                                let factor = of_block::<S>(&factor, vector);
+                                let shift = of_block::<S>(&shift, vector);
+                                let mut sums = Pairs::<S>::new(simd);
+                                for (g, x) in gradient.iter().zip(stored) {
+                                    let x = affine.apply(simd, of_block::<S>(x, vector));
+                                    let g = simd.mul_add_e_f32s(of_block::<S>(g, vector), factor, shift);
+                                    sums.add(simd, g, C::value(simd, x));
                                 }
+                                sums.write(simd, vector, &mut [0.; LANES], &mut sum);
                             }
                         },
                     ));
@@ -367,6 +369,31 @@ impl Gradient {
                 total.map(|total| total as f32)
             })
             .collect()
+    }
+}
+
+#[inline(always)]
+fn scale_and_shift<S: Vectors>(simd: S, factor: &Block, shift: &Block, values: &mut [Block]) {
+    for vector in 0..vectors::<S>() {
+        let [factor, shift] = [factor, shift].map(|block| of_block::<S>(block, vector));
+        for value in &mut *values {
+            let value = in_block::<S>(value, vector);
+            *value = simd.mul_add_e_f32s(*value, factor, shift);
+        }
+    }
+}
+
+/// Adds values, with a ReLU of the sums if wanted. A NaN passes, so that a broken training step is noticed.
+#[inline(always)]
+pub(crate) fn add_to<S: Vectors>(simd: S, values: &[Block], relu: bool, sums: &mut [Block]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        for vector in 0..vectors::<S>() {
+            let total = in_block::<S>(sum, vector);
+            *total = simd.add_f32s(*total, of_block::<S>(value, vector));
+            if relu {
+                *total = at_least(simd, 0., *total);
+            }
+        }
     }
 }
 
@@ -385,14 +412,21 @@ fn through<S: Vectors>(
     with_curve!(view.nonlinearity, C => simd.within(
         #[inline(always)]
         || {
-            for (g, x) in gradient.iter_mut().zip(stored) {
-                for lane in 0..LANES {
-                    let behind = (g[lane] * factor[lane] + shift[lane])
-                        * C::slope(affine.apply(lane, x[lane]));
+            for vector in 0..vectors::<S>() {
+                let affine = affine.vectors::<S>(vector);
+                let factor = of_block::<S>(&factor, vector);
+                let shift = of_block::<S>(&shift, vector);
+                let [of_gradient, of_value, constant] =
+                    [&of.gradient, &of.value, &of.constant].map(|block| of_block::<S>(block, vector));
+                for (g, x) in gradient.iter_mut().zip(stored) {
+                    let x = of_block::<S>(x, vector);
+                    let g = in_block::<S>(g, vector);
+                    let slope = C::slope(simd, affine.apply(simd, x));
+                    let behind = simd.mul_f32s(simd.mul_add_e_f32s(*g, factor, shift), slope);
                     // Centred, as the three terms nearly cancel in small batches.
-                    let centred = x[lane] - affine.centre[lane];
-                    g[lane] = of.gradient[lane] * behind
-                        + (of.value[lane] * centred + of.constant[lane]);
+                    let centred = simd.sub_f32s(x, affine.centre);
+                    let rest = simd.mul_add_e_f32s(of_value, centred, constant);
+                    *g = simd.mul_add_e_f32s(of_gradient, behind, rest);
                 }
             }
         },
@@ -411,24 +445,54 @@ pub(crate) fn behind<S: Vectors>(
     let stored = &view.stored(image, block, pixel)[..gradient.len()];
     let affine = view.affine_of(block);
     for (gradient, stored) in gradient.chunks_mut(RUN).zip(stored.chunks(RUN)) {
-        // Two runs of sums each, as one would wait for its own last addition.
-        let (mut plain, mut products) = ([ZERO; 2], [ZERO; 2]);
+        let (mut plain, mut products) = (ZERO, ZERO);
         with_curve!(view.nonlinearity, C => simd.within(
             #[inline(always)]
             || {
-                for (pixel, (g, x)) in gradient.iter_mut().zip(stored).enumerate() {
-                    let (plain, products) = (&mut plain[pixel % 2], &mut products[pixel % 2]);
-                    for lane in 0..LANES {
-                        g[lane] *= C::slope(affine.apply(lane, x[lane]));
-                        plain[lane] += g[lane];
-                        products[lane] += g[lane] * (x[lane] - affine.centre[lane]);
+                for vector in 0..vectors::<S>() {
+                    let affine = affine.vectors::<S>(vector);
+                    let mut sums = Pairs::<S>::new(simd);
+                    for (g, x) in gradient.iter_mut().zip(stored) {
+                        let x = of_block::<S>(x, vector);
+                        let g = in_block::<S>(g, vector);
+                        *g = simd.mul_f32s(*g, C::slope(simd, affine.apply(simd, x)));
+                        sums.add(simd, *g, simd.sub_f32s(x, affine.centre));
                     }
+                    sums.write(simd, vector, &mut plain, &mut products);
                 }
             },
         ));
-        for (plain, products) in plain.iter().zip(&products) {
-            sums.add_run(plain, products);
+        sums.add_run(&plain, &products);
+    }
+}
+
+/// Σ g and Σ g·x of one vector, each in two runs of sums, as one would wait for its own last addition.
+struct Pairs<S: Vectors> {
+    now: [S::f32s; 2],
+    next: [S::f32s; 2],
+}
+
+impl<S: Vectors> Pairs<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        let zero = simd.splat_f32s(0.);
+        Self {
+            now: [zero; 2],
+            next: [zero; 2],
         }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, simd: S, g: S::f32s, x: S::f32s) {
+        let [plain, products] = self.now;
+        let now = [simd.add_f32s(plain, g), simd.mul_add_e_f32s(g, x, products)];
+        self.now = std::mem::replace(&mut self.next, now);
+    }
+
+    #[inline(always)]
+    fn write(self, simd: S, vector: usize, plain: &mut Block, products: &mut Block) {
+        *in_block::<S>(plain, vector) = simd.add_f32s(self.now[0], self.next[0]);
+        *in_block::<S>(products, vector) = simd.add_f32s(self.now[1], self.next[1]);
     }
 }
 
@@ -569,13 +633,7 @@ pub(crate) fn add<S: Vectors>(
                     simd.within(
                         #[inline(always)]
                         || {
-                            for (out, value) in out.iter_mut().zip(&*line) {
-                                for lane in 0..LANES {
-                                    let sum = out[lane] + value[lane];
-                                    // A NaN passes, so that a broken training step is noticed.
-                                    out[lane] = if relu && sum <= 0. { 0. } else { sum };
-                                }
-                            }
+                            add_to(simd, line, relu, out);
                         },
                     );
                 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::activation::exp;
 use super::packing::Window;
-use super::{Block, Extent, LANES, RUN, View, ZERO, min_chunks};
+use super::{Block, Extent, LANES, RUN, View, ZERO, in_block, min_chunks, of_block, vectors};
 use crate::simd::Vectors;
 
 /// Pooling over maps of one size.
@@ -200,11 +200,20 @@ pub(crate) fn global_average<S: Vectors>(simd: S, view: &View<'_>, out: &mut [Bl
                     let line = &mut line[..RUN.min(plane - pixel)];
                     view.read(simd, chunk / blocks, chunk % blocks, pixel, line);
                     let mut sum = ZERO;
-                    for value in &*line {
-                        for lane in 0..LANES {
-                            sum[lane] += value[lane];
-                        }
-                    }
+                    simd.within(
+                        #[inline(always)]
+                        || {
+                            for vector in 0..vectors::<S>() {
+                                let zero = simd.splat_f32s(0.);
+                                let (mut now, mut next) = (zero, zero);
+                                for value in &*line {
+                                    let more = simd.add_f32s(now, of_block::<S>(value, vector));
+                                    now = std::mem::replace(&mut next, more);
+                                }
+                                *in_block::<S>(&mut sum, vector) = simd.add_f32s(now, next);
+                            }
+                        },
+                    );
                     for lane in 0..LANES {
                         total[lane] += f64::from(sum[lane]);
                     }
@@ -238,10 +247,17 @@ pub(crate) fn log_sum_exp<S: Vectors>(simd: S, view: &View<'_>, sharpness: f32, 
                     simd.within(
                         #[inline(always)]
                         || {
-                            for value in run {
-                                for lane in 0..LANES {
-                                    sum[lane] += exp(sharpness * (value[lane] - largest[lane]));
+                            for vector in 0..vectors::<S>() {
+                                let sharpness = simd.splat_f32s(sharpness);
+                                let largest = of_block::<S>(&largest, vector);
+                                let mut total = simd.splat_f32s(0.);
+                                for value in run {
+                                    let below =
+                                        simd.sub_f32s(of_block::<S>(value, vector), largest);
+                                    let term = exp(simd, simd.mul_f32s(sharpness, below));
+                                    total = simd.add_f32s(total, term);
                                 }
+                                *in_block::<S>(&mut sum, vector) = total;
                             }
                         },
                     );
@@ -280,10 +296,16 @@ pub(crate) fn log_sum_exp_gradient<S: Vectors>(
                 simd.within(
                     #[inline(always)]
                     || {
-                        for (out, x) in out.iter_mut().zip(&*line) {
-                            for lane in 0..LANES {
-                                let weight = exp(sharpness * (x[lane] - pooled[lane])) * share;
-                                out[lane] += gradient[lane] * weight;
+                        for vector in 0..vectors::<S>() {
+                            let [sharpness, share] =
+                                [sharpness, share].map(|value| simd.splat_f32s(value));
+                            let pooled = of_block::<S>(pooled, vector);
+                            let gradient = simd.mul_f32s(of_block::<S>(gradient, vector), share);
+                            for (out, x) in out.iter_mut().zip(&*line) {
+                                let above = simd.sub_f32s(of_block::<S>(x, vector), pooled);
+                                let weight = exp(simd, simd.mul_f32s(sharpness, above));
+                                let out = in_block::<S>(out, vector);
+                                *out = simd.mul_add_e_f32s(gradient, weight, *out);
                             }
                         }
                     },

@@ -6,18 +6,24 @@
 //! each place of a transformed tile is one product of matrices, whose pixels are the tiles of a *lot*: some rows of tiles,
 //! of one image or of several.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::conv::Epilogue;
-use super::kernels::{Kernels, Outer, Products, Rows, Tap};
+use super::kernels::{Kernels, Outer, Products, Rows, Start, Tap};
+use super::maps::Room;
 use super::packing::{Packing, Strip, Window};
+use super::panels::Dense;
+use super::tiles::{
+    Large, Scheme, Small, TAPS, Tiles, transform_gradients, transform_inputs, transform_outputs,
+    transform_sums, transform_weights,
+};
 use super::{Block, Extent, LANES, Sums, View, ZERO};
+use crate::grouped::Pool;
 use crate::simd::Vectors;
 
-/// Taps of a window.
-const TAPS: usize = 9;
 /// Blocks of a lot's transformed input: a megabyte, which stays in a second-level cache.
 const LOT_BLOCKS: usize = 1 << 14;
 /// Tiles of a lot: enough that a weight that is loaded serves some tiles of registers, and no more than have short rows of
@@ -25,124 +31,6 @@ const LOT_BLOCKS: usize = 1 << 14;
 const LOT_TILES: Range<usize> = 28..113;
 /// Parts of a weight's gradient, which are added at the end.
 const PARTS: usize = 4;
-
-/// The transforms of one size of tile: `SIDE` rows and columns of inputs, `STEP` of outputs. Each is of one dimension.
-pub(super) trait Scheme<const SIDE: usize, const STEP: usize>: Copy + Send + Sync {
-    /// The rows of G.
-    const WEIGHTS: [[f32; 3]; SIDE];
-
-    /// `Bᵀ d`.
-    fn inputs<S: Vectors>(simd: S, d: [S::f32s; SIDE]) -> [S::f32s; SIDE];
-
-    /// `Aᵀ m`.
-    fn outputs<S: Vectors>(simd: S, m: [S::f32s; SIDE]) -> [S::f32s; STEP];
-
-    /// `A y`.
-    fn gradients<S: Vectors>(simd: S, y: [S::f32s; STEP]) -> [S::f32s; SIDE];
-}
-
-/// F(2×2, 3×3) for the points 0, ±1, ∞.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Small;
-
-/// F(4×4, 3×3) for the points 0, ±1, ±2, ∞.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Large;
-
-impl Scheme<4, 2> for Small {
-    const WEIGHTS: [[f32; 3]; 4] = [
-        [1., 0., 0.],
-        [0.5, 0.5, 0.5],
-        [0.5, -0.5, 0.5],
-        [0., 0., 1.],
-    ];
-
-    #[inline(always)]
-    fn inputs<S: Vectors>(simd: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
-        [
-            simd.sub_f32s(d[0], d[2]),
-            simd.add_f32s(d[1], d[2]),
-            simd.sub_f32s(d[2], d[1]),
-            simd.sub_f32s(d[3], d[1]),
-        ]
-    }
-
-    #[inline(always)]
-    fn outputs<S: Vectors>(simd: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
-        [
-            simd.add_f32s(m[0], simd.add_f32s(m[1], m[2])),
-            simd.add_f32s(simd.sub_f32s(m[1], m[2]), m[3]),
-        ]
-    }
-
-    #[inline(always)]
-    fn gradients<S: Vectors>(simd: S, y: [S::f32s; 2]) -> [S::f32s; 4] {
-        [
-            y[0],
-            simd.add_f32s(y[0], y[1]),
-            simd.sub_f32s(y[0], y[1]),
-            y[1],
-        ]
-    }
-}
-
-impl Scheme<6, 4> for Large {
-    const WEIGHTS: [[f32; 3]; 6] = [
-        [1. / 4., 0., 0.],
-        [-1. / 6., -1. / 6., -1. / 6.],
-        [-1. / 6., 1. / 6., -1. / 6.],
-        [1. / 24., 1. / 12., 1. / 6.],
-        [1. / 24., -1. / 12., 1. / 6.],
-        [0., 0., 1.],
-    ];
-
-    #[inline(always)]
-    fn inputs<S: Vectors>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
-        let (even, odd) = (times(simd, -4., d[2], d[4]), times(simd, -4., d[1], d[3]));
-        let (near, far) = (simd.sub_f32s(d[4], d[2]), simd.sub_f32s(d[3], d[1]));
-        [
-            times(simd, 4., d[0], times(simd, -5., d[2], d[4])),
-            simd.add_f32s(even, odd),
-            simd.sub_f32s(even, odd),
-            times(simd, 2., far, near),
-            times(simd, -2., far, near),
-            times(simd, 4., d[1], times(simd, -5., d[3], d[5])),
-        ]
-    }
-
-    #[inline(always)]
-    fn outputs<S: Vectors>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
-        let (sum1, difference1) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
-        let (sum2, difference2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
-        [
-            simd.add_f32s(m[0], simd.add_f32s(sum1, sum2)),
-            times(simd, 2., difference2, difference1),
-            times(simd, 4., sum2, sum1),
-            simd.add_f32s(m[5], times(simd, 8., difference2, difference1)),
-        ]
-    }
-
-    #[inline(always)]
-    fn gradients<S: Vectors>(simd: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
-        let (even, odd) = (simd.add_f32s(y[0], y[2]), simd.add_f32s(y[1], y[3]));
-        let even2 = times(simd, 4., y[2], y[0]);
-        let odd2 = times(simd, 8., y[3], simd.mul_f32s(simd.splat_f32s(2.), y[1]));
-        [
-            y[0],
-            simd.add_f32s(even, odd),
-            simd.sub_f32s(even, odd),
-            simd.add_f32s(even2, odd2),
-            simd.sub_f32s(even2, odd2),
-            y[3],
-        ]
-    }
-}
-
-/// `factor·a + b`.
-#[inline(always)]
-fn times<S: Vectors>(simd: S, factor: f32, a: S::f32s, b: S::f32s) -> S::f32s {
-    simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b)
-}
 
 /// The two sizes of tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +66,7 @@ pub(crate) struct Winograd {
 
 /// Transformed weights: for each pair of output blocks and each point, those of every input map.
 pub(crate) struct TransformedWeights {
-    blocks: Vec<Block>,
+    blocks: Room,
 }
 
 /// Evaluates an expression with `$scheme` naming the type of a [`Tile`], and its sizes as constants.
@@ -294,37 +182,42 @@ impl Winograd {
             .collect()
     }
 
-    /// `weight(output map, input map, tap)`, transformed.
-    pub(crate) fn weights<S: Vectors>(
+    /// The weights, transformed; for a gradient's convolution those of `weight` turned by half a circle.
+    pub(super) fn weights<S: Vectors>(
         &self,
         simd: S,
-        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+        weight: &Dense<'_>,
+        is_turned: bool,
+        pool: &Pool,
     ) -> TransformedWeights {
         let points = self.tile.points();
-        let inputs = self.input.maps;
-        let of_pair = 2 * inputs * points;
-        let mut blocks = vec![ZERO; self.output.blocks() * inputs * points];
+        let (inputs, outputs) = (self.input.maps, self.output.maps);
+        let taps: [usize; TAPS] =
+            std::array::from_fn(|tap| if is_turned { TAPS - 1 - tap } else { tap });
+        let mut blocks = Room::take(self.output.blocks() * inputs * points, pool);
         blocks
-            .par_chunks_mut(of_pair)
+            .par_chunks_mut(2 * inputs * points)
             .enumerate()
             .for_each(|(pair, out)| {
                 let wide = out.len() / (inputs * points);
-                for input in 0..inputs {
-                    for w in 0..wide {
-                        let first = (2 * pair + w) * LANES;
-                        let lanes = (self.output.maps - first).min(LANES);
-                        let mut kernels = [ZERO; TAPS];
-                        for (tap, kernel) in kernels.iter_mut().enumerate() {
-                            for (lane, value) in kernel[..lanes].iter_mut().enumerate() {
-                                *value = weight(first + lane, input, tap);
-                            }
+                let maps = pair * 2 * LANES..((pair + 1) * 2 * LANES).min(outputs);
+                // By tap, input map and block of the pair.
+                let mut plain = vec![ZERO; TAPS * LANES * wide];
+                for first in (0..inputs).step_by(LANES) {
+                    let lanes = (inputs - first).min(LANES);
+                    let plain = &mut plain[..TAPS * lanes * wide];
+                    let values = plain.as_flattened_mut();
+                    weight.lay_out(maps.clone(), first..first + lanes, &taps, wide * LANES, values);
+                    for lane in 0..lanes {
+                        for w in 0..wide {
+                            let kernels: [&Block; TAPS] =
+                                std::array::from_fn(|tap| &plain[(tap * lanes + lane) * wide + w]);
+                            with_scheme!(self.tile, T, SIDE, STEP => {
+                                transform_weights::<S, T, SIDE, STEP>(simd, kernels, |point, block| {
+                                    out[(point * inputs + first + lane) * wide + w] = block;
+                                });
+                            });
                         }
-                        with_scheme!(self.tile, T, SIDE, STEP => {
-                            let transformed = transform_weights::<S, T, SIDE, STEP>(simd, &kernels);
-                            for (point, block) in transformed.as_flattened().iter().enumerate() {
-                                out[(point * inputs + input) * wide + w] = *block;
-                            }
-                        });
                     }
                 }
             });
@@ -364,82 +257,82 @@ impl Winograd {
         let found: Vec<Vec<Sums>> = lots
             .par_iter()
             .zip(parts)
-            .map_init(Scratch::default, |scratch, (lot, mut parts)| {
-                let tiles: usize = lot.iter().map(|segment| segment.rows * columns).sum();
-                scratch.transform::<S, T, SIDE, STEP, false>(
-                    simd,
-                    packing,
-                    view,
-                    0..inputs,
-                    lot,
-                    columns,
-                );
-                scratch.products.resize(2 * points * tiles, ZERO);
-                let taps: Vec<Tap> = (0..inputs)
-                    .map(|block| Tap {
-                        offset: block * tiles,
-                        lanes: self.input.lanes(block),
-                    })
-                    .collect();
-                let rows = Rows {
-                    rows: 1,
-                    width: tiles,
-                    stride: tiles,
-                };
-                let mut found = vec![Sums::ZERO; lot.len() * blocks];
-                let mut rest = &weights.blocks[..];
-                for first in (0..blocks).step_by(2) {
-                    let wide = (blocks - first).min(2);
-                    let (of_pair, later) = rest.split_at(wide * self.input.maps * points);
-                    rest = later;
-                    for (point, weights) in of_pair.chunks_exact(wide * self.input.maps).enumerate()
-                    {
-                        let x = &scratch.input[point * inputs * tiles..];
-                        let products =
-                            &mut scratch.products[point * wide * tiles..][..wide * tiles];
-                        if wide == 2 {
-                            let (first, second) = products.split_at_mut(tiles);
-                            let products = products_of(rows, x, &taps, weights.as_chunks().0);
-                            simd.convolve_two(products, &mut [first, second]);
-                        } else {
-                            simd.convolve_one(
-                                products_of(rows, x, &taps, weights.as_chunks().0),
-                                &mut [products],
-                            );
-                        }
-                    }
-                    for w in 0..wide {
-                        let block = first + w;
-                        let mut tile = 0;
-                        for (index, segment) in lot.iter().enumerate() {
-                            let out = &mut *parts[index * blocks + block];
-                            let tiles = Tiles {
-                                first: tile,
-                                rows: segment.rows,
-                                columns,
-                                // From one point to the next.
-                                room: wide * tiles,
-                            };
-                            tile += segment.rows * columns;
-                            let products = &scratch.products[w * tiles_of(lot, columns)..];
-                            if let Some(bias) = bias {
-                                if accumulate {
-                                    add_bias(simd, &bias[block], out);
-                                } else {
-                                    out.fill(bias[block]);
-                                }
+            .map(|(lot, mut parts)| {
+                Scratch::with(|scratch, _| {
+                    let tiles: usize = lot.iter().map(|segment| segment.rows * columns).sum();
+                    scratch.transform::<S, T, SIDE, STEP, false>(
+                        simd,
+                        packing,
+                        view,
+                        0..inputs,
+                        lot,
+                        columns,
+                    );
+                    scratch.products.resize(2 * points * tiles, ZERO);
+                    let taps: Vec<Tap> = (0..inputs)
+                        .map(|block| Tap {
+                            offset: block * tiles,
+                            lanes: self.input.lanes(block),
+                        })
+                        .collect();
+                    let rows = Rows {
+                        rows: 1,
+                        width: tiles,
+                        stride: tiles,
+                    };
+                    let mut found = vec![Sums::ZERO; lot.len() * blocks];
+                    let mut rest = &weights.blocks[..];
+                    for first in (0..blocks).step_by(2) {
+                        let wide = (blocks - first).min(2);
+                        let (of_pair, later) = rest.split_at(wide * self.input.maps * points);
+                        rest = later;
+                        for (point, weights) in
+                            of_pair.chunks_exact(wide * self.input.maps).enumerate()
+                        {
+                            let x = &scratch.input[point * inputs * tiles..];
+                            let products =
+                                &mut scratch.products[point * wide * tiles..][..wide * tiles];
+                            if wide == 2 {
+                                let (first, second) = products.split_at_mut(tiles);
+                                let products = products_of(rows, x, &taps, weights.as_chunks().0);
+                                simd.convolve_two(products, &mut [first, second]);
+                            } else {
+                                simd.convolve_one(
+                                    products_of(rows, x, &taps, weights.as_chunks().0),
+                                    &mut [products],
+                                );
                             }
-                            let add = accumulate || bias.is_some();
-                            transform_outputs::<S, T, SIDE, STEP>(
-                                simd, tiles, products, width, add, out,
-                            );
-                            let place = (segment.image, block, segment.first * STEP * width);
-                            let sums = &mut found[index * blocks + block];
-                            Epilogue::finish(finish, with_sums, simd, place, out, sums);
+                        }
+                        for w in 0..wide {
+                            let block = first + w;
+                            let mut tile = 0;
+                            for (index, segment) in lot.iter().enumerate() {
+                                let out = &mut *parts[index * blocks + block];
+                                let tiles = Tiles {
+                                    first: tile,
+                                    rows: segment.rows,
+                                    columns,
+                                    // From one point to the next.
+                                    room: wide * tiles,
+                                };
+                                tile += segment.rows * columns;
+                                let products = &scratch.products[w * tiles_of(lot, columns)..];
+                                // A gradient, which may be added to another, has no bias.
+                                let start = match accumulate {
+                                    true => Start::Output,
+                                    false => Start::of_bias(bias, block..block + 1),
+                                };
+                                transform_outputs::<S, T, SIDE, STEP>(
+                                    simd, tiles, products, width, start, out,
+                                );
+                                let place = (segment.image, block, segment.first * STEP * width);
+                                let sums = &mut found[index * blocks + block];
+                                Epilogue::finish(finish, with_sums, simd, place, out, sums);
+                            }
                         }
                     }
-                }
-                found
+                    found
+                })
             })
             .collect();
         if let Some(sums) = sums {
@@ -460,8 +353,9 @@ impl Winograd {
         simd: S,
         view: &View<'_>,
         gradient: &View<'_>,
+        pool: &Pool,
     ) -> Vec<f32> {
-        with_scheme!(self.tile, T, SIDE, STEP => self.outer::<S, T, SIDE, STEP>(simd, view, gradient))
+        with_scheme!(self.tile, T, SIDE, STEP => self.outer::<S, T, SIDE, STEP>(simd, view, gradient, pool))
     }
 
     fn outer<S: Kernels, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
@@ -469,6 +363,7 @@ impl Winograd {
         simd: S,
         view: &View<'_>,
         gradient: &View<'_>,
+        pool: &Pool,
     ) -> Vec<f32> {
         let (inputs, outputs) = (self.input.blocks(), self.output.blocks());
         let points = SIDE * SIDE;
@@ -490,13 +385,13 @@ impl Winograd {
             })
             .collect();
         let line = LANES * outputs;
-        let sums: Vec<Vec<Block>> = tasks
+        let sums: Vec<Room> = tasks
             .par_iter()
-            .map_init(
-                || (Scratch::default(), Scratch::default()),
-                |(scratch, of_output), (range, lots)| {
+            .map(|(range, lots)| {
+                Scratch::with(|scratch, of_output| {
                     // By point and input block; then by pair of output blocks, input map and block of the pair.
-                    let mut sums = vec![ZERO; points * range.len() * line];
+                    let mut sums = Room::take(points * range.len() * line, pool);
+                    sums.fill(ZERO);
                     for lot in *lots {
                         let tiles = tiles_of(lot, columns);
                         scratch.transform::<S, T, SIDE, STEP, false>(
@@ -549,8 +444,8 @@ impl Winograd {
                         }
                     }
                     sums
-                },
-            )
+                })
+            })
             .collect();
         let maps = self.input.maps;
         let mut weight = vec![0f32; self.output.maps * maps * TAPS];
@@ -612,9 +507,9 @@ impl Winograd {
 /// The parts of a range of input blocks, of which tasks come one after the other.
 fn tasks_of<'a, T>(
     tasks: &'a [(Range<usize>, T)],
-    sums: &'a [Vec<Block>],
-) -> Vec<(&'a Range<usize>, Vec<&'a Vec<Block>>)> {
-    let mut all: Vec<(&Range<usize>, Vec<&Vec<Block>>)> = Vec::new();
+    sums: &'a [Room],
+) -> Vec<(&'a Range<usize>, Vec<&'a Room>)> {
+    let mut all: Vec<(&Range<usize>, Vec<&Room>)> = Vec::new();
     for ((range, _), sums) in tasks.iter().zip(sums) {
         match all.last_mut() {
             Some((last, parts)) if *last == range => parts.push(sums),
@@ -635,7 +530,7 @@ fn products_of<'a, const W: usize>(
         x,
         taps,
         weights,
-        accumulate: false,
+        start: Start::Zero,
     }
 }
 
@@ -676,7 +571,17 @@ struct Scratch {
     products: Vec<Block>,
 }
 
+thread_local! {
+    /// Of inputs and of outputs, kept from call to call: fresh memory would cost page faults.
+    static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
+}
+
 impl Scratch {
+    /// Calls `f`, which hands nothing to other threads, with what this thread has for inputs and for outputs.
+    fn with<T>(f: impl FnOnce(&mut Self, &mut Self) -> T) -> T {
+        SCRATCH.with_borrow_mut(|[input, output]| f(input, output))
+    }
+
     /// Transforms the tiles of a lot: inputs by `Bᵀ d B`, or an output's gradients by `A dy Aᵀ`.
     fn transform<
         S: Vectors,
@@ -741,232 +646,4 @@ impl Scratch {
             first += segment.rows * columns;
         }
     }
-}
-
-/// Tiles next to each other and below: place `p` of the first is at `first + p·room` of the transformed maps, and that of
-/// the next one behind it.
-#[derive(Clone, Copy)]
-struct Tiles {
-    first: usize,
-    rows: usize,
-    columns: usize,
-    room: usize,
-}
-
-/// `G g Gᵀ` of 16 kernels at once.
-fn transform_weights<S: Vectors, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
-    simd: S,
-    kernels: &[Block; TAPS],
-) -> [[Block; SIDE]; SIDE] {
-    let mut transformed = [[ZERO; SIDE]; SIDE];
-    simd.within(
-        #[inline(always)]
-        || {
-            let mut halfway = [[ZERO; 3]; SIDE];
-            for (g, halfway) in T::WEIGHTS.iter().zip(&mut halfway) {
-                for (column, halfway) in halfway.iter_mut().enumerate() {
-                    for (row, &g) in g.iter().enumerate() {
-                        for lane in 0..LANES {
-                            halfway[lane] += g * kernels[3 * row + column][lane];
-                        }
-                    }
-                }
-            }
-            for (halfway, out) in halfway.iter().zip(&mut transformed) {
-                for (g, out) in T::WEIGHTS.iter().zip(out) {
-                    for (halfway, &g) in halfway.iter().zip(g) {
-                        for lane in 0..LANES {
-                            out[lane] += g * halfway[lane];
-                        }
-                    }
-                }
-            }
-        },
-    );
-    transformed
-}
-
-/// `Gᵀ s G` of 16 sums of products at once: nine gradients.
-fn transform_sums<S: Vectors, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
-    simd: S,
-    sums: &[[Block; SIDE]; SIDE],
-) -> [Block; TAPS] {
-    let mut kernels = [ZERO; TAPS];
-    simd.within(
-        #[inline(always)]
-        || {
-            let mut halfway = [[ZERO; SIDE]; 3];
-            for (g, sums) in T::WEIGHTS.iter().zip(sums) {
-                for (&g, halfway) in g.iter().zip(&mut halfway) {
-                    for (sum, halfway) in sums.iter().zip(halfway) {
-                        for lane in 0..LANES {
-                            halfway[lane] += g * sum[lane];
-                        }
-                    }
-                }
-            }
-            for (halfway, out) in halfway.iter().zip(kernels.chunks_exact_mut(3)) {
-                for (halfway, g) in halfway.iter().zip(&T::WEIGHTS) {
-                    for (&g, out) in g.iter().zip(&mut *out) {
-                        for lane in 0..LANES {
-                            out[lane] += g * halfway[lane];
-                        }
-                    }
-                }
-            }
-        },
-    );
-    kernels
-}
-
-/// `Bᵀ d B` of every tile of one block: `padded` is a strip with lines of `line` pixels.
-fn transform_inputs<S: Vectors, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
-    simd: S,
-    tiles: Tiles,
-    padded: &[Block],
-    line: usize,
-    out: &mut [Block],
-) {
-    simd.within(
-        #[inline(always)]
-        || {
-            for row in 0..tiles.rows {
-                for column in 0..tiles.columns {
-                    let corner = &padded[(row * line + column) * STEP..];
-                    let tile = tiles.first + row * tiles.columns + column;
-                    for vector in 0..LANES / S::F32_LANES {
-                        let mut halfway = [[simd.splat_f32s(0.); SIDE]; SIDE];
-                        for (x, halfway) in halfway.iter_mut().enumerate() {
-                            *halfway = T::inputs(simd, column_of(simd, corner, x, line, vector));
-                        }
-                        for y in 0..SIDE {
-                            let row = T::inputs(simd, row_of(simd, &halfway, y));
-                            for (x, value) in row.into_iter().enumerate() {
-                                let place = (y * SIDE + x) * tiles.room + tile;
-                                S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
-                            }
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// `A dy Aᵀ` of every tile of one block; `inside` has lines of `line` pixels.
-fn transform_gradients<S: Vectors, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
-    simd: S,
-    tiles: Tiles,
-    inside: &[Block],
-    line: usize,
-    out: &mut [Block],
-) {
-    simd.within(
-        #[inline(always)]
-        || {
-            for row in 0..tiles.rows {
-                for column in 0..tiles.columns {
-                    let corner = &inside[(row * line + column) * STEP..];
-                    let tile = tiles.first + row * tiles.columns + column;
-                    for vector in 0..LANES / S::F32_LANES {
-                        let mut halfway = [[simd.splat_f32s(0.); SIDE]; STEP];
-                        for (x, halfway) in halfway.iter_mut().enumerate() {
-                            *halfway = T::gradients(simd, column_of(simd, corner, x, line, vector));
-                        }
-                        for y in 0..SIDE {
-                            let row = T::gradients(simd, row_of(simd, &halfway, y));
-                            for (x, value) in row.into_iter().enumerate() {
-                                let place = (y * SIDE + x) * tiles.room + tile;
-                                S::as_mut_simd_f32s(&mut out[place]).0[vector] = value;
-                            }
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// `Aᵀ m A` of every tile of one block, written or added to `out`, rows of `width` pixels: what is beyond is dropped.
-fn transform_outputs<S: Vectors, T: Scheme<SIDE, STEP>, const SIDE: usize, const STEP: usize>(
-    simd: S,
-    tiles: Tiles,
-    products: &[Block],
-    width: usize,
-    add: bool,
-    out: &mut [Block],
-) {
-    simd.within(
-        #[inline(always)]
-        || {
-            for row in 0..tiles.rows {
-                for column in 0..tiles.columns {
-                    let m = &products[tiles.first + row * tiles.columns + column..];
-                    for vector in 0..LANES / S::F32_LANES {
-                        let mut halfway = [[simd.splat_f32s(0.); STEP]; SIDE];
-                        for (x, halfway) in halfway.iter_mut().enumerate() {
-                            let m = &m[x * tiles.room..];
-                            *halfway =
-                                T::outputs(simd, column_of(simd, m, 0, SIDE * tiles.room, vector));
-                        }
-                        let lines = out.chunks_exact_mut(width).skip(row * STEP).take(STEP);
-                        for (y, line) in lines.enumerate() {
-                            let values = T::outputs(simd, row_of(simd, &halfway, y));
-                            for (pixel, value) in line[column * STEP..].iter_mut().zip(values) {
-                                let pixel = &mut S::as_mut_simd_f32s(pixel).0[vector];
-                                *pixel = if add {
-                                    simd.add_f32s(*pixel, value)
-                                } else {
-                                    value
-                                };
-                            }
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// One vector of a tile's column `x`, whose rows are `next_row` pixels from each other.
-#[inline(always)]
-fn column_of<S: Vectors, const ROWS: usize>(
-    simd: S,
-    corner: &[Block],
-    x: usize,
-    next_row: usize,
-    vector: usize,
-) -> [S::f32s; ROWS] {
-    let mut column = [simd.splat_f32s(0.); ROWS];
-    for (y, value) in column.iter_mut().enumerate() {
-        *value = S::as_simd_f32s(&corner[x + y * next_row]).0[vector];
-    }
-    column
-}
-
-/// Row `y` of a tile that is stored column by column.
-#[inline(always)]
-fn row_of<S: Vectors, const ROWS: usize, const COLUMNS: usize>(
-    simd: S,
-    columns: &[[S::f32s; ROWS]; COLUMNS],
-    y: usize,
-) -> [S::f32s; COLUMNS] {
-    let mut row = [simd.splat_f32s(0.); COLUMNS];
-    for (value, column) in row.iter_mut().zip(columns) {
-        *value = column[y];
-    }
-    row
-}
-
-fn add_bias<S: Vectors>(simd: S, bias: &Block, out: &mut [Block]) {
-    simd.within(
-        #[inline(always)]
-        || {
-            for out in out {
-                for lane in 0..LANES {
-                    out[lane] += bias[lane];
-                }
-            }
-        },
-    );
 }

@@ -6,6 +6,7 @@ use crate::blocked::kernels::Kernels;
 use crate::blocked::packing::Window;
 use crate::blocked::winograd::Tile;
 use crate::blocked::{Block, Extent, View};
+use crate::grouped::Pool;
 
 /// A convolution of either kind.
 pub(super) enum ConvKind {
@@ -23,6 +24,7 @@ impl ConvKind {
     }
 
     /// `weight` comes with a factor for each output map; `tile` says how a 3×3 convolution may be computed.
+    #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
     pub(super) fn forward<S: Kernels>(
         &self,
         simd: S,
@@ -30,11 +32,12 @@ impl ConvKind {
         tile: Tile,
         view: &View<'_>,
         epilogue: Epilogue<'_>,
+        pool: &Pool,
         out: &mut [Block],
     ) {
         match self {
             Self::Dense(conv) => {
-                let weights = conv.forward_weights(simd, weight, scale, tile);
+                let weights = conv.forward_weights(simd, weight, scale, tile, pool);
                 conv.forward(simd, &weights, view, epilogue, out);
             }
             Self::Depthwise(conv) => {
@@ -44,6 +47,7 @@ impl ConvKind {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the inside of one loop")]
     pub(super) fn input_gradient<S: Kernels>(
         &self,
         simd: S,
@@ -51,11 +55,12 @@ impl ConvKind {
         gradient: &View<'_>,
         epilogue: Epilogue<'_>,
         accumulate: bool,
+        pool: &Pool,
         out: &mut [Block],
     ) {
         match self {
             Self::Dense(conv) => {
-                let weights = conv.backward_weights(simd, weight);
+                let weights = conv.backward_weights(simd, weight, pool);
                 conv.input_gradient(simd, &weights, gradient, epilogue, accumulate, out);
             }
             Self::Depthwise(conv) => {
@@ -70,9 +75,10 @@ impl ConvKind {
         simd: S,
         view: &View<'_>,
         gradient: &View<'_>,
+        pool: &Pool,
     ) -> Vec<f32> {
         match self {
-            Self::Dense(conv) => conv.weight_gradient(simd, view, gradient),
+            Self::Dense(conv) => conv.weight_gradient(simd, view, gradient, pool),
             Self::Depthwise(conv) => conv.weight_gradient(simd, view, gradient),
         }
     }

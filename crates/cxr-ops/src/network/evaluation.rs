@@ -16,8 +16,8 @@ use crate::blocked::point::{self, Norm};
 use crate::blocked::pool::{self, Pooling};
 use crate::blocked::winograd::Tile;
 use crate::blocked::{
-    Affine, Block, Extent, LANES, Nonlinearity, RUN, Sums, View, ZERO, by_block, layer_norm,
-    response_norm,
+    Affine, Block, Extent, Nonlinearity, RUN, Sums, View, ZERO, by_block, in_block, layer_norm,
+    response_norm, vectors,
 };
 use crate::cpu::{values, with_values};
 use crate::simd::with_vectors;
@@ -281,6 +281,7 @@ impl Pass<'_> {
                 sums: None,
                 finish: has_finish.then_some(&finish),
             },
+            &self.shared.pool,
             &mut out,
         );
         Ok(out)
@@ -295,8 +296,9 @@ fn apply<S: Kernels>(simd: S, nonlinearity: Nonlinearity, out: &mut [Block]) {
         #[inline(always)]
         || {
             for out in out {
-                for value in out {
-                    *value = C::value(*value);
+                for vector in 0..vectors::<S>() {
+                    let value = in_block::<S>(out, vector);
+                    *value = C::value(simd, *value);
                 }
             }
         },
@@ -318,13 +320,7 @@ fn add<S: Kernels>(
         simd.within(
             #[inline(always)]
             || {
-                for (out, value) in out.iter_mut().zip(&*line) {
-                    for lane in 0..LANES {
-                        let sum = out[lane] + value[lane];
-                        // A NaN passes.
-                        out[lane] = if relu && sum <= 0. { 0. } else { sum };
-                    }
-                }
+                point::add_to(simd, line, relu, out);
             },
         );
     }

@@ -224,6 +224,7 @@ impl Training {
                             sums: of_images.as_deref_mut(),
                             finish: None,
                         },
+                        pool,
                         &mut out,
                     );
                     sums[index] = of_images.map(|sums| Sums::over_images(&sums, extent.blocks()));
@@ -393,7 +394,8 @@ impl Training {
                     let of_output = gradient.maps.view();
                     if self.tracked[slots.start] {
                         let view = self.view(tape, first);
-                        found[slots.start] = Some(conv.weight_gradient(simd, &view, &of_output));
+                        found[slots.start] =
+                            Some(conv.weight_gradient(simd, &view, &of_output, pool));
                     }
                     if slots.len() > 1 && self.tracked[slots.start + 1] {
                         let sums = point::statistics(simd, &of_output);
@@ -426,6 +428,7 @@ impl Training {
                                 sums: sums.as_deref_mut(),
                             },
                             accumulate,
+                            pool,
                             &mut target.maps,
                         );
                         target.behind = sums.map(|sums| Sums::over_images(&sums, extent.blocks()));
