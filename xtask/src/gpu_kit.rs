@@ -74,7 +74,8 @@ fn assemble(root: &Path, program: &Path, folder: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Instant;
@@ -106,7 +107,7 @@ esac
     fn kit() -> Option<tempfile::TempDir> {
         let is_there = Command::new("timeout").arg("--version").output();
         if !is_there.is_ok_and(|output| output.status.success()) {
-            println!("skipped: there is no `timeout`");
+            tell!("skipped: there is no `timeout`");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -212,10 +212,12 @@ struct LayerTape<O> {
     weights: [O; 2],
 }
 
+/// Mean and variance of a normalisation, the number of its channels, and of the values behind each.
+pub(super) type NormStatistics<'a, M> = ([View<'a, M>; 2], usize, usize);
+
 impl<O: Deref> Tape<O> {
-    /// Mean and variance of every normalisation, from images to features, with the number of its channels and of the
-    /// values behind each.
-    pub(super) fn statistics(&self) -> Vec<([View<'_, O::Target>; 2], usize, usize)> {
+    /// Those of every normalisation, from images to features.
+    pub(super) fn statistics(&self) -> Vec<NormStatistics<'_, O::Target>> {
         fn of<O: Deref>(statistics: &ChannelStatistics<O>) -> [View<'_, O::Target>; 2] {
             [&statistics.mean, &statistics.variance].map(|values| View::from(&**values))
         }
