@@ -48,6 +48,8 @@ impl ImageAttributes {
 pub struct AttributeTable {
     path: std::path::PathBuf,
     by_name: HashMap<String, ImageAttributes>,
+    /// The rows that name folders, by the names of their files.
+    by_file: HashMap<String, Vec<String>>,
 }
 
 impl AttributeTable {
@@ -68,14 +70,23 @@ impl AttributeTable {
     }
 
     pub(crate) fn new(path: &Path, by_name: HashMap<String, ImageAttributes>) -> Self {
+        let mut by_file: HashMap<String, Vec<String>> = HashMap::new();
+        for row in by_name.keys() {
+            if let Some((_, file)) = row.rsplit_once('/') {
+                let rows = by_file.entry(file.to_owned()).or_default();
+                rows.push(row.clone());
+            }
+        }
         Self {
             path: path.to_owned(),
             by_name,
+            by_file,
         }
     }
 
     /// What is known of each of some images, in their order; `None` for one that the table does not name. An image is the row
-    /// that is called as its path ends, or as that does without the extension of an image.
+    /// that is called as its path ends, or as that does without the extension of an image; or else the only row that ends
+    /// as its path, for a table that names folders above those of the images.
     ///
     /// # Errors
     /// [`DatasetError::Table`] for a row that two images are called by.
@@ -121,7 +132,24 @@ impl AttributeTable {
             has_image_extension(end).then_some(stem.len())
         };
         let whole = ends().find_map(|end| self.get(end));
-        whole.or_else(|| ends().find_map(|end| self.get(end.get(..without_extension(end)?)?)))
+        whole
+            .or_else(|| ends().find_map(|end| self.get(end.get(..without_extension(end)?)?)))
+            .or_else(|| self.longer_row(image))
+    }
+
+    /// The only row that ends as an image's path.
+    fn longer_row(&self, image: &str) -> Option<(&str, ImageAttributes)> {
+        let image = image.replace('\\', "/");
+        let file = image.rsplit('/').next()?;
+        let is_end = |row: &&String| {
+            let above = row.strip_suffix(image.as_str());
+            above.is_some_and(|above| above.ends_with('/'))
+        };
+        let mut rows = self.by_file.get(file)?.iter().filter(is_end);
+        match (rows.next(), rows.next()) {
+            (Some(row), None) => self.get(row),
+            _ => None,
+        }
     }
 
     fn get(&self, name: &str) -> Option<(&str, ImageAttributes)> {
@@ -225,5 +253,15 @@ mod tests {
             panic!()
         };
         assert_eq!(found.and_then(|found| found.age_years), Some(68));
+    }
+
+    #[test]
+    fn of_several_rows_that_end_as_an_image_none_is_taken() {
+        let table = read("image,age\na/x/1.png,20\nb/x/1.png,30\nb/y/1.png,40\n").unwrap();
+        let ages = |image| table.of_images([image]).unwrap()[0].and_then(|found| found.age_years);
+        assert_eq!(ages("x/1.png"), None);
+        assert_eq!(ages("y/1.png"), Some(40));
+        assert_eq!(ages("1.png"), None);
+        assert_eq!(ages("elsewhere/b/x/1.png"), Some(30));
     }
 }

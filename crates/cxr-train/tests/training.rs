@@ -325,7 +325,7 @@ fn mistakes_in_an_experiment_file_are_named() {
         (
             "{ top-network = {",
             "{ attention = {",
-            "`model.head` of the experiment must be one of `top-network`, `linear`, `transition`, `csra`, `cral`, got `attention`",
+            "`model.head` of the experiment must be one of `top-network`, `linear`, `dense`, `transition`, `csra`, `cral`, got `attention`",
         ),
         ("crop_size = 56", "crop_size = 65", "crop_size"),
         ("name = \"tiny\"", "name = \"../tiny\"", "a folder name"),

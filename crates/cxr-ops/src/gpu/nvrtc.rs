@@ -16,8 +16,9 @@ use crate::Precision;
 #[derive(Debug)]
 pub(super) struct Kernels(HashMap<&'static str, CudaFunction>);
 
-/// By the number of the GPU and precision.
-static LOADED: Mutex<Vec<((usize, Precision), Arc<Kernels>)>> = Mutex::new(Vec::new());
+/// By the number of the GPU and the precision.
+type Loaded = Vec<((usize, Precision), Arc<Kernels>)>;
+static LOADED: Mutex<Loaded> = Mutex::new(Vec::new());
 
 impl Kernels {
     /// Those of a GPU.
