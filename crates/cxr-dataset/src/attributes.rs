@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cxr_table::excerpt;
 
-use crate::{DatasetError, ImageName, Index, Sex, ViewPosition, formats, has_image_extension};
+use crate::{DatasetError, Index, Sex, ViewPosition, formats, has_image_extension};
 
 /// Age, sex and view of an image, each where it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,8 +48,6 @@ impl ImageAttributes {
 pub struct AttributeTable {
     path: std::path::PathBuf,
     by_name: HashMap<String, ImageAttributes>,
-    /// The rows that name folders, by the names of their files.
-    by_file: HashMap<String, Vec<String>>,
 }
 
 impl AttributeTable {
@@ -62,31 +60,37 @@ impl AttributeTable {
         formats::read_attributes(path.as_ref())
     }
 
-    /// What an index says of its images.
+    /// What an index says of its images. Those of a published data set are also called without their first folder, where only
+    /// one is called so: the tables of CheXpert begin every path with the name of the release.
     pub fn of(index: &Index, path: &Path) -> Self {
-        let records = index.records().iter();
-        let by_name = records.map(|record| (record.name.to_string(), record.attributes()));
-        Self::new(path, by_name.collect())
+        let records = || index.records().iter();
+        let by_name = records().map(|record| (record.name.to_string(), record.attributes()));
+        let mut by_name: HashMap<String, ImageAttributes> = by_name.collect();
+        let mut shorter: HashMap<&str, Option<ImageAttributes>> = HashMap::new();
+        for record in records().filter(|_| index.has_ids()) {
+            if let Some(rest) = record.name.without_root() {
+                let held = shorter.entry(rest);
+                held.and_modify(|held| *held = None)
+                    .or_insert(Some(record.attributes()));
+            }
+        }
+        for (name, attributes) in shorter {
+            if let Some(attributes) = attributes {
+                by_name.entry(name.to_owned()).or_insert(attributes);
+            }
+        }
+        Self::new(path, by_name)
     }
 
     pub(crate) fn new(path: &Path, by_name: HashMap<String, ImageAttributes>) -> Self {
-        let mut by_file: HashMap<String, Vec<String>> = HashMap::new();
-        for row in by_name.keys() {
-            if let Some((_, file)) = row.rsplit_once('/') {
-                let rows = by_file.entry(file.to_owned()).or_default();
-                rows.push(row.clone());
-            }
-        }
         Self {
             path: path.to_owned(),
             by_name,
-            by_file,
         }
     }
 
     /// What is known of each of some images, in their order; `None` for one that the table does not name. An image is the row
-    /// that is called as its path ends, or as that does without the extension of an image; or else the only row that ends
-    /// as its path, for a table that names folders above those of the images.
+    /// that is called as its path ends, or as that does without the extension of an image.
     ///
     /// # Errors
     /// [`DatasetError::Table`] for a row that two images are called by.
@@ -132,24 +136,7 @@ impl AttributeTable {
             has_image_extension(end).then_some(stem.len())
         };
         let whole = ends().find_map(|end| self.get(end));
-        whole
-            .or_else(|| ends().find_map(|end| self.get(end.get(..without_extension(end)?)?)))
-            .or_else(|| self.longer_row(image))
-    }
-
-    /// The only row that ends as an image's path.
-    fn longer_row(&self, image: &str) -> Option<(&str, ImageAttributes)> {
-        let image = image.replace('\\', "/");
-        let file = image.rsplit('/').next()?;
-        let is_end = |row: &&String| {
-            let above = row.strip_suffix(image.as_str());
-            above.is_some_and(|above| above.ends_with('/'))
-        };
-        let mut rows = self.by_file.get(file)?.iter().filter(is_end);
-        match (rows.next(), rows.next()) {
-            (Some(row), None) => self.get(row),
-            _ => None,
-        }
+        whole.or_else(|| ends().find_map(|end| self.get(end.get(..without_extension(end)?)?)))
     }
 
     fn get(&self, name: &str) -> Option<(&str, ImageAttributes)> {
@@ -159,11 +146,6 @@ impl AttributeTable {
         };
         let (row, attributes) = self.by_name.get_key_value(&name)?;
         Some((row, *attributes))
-    }
-
-    /// What is known of one image of a data set, by its name there.
-    pub fn get_image(&self, name: &ImageName) -> Option<ImageAttributes> {
-        self.by_name.get(name.as_str()).copied()
     }
 }
 
@@ -253,15 +235,5 @@ mod tests {
             panic!()
         };
         assert_eq!(found.and_then(|found| found.age_years), Some(68));
-    }
-
-    #[test]
-    fn of_several_rows_that_end_as_an_image_none_is_taken() {
-        let table = read("image,age\na/x/1.png,20\nb/x/1.png,30\nb/y/1.png,40\n").unwrap();
-        let ages = |image| table.of_images([image]).unwrap()[0].and_then(|found| found.age_years);
-        assert_eq!(ages("x/1.png"), None);
-        assert_eq!(ages("y/1.png"), Some(40));
-        assert_eq!(ages("1.png"), None);
-        assert_eq!(ages("elsewhere/b/x/1.png"), Some(30));
     }
 }
