@@ -20,6 +20,14 @@ pub struct Lock {
     path: PathBuf,
 }
 
+impl Drop for Lock {
+    /// A process that is being started has a copy of every open file until it runs its program, and with it the lock:
+    /// closing ours would not end it.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Lock {
     /// Takes the lock of the file `path`, which is made where it is missing. `None` when another process
     /// holds it.

@@ -152,6 +152,13 @@ pub(super) struct Part {
     is_finished: bool,
 }
 
+impl Drop for Part {
+    /// As [`cxr_fs::Lock`] does, and for its reason.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Part {
     /// Opens a part, or goes on with it: what it has stays, but for a line that was cut.
     ///
